@@ -1,0 +1,20 @@
+"""Adversarial machine unlearning: a Stackelberg game between an unlearner and an auditor, and the audit of its result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from advunlearn.api import audit, run, unlearn
+
+__all__ = ["__version__", "audit", "run", "unlearn"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # torch is imported when a function is first asked for, so that the command line's help is instant.
+    if name in ("audit", "run", "unlearn"):
+        from advunlearn import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'advunlearn' has no attribute '{name}'")

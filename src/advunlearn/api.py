@@ -1,0 +1,161 @@
+"""The Python interface: a whole run, or unlearning and auditing for a person's own model."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from advunlearn.attacks.attack import Observations
+from advunlearn.config import Experiment
+from advunlearn.data.examples import Examples
+from advunlearn.evaluation.metrics import roc
+from advunlearn.overrides import expand_aliases, experiment_from
+from advunlearn.settings import Settings
+from advunlearn.train import Result, run_experiment, score_model
+from advunlearn.training.fit import predict
+from advunlearn.unlearners.unlearner import Task
+
+Part = tuple[Tensor, Tensor]
+
+
+def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Result:
+    """Run one experiment, as `advunlearn run` does with the same overrides, and return its result.
+
+    Args:
+        overrides: what stands behind `advunlearn run` on the command line.
+        folder: where to write; null makes a new one under `outputs/`.
+
+    Raises:
+        ConfigError: with every mistake in the overrides, one line each.
+        ValueError: if a stage cannot work with these options.
+
+    Example:
+        >>> import advunlearn
+        >>> result = advunlearn.run(["attack=threshold", "optimizer.epochs=20", "unlearner.epochs=5"])
+        >>> sorted(result.metrics["models"])
+        ['original', 'retrained', 'unlearned']
+    """
+    experiment = experiment_from(overrides)
+    if folder is None:
+        name = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
+        folder = Path("outputs") / "api" / name
+    return run_experiment(experiment, Path(folder), {"overrides": expand_aliases(overrides)})
+
+
+def unlearn(
+    model: nn.Module,
+    *,
+    retain: Part,
+    forget: Part,
+    audit: Part,
+    method: str = "sg",
+    seed: int = 0,
+    device: str = "auto",
+    **options: Any,
+) -> nn.Module:
+    """Return a copy of your model without the forget set's influence; the model itself stays as it is.
+
+    Args:
+        model: maps inputs (n, ...) to logits (n, classes).
+        retain, forget, audit: (inputs, integer labels): what to keep, what to remove, and held-out examples that were never
+            trained on, for the game's auditor.
+        method: an option of the group `unlearner`: sg, finetune, ...
+        options: the method's options, such as `alpha=3, epochs=10`.
+
+    Raises:
+        ConfigError: for an unknown method or a bad option, one line each.
+        ValueError: if inputs and labels do not fit together, or the method cannot work on them.
+
+    Example:
+        >>> import torch, advunlearn
+        >>> inputs, labels = torch.randn(60, 8), torch.arange(60) % 3
+        >>> model = torch.nn.Linear(8, 3)
+        >>> unlearned = advunlearn.unlearn(
+        ...     model,
+        ...     retain=(inputs[:30], labels[:30]),
+        ...     forget=(inputs[30:45], labels[30:45]),
+        ...     audit=(inputs[45:], labels[45:]),
+        ...     method="sg",
+        ...     epochs=2,
+        ... )
+        >>> unlearned(inputs).shape
+        torch.Size([60, 3])
+    """
+    experiment = _experiment([f"unlearner={method}", *_overrides("unlearner", options)], seed, device)
+    settings = experiment.settings
+    parts = {name: _examples(part, name, settings) for name, part in _named(retain=retain, forget=forget, audit=audit)}
+    network = copy.deepcopy(model).to(settings.torch_device())
+    unlearned = experiment.unlearner.unlearn(network, Task(**parts, settings=settings)).network
+    return unlearned.train(model.training).to(next(model.parameters()).device)
+
+
+def audit(
+    model: nn.Module,
+    *,
+    forget: Part,
+    test: Part,
+    attacks: Sequence[str] = ("threshold", "classifier"),
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, dict[str, Any]]:
+    """Return how well each attack tells forget examples from test examples, which the model was never trained on.
+
+    Each attack's dict holds `auc` with its 95 % interval `auc_low` and `auc_high`, `tpr_at_fpr_0.01`, `balanced_accuracy` and the
+    counts that they come from, as in a run's `metrics.json`.
+
+    Raises:
+        ConfigError: for an unknown attack.
+        ValueError: for an attack that trains shadow models, which takes a recipe to train from: use `run` for those.
+
+    Example:
+        >>> import torch, advunlearn
+        >>> inputs, labels = torch.randn(60, 8), torch.arange(60) % 3
+        >>> model = torch.nn.Linear(8, 3)
+        >>> found = advunlearn.audit(model, forget=(inputs[:30], labels[:30]), test=(inputs[30:], labels[30:]))
+        >>> 0 <= found["threshold"]["auc_low"] <= found["threshold"]["auc"] <= found["threshold"]["auc_high"] <= 1
+        True
+    """
+    experiment = _experiment([f"attack=[{','.join(attacks)}]"], seed, device)
+    untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows]
+    if untrained:
+        raise ValueError(f"{', '.join(untrained)} trains shadow models, which takes a recipe to train from: use advunlearn.run")
+    settings = experiment.settings
+    members, nonmembers = (_examples(part, name, settings) for name, part in _named(forget=forget, test=test))
+    both = members.followed_by(nonmembers)
+    network = copy.deepcopy(model).to(settings.torch_device())
+    target = Observations(
+        logits=predict(network, both, settings).numpy()[:, None],
+        labels=both.labels.cpu().numpy(),
+        members=np.arange(len(both)) < len(members),
+    )
+    scores = score_model(experiment, target, None)
+    return {name: roc(score, target.members, seed=seed).as_dict() for name, score in scores.items() if name != "loss"}
+
+
+def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:
+    return experiment_from([*overrides, f"seed={seed}", f"device={device}"])
+
+
+def _overrides(group: str, options: dict[str, Any]) -> list[str]:
+    return [f"{group}.{name}={'null' if value is None else value}" for name, value in options.items()]
+
+
+def _named(**parts: Part) -> list[tuple[str, Part]]:
+    return list(parts.items())
+
+
+def _examples(part: Part, name: str, settings: Settings) -> Examples:
+    inputs, labels = part
+    if len(inputs) != len(labels) or len(labels) == 0:
+        raise ValueError(f"{name} must be (inputs, labels) of one length, got {len(inputs)} and {len(labels)}")
+    if labels.dim() != 1 or labels.is_floating_point():
+        raise ValueError(f"{name} labels must be whole numbers (n,), got {labels.dtype} {tuple(labels.shape)}")
+    device = settings.torch_device()
+    return Examples(inputs.to(device), labels.long().to(device))

@@ -1,0 +1,98 @@
+"""A batch of linear classifiers as one problem, and the linear systems that its solvers and its derivative share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BIAS_RIDGE = 1e-8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Hold b problems: minimise share * sum_i loss(margin_i) + regularization / 2 * ||w||^2 over theta = (w, bias) (b, p).
+
+    `rows` (b, n, p) are the examples with a one appended for the bias, times their label, and zero where a row does not
+    count; the margins are rows @ theta. `columns` (b, p, n) is the same array transposed, laid out for speed. `share`
+    (b, 1) is one over the number of rows that count; `ridge` (p,) is the regularization, and 0 for the bias.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    share: Tensor
+    ridge: Tensor
+
+    @property
+    def check_every(self) -> int:
+        """Return how many steps pass between looks at whether all have converged: on a GPU each look is a wait."""
+        return 1 if self.rows.device.type == "cpu" else 4
+
+    def margins(self, theta: Tensor) -> Tensor:
+        """Return the margins (b, n) of theta (b, p)."""
+        return (theta[:, None] @ self.columns)[:, 0]
+
+    def pull(self, force: Tensor) -> Tensor:
+        """Return what forces on the margins (b, n) do to theta (b, p): rows' @ force."""
+        return (force[:, None] @ self.rows)[:, 0]
+
+    def column_sizes(self) -> Tensor:
+        """Return the mean absolute value (b, p) of each column: the pull of a force of `share` on every margin, unsigned."""
+        return (self.share[..., None] * self.rows.abs()).sum(1)
+
+    def factor(self, curvature: Tensor) -> Tensor:
+        """Return the Cholesky factor (b, p, p) of diag(ridge) + rows' diag(curvature) rows, for curvature (b, n) >= 0.
+
+        The bias gets `BIAS_RIDGE`, for when no curvature holds it, and the diagonal is raised by what rounding may have
+        taken from it, for collinear columns under a tiny ridge: what this bends, a solver's next step straightens. Where
+        there is no factor even so the diagonal stands in, and a step is still downhill.
+        """
+        hessian = self.columns @ (self.rows * curvature[..., None])
+        diagonal = hessian.diagonal(dim1=-2, dim2=-1)
+        diagonal += self.ridge
+        diagonal[:, -1] += BIAS_RIDGE
+        diagonal *= 1 + 2 * self.ridge.numel() * torch.finfo(diagonal.dtype).eps
+        factor, failed = torch.linalg.cholesky_ex(hessian)
+        return torch.where(failed[:, None, None] > 0, torch.diag_embed(diagonal.sqrt()), factor)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Hold a solver's theta (b, p), whether each `converged` (b,), and what the derivative of theta is made of.
+
+    `force` (b, n) is minus the derivative of the objective by each margin, `curvature` (b, n) the second derivative,
+    `factor` (b, p, p) the matching `Problem.factor`. `rigid` (b, n) marks margins that the hinge holds at exactly 1, for
+    which `curvature` is only a large number; it is None for a smooth loss.
+    """
+
+    theta: Tensor
+    force: Tensor
+    curvature: Tensor
+    factor: Tensor
+    converged: Tensor
+    rigid: Tensor | None = None
+
+
+def solve(factor: Tensor, right: Tensor) -> Tensor:
+    """Solve systems with Cholesky factors (b, p, p) for right-hand sides (b, p)."""
+    return torch.cholesky_solve(right[..., None], factor)[..., 0]
+
+
+def solve_implicit(
+    problem: Problem, factor: Tensor, curvature: Tensor, rigid: Tensor | None, right: Tensor, level: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Solve ridge * u + rows' v = right with v = curvature * margins(u), but margins(u) = level on the rigid rows.
+
+    `factor` is that of the system in which rigid rows give way, with their `curvature` for a stiffness; refinement takes
+    out what they gave. Unlike a factor of the rigid system it exists when rigid rows depend on each other.
+
+    Returns:
+        u (b, p) and v (b, n).
+    """
+    u, v = torch.zeros_like(right), torch.zeros_like(curvature)
+    for _ in range(2 if rigid is None else 4):
+        bent = 0.0 if rigid is None else curvature * torch.where(rigid, problem.margins(u) - level, 0.0)
+        change = solve(factor, right - problem.ridge * u - problem.pull(v + bent))
+        u, v = u + change, v + bent + curvature * problem.margins(change)
+    return u, v

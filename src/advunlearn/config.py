@@ -1,0 +1,206 @@
+"""From overrides to an experiment: every mistake found at once, before any work is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from advunlearn.attacks.attack import Attack
+from advunlearn.data.dataset import Dataset
+from advunlearn.data.forget.scenario import Forget
+from advunlearn.data.splits import check_sizes
+from advunlearn.models.model import Model
+from advunlearn.options import Component, ConfigError, OptionError
+from advunlearn.settings import Settings
+from advunlearn.training.optimizer import Optimizer
+from advunlearn.unlearners.unlearner import Unlearner
+
+GROUPS: dict[str, type[Component]] = {
+    "dataset": Dataset,
+    "forget": Forget,
+    "model": Model,
+    "optimizer": Optimizer,
+    "unlearner": Unlearner,
+}
+ATTACK = "attack"
+SHADOWS = "shadows"
+
+C = TypeVar("C", bound=Component)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A checked config: the parts that a run is composed of, and the same as plain data."""
+
+    settings: Settings
+    dataset: Dataset
+    forget: Forget
+    model: Model
+    optimizer: Optimizer
+    unlearner: Unlearner
+    attacks: dict[str, Attack]
+    shadows: int
+    config: dict[str, Any]
+
+
+def read_experiment(config: DictConfig) -> Experiment:
+    """Return the experiment that a composed config describes.
+
+    Raises:
+        ConfigError: with every mistake in it, one line each, each starting with the option's full key.
+    """
+    try:
+        plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise ConfigError([str(error).splitlines()[0]]) from error
+    plain.pop("hydra", None)
+    problems: list[str] = []
+    scalars = {key: value for key, value in plain.items() if key not in GROUPS and key != ATTACK}
+    settings = _build(Settings, scalars, "", problems)
+    parts = {group: _build_target(base, plain.get(group), group, problems) for group, base in GROUPS.items()}
+    attacks, shadows = _build_attacks(plain.get(ATTACK), problems)
+    if not problems:
+        experiment = Experiment(settings=settings, attacks=attacks, shadows=shadows, config=plain, **parts)  # type: ignore[arg-type]
+        problems = list(_combinations(experiment))
+    if problems:
+        raise ConfigError(problems)
+    return experiment
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean X?)` with the nearest of the known words, or nothing if none is near."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _combinations(experiment: Experiment) -> Iterable[str]:
+    """Yield what is right by itself and impossible together."""
+    try:
+        info = experiment.dataset.info()
+    except ValueError as error:
+        yield f"dataset.{error}"
+        return
+    yield from check_sizes(info, experiment.dataset, experiment.forget)
+    try:
+        with torch.device("meta"):
+            experiment.model.build(info.shape, len(info.classes))
+    except ValueError as error:
+        yield f"model: {error}; dataset images are {info.shape[1]}x{info.shape[2]}"
+    if any(attack.needs_shadows for attack in experiment.attacks.values()) and experiment.shadows < 2:
+        yield f"attack.shadows must be at least 2 for these attacks, got {experiment.shadows} (try attack.shadows=16)"
+    try:
+        experiment.settings.torch_device()
+    except ValueError as error:
+        yield str(error)
+
+
+def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], int]:
+    if not isinstance(node, Mapping):
+        problems.append(f"attack must be one or several attacks, got {node} (try attack=lira)")
+        return {}, 0
+    if "_target_" in node:
+        problems.append("attack: its file must begin with the line `# @package attack.NAME`")
+        return {}, 0
+    shadows = node.get(SHADOWS)
+    if not isinstance(shadows, int) or isinstance(shadows, bool) or shadows < 0 or shadows % 2:
+        problems.append(f"attack.shadows must be an even whole number, got {shadows} (try attack.shadows=16)")
+    named = {name: part for name, part in node.items() if name != SHADOWS}
+    known = [SHADOWS, *(f"{name}.{option}" for name, part in named.items() if isinstance(part, Mapping) for option in part)]
+    attacks = {}
+    for name, part in named.items():
+        if not isinstance(part, Mapping):
+            problems.append(f"attack.{name}: no such option{nearest(name, known)}")
+        elif (attack := _build_target(Attack, part, f"attack.{name}", problems)) is not None:
+            attacks[name] = attack
+    if not named:
+        problems.append("attack: choose at least one (try attack=lira)")
+    return attacks, shadows if isinstance(shadows, int) else 0
+
+
+def build(base: type[C], node: Mapping[str, Any], key: str) -> C:
+    """Return the component that `node` describes: the class that its `_target_` names, a `base`, with its options.
+
+    Raises:
+        ConfigError: with every mistake in it, one line each, each starting with `key`.
+    """
+    problems: list[str] = []
+    component = _build_target(base, node, key, problems)
+    if component is None:
+        raise ConfigError(problems)
+    return component
+
+
+def _build_target(base: type[C], node: Any, key: str, problems: list[str]) -> C | None:
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        problems.append(f"{key} must name one of its options, got {node} (see: advunlearn list {key})")
+        return None
+    try:
+        cls = get_class(str(node["_target_"]))
+    except Exception as error:  # whatever importing a person's own module raises
+        reason = str(error.__cause__ or error).splitlines()[-1]
+        problems.append(f"{key}._target_: cannot import {node['_target_']} ({reason})")
+        return None
+    if not issubclass(cls, base) or not dataclasses.is_dataclass(cls):
+        problems.append(f"{key}._target_ must name a dataclass that is a {base.__name__}, got {node['_target_']}")
+        return None
+    return _build(cls, {name: value for name, value in node.items() if name != "_target_"}, key, problems)
+
+
+def _build(cls: type[C], options: Mapping[str, Any], key: str, problems: list[str]) -> C | None:
+    before = len(problems)
+    prefix = f"{key}." if key else ""
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name, value in options.items():
+        if name not in fields:
+            known = [*fields, *GROUPS, ATTACK] if not key else list(fields)
+            problems.append(f"{prefix}{name}: no such option{nearest(name, (prefix + each for each in known))}")
+        elif isinstance(value, Mapping):
+            values[name] = _build_target(Component, value, f"{prefix}{name}", problems)
+        else:
+            values[name] = _typed(value, hints[name], f"{prefix}{name}", problems)
+    if len(problems) > before:
+        return None
+    try:
+        return cls(**values)
+    except OptionError as error:
+        problems.extend(prefix + problem for problem in error.problems)
+    except (TypeError, ValueError) as error:
+        problems.append(f"{key}: {error}")
+    return None
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def _typed(value: Any, hint: Any, key: str, problems: list[str]) -> Any:
+    """Return the value as the type that the option is declared with, by OmegaConf's rules."""
+    if hint is Any:
+        return value
+    node = OmegaConf.structured(dataclasses.make_dataclass("Option", [("value", hint)]))
+    try:
+        node.value = value
+    except OmegaConfBaseException:
+        problems.append(f"{key} must be {_describe(hint)}, got {value}")
+        return None
+    return OmegaConf.to_object(node).value  # type: ignore[union-attr]
+
+
+def _describe(hint: Any) -> str:
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is list:
+        return f"a list, each of it {_describe(parts[0])}"
+    if type(None) in parts:
+        return " or ".join([*(_describe(part) for part in parts if part is not type(None)), "null"])
+    return _WORDS.get(hint, str(hint))
+

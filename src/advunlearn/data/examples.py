@@ -1,0 +1,111 @@
+"""Labelled examples held on the device, and batches of them without loader workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from advunlearn.data.dataset import Dataset, Pool
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Turn uint8 (n, c, h, w) images into floats of about zero mean and unit deviation; `mean` and `std` are (c, 1 or h, 1 or w)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the normalised float32 images."""
+        return (images.to(torch.float32) - self.mean) / self.std
+
+
+@dataclass(frozen=True)
+class FlipCrop:
+    """Mirror each image with probability one half and shift it by up to `crop` pixels, zero-padded, a whole batch at a time."""
+
+    crop: int
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the augmented images, (n, c, h, w) like the given ones; draws come from a CPU generator whatever the device."""
+        count, _, height, width = images.shape
+        draws = torch.randint(0, 2 * self.crop + 1, (2, count), generator=generator).to(images.device)
+        flips = torch.randint(0, 2, (count,), generator=generator).bool().to(images.device)
+        padded = F.pad(images, (self.crop,) * 4)
+        rows = draws[0, :, None] + torch.arange(height, device=images.device)
+        columns = draws[1, :, None] + torch.arange(width, device=images.device)
+        columns = torch.where(flips[:, None], columns.flip(1), columns)
+        each = torch.arange(count, device=images.device)[:, None, None]
+        return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Hold inputs (n, ...) and labels (n,) on one device; batches come out normalised and, for training, augmented.
+
+    `inputs` are uint8 images with a `normalise`, or floats that a network takes as they are.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    normalise: Normalise | None = None
+    augment: FlipCrop | None = None
+    channels_last: bool = False
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.labels)
+
+    def subset(self, index: Tensor | NDArray[np.int64]) -> Examples:
+        """Return the examples at these positions, in this order."""
+        where = torch.as_tensor(index, device=self.labels.device)
+        return replace(self, inputs=self.inputs[where], labels=self.labels[where])
+
+    def followed_by(self, other: Examples) -> Examples:
+        """Return these examples with those of `other`, which are prepared the same way, behind them."""
+        return replace(
+            self, inputs=torch.cat([self.inputs, other.inputs]), labels=torch.cat([self.labels, other.labels])
+        )
+
+    def prepare(self, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return raw inputs as the network takes them, augmented if a generator is given."""
+        if generator is not None and self.augment is not None:
+            inputs = self.augment(inputs, generator)
+        if self.normalise is not None:
+            inputs = self.normalise(inputs)
+        if self.channels_last and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return inputs
+
+    def epoch(
+        self, batch_size: int, order: torch.Generator, augment: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield every example once in random order as (inputs, labels) batches for training; the last may be smaller."""
+        permutation = torch.randperm(len(self), generator=order).to(self.labels.device)
+        for index in permutation.split(batch_size):
+            yield self.prepare(self.inputs[index], augment), self.labels[index]
+
+    def batches(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the examples in order, never augmented, as (inputs, labels) batches."""
+        for inputs, labels in zip(self.inputs.split(batch_size), self.labels.split(batch_size), strict=True):
+            yield self.prepare(inputs), labels
+
+
+def examples_of(pool: Pool, dataset: Dataset, device: torch.device, *, channels_last: bool) -> Examples:
+    """Return the whole pool as examples on the device, uint8, so that any rows of it are one `subset` away."""
+    images = torch.from_numpy(pool.images).permute(0, 3, 1, 2).contiguous().to(device)
+    channels = pool.images.shape[-1]
+
+    def per_image(statistic: NDArray[np.float32]) -> Tensor:
+        whole = statistic if statistic.ndim == 3 else statistic.reshape(1, 1, channels)
+        return torch.from_numpy(whole).permute(2, 0, 1).contiguous().to(device)
+
+    augment = FlipCrop(dataset.crop) if dataset.augment == "flip_crop" else None
+    labels = torch.from_numpy(pool.labels).to(device)
+    return Examples(images, labels, Normalise(per_image(pool.mean), per_image(pool.std)), augment, channels_last)

@@ -1,0 +1,55 @@
+"""The three models side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advunlearn.evaluation.metrics import loss_distances, roc
+
+MODELS = ("original", "retrained", "unlearned")
+
+
+def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Return the share of examples whose largest of the logits (n, c) is their label's."""
+    return float((logits.argmax(axis=-1) == labels).mean())
+
+
+def measure(
+    accuracies: Mapping[str, float],
+    losses: NDArray[np.float64],
+    scores: Mapping[str, NDArray[np.float64]],
+    members: NDArray[np.bool_],
+    shadows: Mapping[str, int],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Return everything that is reported of one model.
+
+    Args:
+        accuracies: by name of the part of the data.
+        losses, members: (n,), the losses of forget and test examples and which are which.
+        scores: (n,) member scores by name of the attack.
+        shadows: how many shadow models each attack used.
+        seed: of the random halves on which thresholds are chosen.
+    """
+    ks, wasserstein = loss_distances(losses[members], losses[~members])
+    attacks = {
+        name: {**roc(score, members, seed=seed).as_dict(), "shadows": shadows[name]} for name, score in scores.items()
+    }
+    return {"accuracy": dict(accuracies), "loss_ks": ks, "loss_wasserstein": wasserstein, "attacks": attacks}
+
+
+def gap(model: Mapping[str, Any], retrained: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how far a model's numbers lie above the retrained model's; for attacks, their AUC."""
+    return {
+        "accuracy": {part: model["accuracy"][part] - retrained["accuracy"][part] for part in model["accuracy"]},
+        "loss_ks": model["loss_ks"] - retrained["loss_ks"],
+        "loss_wasserstein": model["loss_wasserstein"] - retrained["loss_wasserstein"],
+        "attacks": {
+            name: attack["auc"] - retrained["attacks"][name]["auc"] for name, attack in model["attacks"].items()
+        },
+    }

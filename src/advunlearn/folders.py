@@ -1,0 +1,24 @@
+"""Where configs are found, and where data and artefacts are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def config_folder() -> Path:
+    """Return the folder of the shipped configs: inside the package if installed from a wheel, else the checkout's.
+
+    Raises:
+        FileNotFoundError: if neither is there.
+    """
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "conf", package.parents[1] / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise FileNotFoundError("advunlearn was installed without its conf/ folder; reinstall it")
+
+
+def cache_folder() -> Path:
+    """Return where data and artefacts are kept: `$ADVUNLEARN_CACHE`, else `~/.cache/advunlearn`."""
+    return Path(os.environ.get("ADVUNLEARN_CACHE") or Path.home() / ".cache" / "advunlearn").expanduser()

@@ -1,0 +1,146 @@
+"""What is written about a run while it goes: its state, versions, times, checksums and log."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from advunlearn.store import file_digest, write_json
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("advunlearn", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "safetensors")
+
+
+class Stage:
+    """One stage's notes: whether its result came from the store, and that result's name there."""
+
+    def __init__(self) -> None:
+        self.notes: dict[str, Any] = {"reused": False, "artefact": None}
+
+    def note(self, **notes: Any) -> None:
+        """Add to what the manifest says of this stage."""
+        self.notes.update(notes)
+
+
+class Manifest:
+    """Keep `manifest.json` and `advunlearn.log` of a run's folder true at every moment.
+
+    Used as a context: what leaves it by an exception is recorded, with its traceback in the log, and passed on.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any], device: torch.device) -> None:
+        if (folder / "manifest.json").exists():
+            raise ValueError(f"{folder} already holds a run; choose another folder (hydra.run.dir=...)")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.device = device
+        cuda = device.type == "cuda"
+        self.data: dict[str, Any] = {
+            "schema": 1,
+            "status": "running",
+            "error": None,
+            **about,
+            "argv": sys.argv,
+            "versions": {"python": platform.python_version(), **_versions()},
+            "git": _git_state(),
+            "host": platform.node(),
+            "device": str(device),
+            "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+            "started": _now(),
+            "finished": None,
+            "stages": [],
+            "warnings": [],
+            "checksums": {},
+        }
+
+    def __enter__(self) -> Manifest:
+        self._handler = logging.FileHandler(self.folder / "advunlearn.log")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root = logging.getLogger("advunlearn")
+        self._level, self._start = root.level, time.perf_counter()
+        root.addHandler(self._handler)
+        root.setLevel(logging.INFO)
+        self.write()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            self.data["status"] = "completed"
+        else:
+            self.data["status"] = "failed" if isinstance(error, Exception) else "interrupted"
+            self.data["error"] = f"{type(error).__name__}: {error}"
+            if isinstance(error, Exception):
+                self._handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "failed", (), sys.exc_info()))
+        self.data["finished"] = _now()
+        self.data["seconds"] = time.perf_counter() - self._start
+        self.write()
+        root = logging.getLogger("advunlearn")
+        root.removeHandler(self._handler)
+        root.setLevel(self._level)
+        self._handler.close()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Time one stage, log one line for it and note it in the manifest."""
+        stage, start = Stage(), time.perf_counter()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        yield stage
+        if self.device.type == "cuda":
+            stage.note(peak_memory=torch.cuda.max_memory_allocated(self.device))
+        seconds = time.perf_counter() - start
+        self.data["stages"].append({"name": name, "seconds": seconds, **stage.notes})
+        self.write()
+        logger.info("%-9s %6.1f s%s", name, seconds, "  (from the store)" if stage.notes["reused"] else "")
+
+    def warn(self, message: str) -> None:
+        """Log a warning and keep it in the manifest."""
+        logger.warning(message)
+        self.data["warnings"].append(message)
+
+    def checksum(self, *names: str) -> None:
+        """Record the SHA-256 of files of the run's folder."""
+        self.data["checksums"] |= {name: file_digest(self.folder / name) for name in names}
+
+    def write(self) -> None:
+        """Write `manifest.json` as it stands."""
+        write_json(self.folder / "manifest.json", self.data)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions | {"cuda": torch.version.cuda or "none"}
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Return commit and cleanness of the checkout that the code runs from; None where it is installed or git is missing."""
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10).stdout
+
+    try:
+        git("ls-files", "--error-unmatch", __file__)
+        return {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain", "-uno").strip())}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,34 @@
+"""A small convolutional network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from advunlearn.models.model import Model
+from advunlearn.options import option
+
+
+@dataclass
+class CNN(Model):
+    """Three 3x3 convolution blocks of `width`, 2 and 4 times `width` channels, each halving the image, and a linear classifier.
+
+    `batch_norm: false` leaves out BatchNorm, for methods that must not see batch statistics.
+    """
+
+    width: int = option(32, at_least=1)
+    batch_norm: bool = option(True)
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """Return the network; see `Model.build`."""
+        if min(shape[1:]) < 8:
+            raise ValueError(f"cnn needs images of at least 8x8 pixels, got {shape[1]}x{shape[2]}")
+        channels = [shape[0], self.width, 2 * self.width, 4 * self.width]
+        blocks = [part for a, b in zip(channels, channels[1:], strict=False) for part in self._block(a, b)]
+        return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))
+
+    def _block(self, inputs: int, outputs: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not self.batch_norm)
+        norm = [nn.BatchNorm2d(outputs)] if self.batch_norm else []
+        return [convolution, *norm, nn.ReLU(), nn.MaxPool2d(2)]

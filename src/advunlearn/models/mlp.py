@@ -1,0 +1,25 @@
+"""A fully connected network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import nn
+
+from advunlearn.models.model import Model
+from advunlearn.options import option
+
+
+@dataclass
+class MLP(Model):
+    """Fully connected ReLU network with `layers` hidden layers of `hidden` units."""
+
+    hidden: int = option(256, at_least=1)
+    layers: int = option(1, at_least=1)
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """Return the network; see `Model.build`."""
+        widths = [math.prod(shape)] + [self.hidden] * self.layers
+        hidden = [part for a, b in zip(widths, widths[1:], strict=False) for part in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(self.hidden, classes))

@@ -1,0 +1,28 @@
+"""What a run would compute, said before it does."""
+
+from __future__ import annotations
+
+import torch
+
+from advunlearn.config import Experiment
+from advunlearn.data.splits import train_size_of
+
+
+def describe(experiment: Experiment) -> str:
+    """Return the stages of a run, one line each, with the sizes that are known without loading the data."""
+    info = experiment.dataset.info()
+    with torch.device("meta"):
+        network = experiment.model.build(info.shape, len(info.classes))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    train = train_size_of(info, experiment.dataset)
+    shadowed = [name for name, attack in experiment.attacks.items() if attack.needs_shadows]
+    name = type(experiment.model).__name__
+    lines = [
+        f"pretrain  {name}, {parameters:,} parameters, {train:,} examples, {experiment.optimizer.epochs} epochs",
+        "retrain   the same, without the forget set",
+        f"unlearn   {type(experiment.unlearner).__name__}",
+        f"attack    {', '.join(experiment.attacks)}",
+    ]
+    if shadowed:
+        lines.append(f"          {experiment.shadows} shadow models for {', '.join(shadowed)}")
+    return "would compute, unless the store holds it:\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,68 @@
+"""How a run computes: its seed, device and precision."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from advunlearn.options import Component, option
+
+
+@dataclass
+class Settings(Component):
+    """The scalars of a config.
+
+    Attributes:
+        seed: root of every random stream.
+        device: `auto` takes CUDA where there is one; `cpu`, `cuda` or `cuda:N`.
+        precision: `fp32`, or `bf16` for mixed precision (float32 weights, bfloat16 autocast).
+        channels_last: memory format of images, the faster one for convolutions.
+        compile: compile each network with torch.compile, worth its start-up time on a GPU only.
+        threads: CPU threads of torch; null leaves torch's own choice.
+    """
+
+    seed: int = option(0, at_least=0)
+    device: str = "auto"
+    precision: str = option("fp32", choices=("fp32", "bf16"))
+    channels_last: bool = True
+    compile: bool = False
+    threads: int | None = option(None, at_least=1)
+
+    def conflicts(self) -> list[str]:
+        """Refuse a device that cannot be named."""
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            return []
+        return [f"device must be one of auto, cpu, cuda, cuda:N, got {self.device}"]
+
+    def torch_device(self) -> torch.device:
+        """Return the device to compute on.
+
+        Raises:
+            ValueError: if CUDA is asked for and is not there.
+        """
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(self.device)
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(f"device={self.device} is not there (try device=auto)")
+        return device
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context that network passes run in."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.torch_device().type, torch.bfloat16)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what changes the bits of a result: the settings' part in the store's keys."""
+        return {
+            "seed": self.seed,
+            "device": self.torch_device().type,
+            "precision": self.precision,
+            "channels_last": self.channels_last,
+            "compile": self.compile,
+        }

@@ -1,0 +1,264 @@
+"""One run, from the data to the report: pretrain, retrain, unlearn, attack, evaluate.
+
+Each stage is a function of a part of the config and of what earlier stages made. Its result is kept in the store, so that a
+second run does only what is new.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import nn
+
+from advunlearn.attacks.attack import Observations
+from advunlearn.attacks.statistics import cross_entropy
+from advunlearn.config import Experiment
+from advunlearn.data.examples import examples_of
+from advunlearn.data.splits import Splits, make_splits
+from advunlearn.evaluation.comparison import MODELS, accuracy, gap, measure
+from advunlearn.manifest import Manifest, Stage
+from advunlearn.report.page import write_report
+from advunlearn.seeding import numpy_stream
+from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_json
+from advunlearn.training.fit import predict
+from advunlearn.training.shadows import Shadows, observe_shadows, shadow_pool
+from advunlearn.training.trainer import Trainer
+from advunlearn.unlearners.unlearner import Task
+
+# Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
+UNLEARN_SCHEMA = 1
+ATTACK_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run returns: its folder, the contents of its `metrics.json`, and the unlearned network in evaluation mode."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    network: nn.Module
+
+
+@dataclass(frozen=True)
+class Models:
+    """The three models of a run by name, with the artefacts that they were read from."""
+
+    networks: dict[str, nn.Module]
+    artefacts: dict[str, Artefact]
+
+
+def run_experiment(experiment: Experiment, folder: Path, about: dict[str, Any] | None = None) -> Result:
+    """Run an experiment in `folder`, which must not hold a run yet; `about` goes into its manifest.
+
+    Raises:
+        ValueError: in one line, if the data cannot be had or a stage cannot work with these options.
+    """
+    settings = experiment.settings
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    about = {"seed": settings.seed, **(about or {})}
+    with Manifest(folder, about, settings.torch_device()) as manifest:
+        trainer, splits = prepare(experiment, manifest)
+        models = make_models(experiment, trainer, splits, manifest)
+        evidence = attack_models(experiment, trainer, splits, models, manifest)
+        metrics = evaluate(experiment, splits, models, evidence)
+        write_results(manifest, trainer.pool.labels, models, evidence, metrics)
+    return Result(folder, metrics, models.networks["unlearned"])
+
+
+def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits]:
+    """Load the data, put it on the device and split it; the splits are written to the run's folder."""
+    settings = experiment.settings
+    with manifest.stage("data"):
+        pool = experiment.dataset.load()
+        splits = make_splits(pool, experiment.dataset, experiment.forget, settings.seed)
+        splits.save(manifest.folder / "splits.npz")
+        manifest.data["splits"] = {part: len(rows) for part, rows in vars(splits).items()}
+        manifest.data["dataset_checksum"] = pool.checksum
+        examples = examples_of(
+            pool, experiment.dataset, settings.torch_device(), channels_last=settings.channels_last
+        )
+    trainer = Trainer(
+        pool, examples, experiment.dataset, experiment.model, experiment.optimizer, settings, Store()
+    )
+    return trainer, splits
+
+
+def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manifest: Manifest) -> Models:
+    """Train the original and the retrained model, and unlearn the forget set from the original."""
+    models = Models({}, {})
+
+    def keep(name: str, stage: Stage, network: nn.Module, artefact: Artefact) -> None:
+        models.networks[name], models.artefacts[name] = network, artefact
+        stage.note(reused=artefact.reused, artefact=artefact.digest)
+
+    with manifest.stage("pretrain") as stage:
+        keep("original", stage, *trainer.train(splits.train, "original"))
+    with manifest.stage("retrain") as stage:
+        keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
+    with manifest.stage("unlearn") as stage:
+        keep("unlearned", stage, *unlearn(experiment, trainer, splits, models.networks["original"]))
+    return models
+
+
+def unlearn(
+    experiment: Experiment, trainer: Trainer, splits: Splits, original: nn.Module
+) -> tuple[nn.Module, Artefact]:
+    """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
+    examples = trainer.examples
+    task = Task(
+        retain=examples.subset(splits.retain),
+        forget=examples.subset(splits.forget),
+        audit=examples.subset(splits.audit),
+        settings=experiment.settings,
+        retrain=lambda stream: trainer.fitted(splits.retain, stream)[0],
+    )
+
+    def make() -> Artefact:
+        start = time.perf_counter()
+        unlearned = experiment.unlearner.unlearn(copy.deepcopy(original), task)
+        record = {"seconds": time.perf_counter() - start, "trace": unlearned.trace}
+        return Artefact(record, dict(unlearned.network.state_dict()), {})
+
+    key = {
+        "schema": UNLEARN_SCHEMA,
+        "original": trainer.key(splits.train, "original"),
+        "forget": index_digest(splits.forget),
+        "audit": index_digest(splits.audit),
+        "unlearner": experiment.unlearner.resolved(),
+    }
+    artefact = trainer.store.get_or_make("unlearned", key, make)
+    return trainer.restore(artefact, "original"), artefact
+
+
+def attack_models(
+    experiment: Experiment, trainer: Trainer, splits: Splits, models: Models, manifest: Manifest
+) -> Evidence:
+    """Run every attack on the three models, with the same shadow models, through the store."""
+    rows, members = attacked_rows(splits, trainer.pool.labels)
+    needed = any(attack.needs_shadows for attack in experiment.attacks.values())
+    count = experiment.shadows if needed else 0
+    shadow_rows = shadow_pool(splits.train, splits.test, experiment.settings.seed)
+
+    def make() -> Artefact:
+        start = time.perf_counter()
+        shadows = observe_shadows(trainer, shadow_rows, count, rows) if needed else None
+        attacked = time.perf_counter()
+        arrays, accuracies = {}, {}
+        for name, network in models.networks.items():
+            logits = predict(network, trainer.examples, experiment.settings).numpy()
+            accuracies[name] = {
+                part: accuracy(logits[where], trainer.pool.labels[where])
+                for part, where in (("retain", splits.retain), ("forget", splits.forget), ("test", splits.test))
+            }
+            target = Observations(logits[rows][:, None], trainer.pool.labels[rows], members)
+            arrays |= {f"{name}/{key}": value for key, value in score_model(experiment, target, shadows).items()}
+        seconds = {"shadows": attacked - start, "attack": time.perf_counter() - attacked}
+        return Artefact({"accuracy": accuracies, "seconds": seconds}, {}, arrays)
+
+    key = {
+        "schema": ATTACK_SCHEMA,
+        "models": {name: artefact.digest for name, artefact in models.artefacts.items()},
+        "test": index_digest(splits.test),
+        "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
+        "shadows": count,
+    }
+    with manifest.stage("attack") as stage:
+        artefact = trainer.store.get_or_make("attack", key, make)
+        stage.note(reused=artefact.reused, artefact=artefact.digest, shadows=count)
+    return Evidence(rows, members, artefact)
+
+
+def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the rows that attacks tell apart, and which are members: the forget set, and the test examples of its classes.
+
+    Test examples of other classes would be told apart by their class alone where a whole class is forgotten.
+    """
+    same_class = splits.test[np.isin(labels[splits.test], labels[splits.forget])]
+    if len(same_class) == 0:
+        raise ValueError("the test set holds no example of the forget set's classes, so no attack can be run")
+    rows = np.concatenate([splits.forget, same_class])
+    return rows, np.arange(len(rows)) < len(splits.forget)
+
+
+def score_model(
+    experiment: Experiment, target: Observations, shadows: Shadows | None
+) -> dict[str, NDArray[np.float64]]:
+    """Return the losses of one model and every attack's member scores, (n,) each, by name."""
+    arrays = {"loss": cross_entropy(target.logits[:, 0], target.labels)}
+    for name, attack in experiment.attacks.items():
+        rng = numpy_stream(experiment.settings.seed, f"attack/{name}")
+        for variant, score in attack.score(target, shadows, rng).items():
+            arrays[f"{name}/{variant}" if variant else name] = score
+    return arrays
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the attacks found: the rows that they told apart, which are members, and losses and scores in the artefact."""
+
+    rows: NDArray[np.int64]
+    members: NDArray[np.bool_]
+    artefact: Artefact
+
+    def of(self, model: str) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+        """Return one model's losses and, by attack, its member scores."""
+        prefix = f"{model}/"
+        arrays = {
+            name.removeprefix(prefix): array
+            for name, array in self.artefact.arrays.items()
+            if name.startswith(prefix)
+        }
+        return arrays.pop("loss"), arrays
+
+
+def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> dict[str, Any]:
+    """Return the contents of `metrics.json`: the three models side by side, and how far two of them are from the retrained one."""
+    record = evidence.artefact.record
+    measured = {}
+    for name in MODELS:
+        losses, scores = evidence.of(name)
+        shadows = {
+            key: experiment.shadows if experiment.attacks[key.split("/")[0]].needs_shadows else 0 for key in scores
+        }
+        measured[name] = measure(
+            record["accuracy"][name], losses, scores, evidence.members, shadows, seed=experiment.settings.seed
+        )
+    stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
+    seconds = {stage: models.artefacts[name].record["seconds"] for stage, name in stages}
+    return {
+        "schema": 1,
+        "models": measured,
+        "gap": {name: gap(measured[name], measured["retrained"]) for name in ("original", "unlearned")},
+        "seconds": seconds | record["seconds"],
+        "unlearning_over_retraining": seconds["unlearn"] / seconds["retrain"],
+        "trace": models.artefacts["unlearned"].record["trace"],
+    }
+
+
+def write_results(
+    manifest: Manifest,
+    labels: NDArray[np.int64],
+    models: Models,
+    evidence: Evidence,
+    metrics: dict[str, Any],
+) -> None:
+    """Write metrics, per-example scores, the unlearned weights and the report into the run's folder."""
+    folder = manifest.folder
+    write_json(folder / "metrics.json", metrics)
+    with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
+        named = {"rows": evidence.rows, "member": evidence.members, "label": labels[evidence.rows]}
+        np.savez(file, **named, **evidence.artefact.arrays)  # type: ignore[arg-type]
+    with atomic_write(folder / "unlearned.safetensors") as temporary:
+        save_file(models.artefacts["unlearned"].tensors, temporary)
+    manifest.checksum("metrics.json", "scores.npz", "splits.npz", "unlearned.safetensors")
+    with manifest.stage("report"):
+        write_report(folder)

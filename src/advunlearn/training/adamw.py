@@ -1,0 +1,26 @@
+"""Adam with decoupled weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from advunlearn.options import option
+from advunlearn.training.optimizer import Optimizer
+
+
+@dataclass
+class AdamW(Optimizer):
+    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, none by default."""
+
+    lr: float = option(2e-3, above=0)
+    beta1: float = option(0.9, at_least=0, below=1)
+    beta2: float = option(0.999, at_least=0, below=1)
+
+    def torch_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return torch's optimizer over these parameters."""
+        betas = (self.beta1, self.beta2)
+        return torch.optim.AdamW(parameters, lr=self.lr, betas=betas, weight_decay=self.weight_decay)

@@ -1,0 +1,86 @@
+"""Fit one network, and ask it for its logits."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advunlearn.data.examples import Examples
+from advunlearn.models.model import Model
+from advunlearn.progress import progress
+from advunlearn.seeding import torch_stream
+from advunlearn.settings import Settings
+from advunlearn.training.optimizer import Optimizer
+
+
+class Diverged(ValueError):
+    """Training ended in a loss that is not a number."""
+
+
+@contextmanager
+def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put the network into training or evaluation mode and, afterwards, every part of it back into the mode that it was in."""
+    before = {module: module.training for module in network.modules()}
+    network.train(training)
+    try:
+        yield
+    finally:
+        for module, was_training in before.items():
+            module.training = was_training
+
+
+def initialise(
+    model: Model, shape: tuple[int, int, int], classes: int, settings: Settings, stream: str, *index: int
+) -> nn.Module:
+    """Return a fresh network on the device, initialised from the stream `init/<stream>` whatever was drawn before."""
+    generator = torch_stream(settings.seed, f"init/{stream}", *index)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        network = model.build(shape, classes)
+    memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
+    return network.to(settings.torch_device()).to(memory_format=memory_format)
+
+
+def fit(
+    network: nn.Module, examples: Examples, optimizer: Optimizer, settings: Settings, stream: str, *index: int
+) -> float:
+    """Fit the network to the examples in place by cross-entropy and return the last epoch's mean loss.
+
+    Batch order and augmentation come from the streams `batches/<stream>` and `augment/<stream>`.
+
+    Raises:
+        Diverged: as soon as an epoch's mean loss is not finite.
+    """
+    order = torch_stream(settings.seed, f"batches/{stream}", *index)
+    augment = torch_stream(settings.seed, f"augment/{stream}", *index)
+    steps = optimizer.epochs * math.ceil(len(examples) / optimizer.batch_size)
+    torch_optimizer, schedule = optimizer.create(network.parameters(), steps)
+    forward = torch.compile(network) if settings.compile else network
+    mean_loss = math.nan
+    with mode(network, training=True):
+        for _ in progress(range(optimizer.epochs), " ".join([stream, *map(str, index)])):
+            total = torch.zeros((), device=examples.labels.device)
+            for inputs, labels in examples.epoch(optimizer.batch_size, order, augment):
+                with settings.autocast():
+                    logits = forward(inputs)
+                loss = F.cross_entropy(logits.float(), labels)
+                torch_optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                torch_optimizer.step()
+                schedule.step()
+                total += loss.detach() * len(labels)
+            mean_loss = total.item() / len(examples)
+            if not math.isfinite(mean_loss):
+                raise Diverged(f"training the {stream} model diverged (loss {mean_loss}); lower optimizer.lr={optimizer.lr}")
+    return mean_loss
+
+
+def predict(network: nn.Module, examples: Examples, settings: Settings) -> Tensor:
+    """Return the network's float32 logits (n, classes) on the CPU, in evaluation mode, without augmentation."""
+    with mode(network, training=False), torch.no_grad(), settings.autocast():
+        return torch.cat([network(inputs).float() for inputs, _ in examples.batches()]).cpu()

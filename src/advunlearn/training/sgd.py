@@ -1,0 +1,28 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from advunlearn.options import option
+from advunlearn.training.optimizer import Optimizer
+
+
+@dataclass
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, Nesterov's by default, and weight decay."""
+
+    weight_decay: float = option(5e-4, at_least=0)
+    momentum: float = option(0.9, at_least=0, below=1)
+    nesterov: bool = option(True)
+
+    def torch_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return torch's optimizer over these parameters."""
+        nesterov = self.nesterov and self.momentum > 0
+        return torch.optim.SGD(
+            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=nesterov
+        )

@@ -1,0 +1,18 @@
+"""No unlearning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
+
+
+@dataclass
+class None_(Unlearner):
+    """Leave the original model as it is: what an audit finds where nothing was done."""
+
+    def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
+        """Return the network unchanged."""
+        return Unlearned(network)

@@ -1,0 +1,27 @@
+"""Exact unlearning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
+
+
+@dataclass
+class Retrain(Unlearner):
+    """Train from scratch on the retain set, from other random streams than the gold standard.
+
+    Its distance from the retrained model is what chance alone puts between two right answers.
+    """
+
+    def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
+        """Return a newly trained network.
+
+        Raises:
+            ValueError: if the task has no recipe to train from.
+        """
+        if task.retrain is None:
+            raise ValueError("unlearner retrain needs a model's recipe to train from; only `advunlearn run` has one")
+        return Unlearned(task.retrain("retrain"))

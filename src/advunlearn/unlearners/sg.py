@@ -1,0 +1,138 @@
+"""The Stackelberg game."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advunlearn.auditors.auditor import Audit, Auditor
+from advunlearn.auditors.scores import COLUMNS, score_columns
+from advunlearn.auditors.svm import SVM
+from advunlearn.data.examples import Examples
+from advunlearn.options import option
+from advunlearn.seeding import torch_stream
+from advunlearn.training.fit import mode
+from advunlearn.unlearners.finetune import Finetune, Follower
+from advunlearn.unlearners.unlearner import Task, shared_classes
+
+
+@dataclass
+class SG(Finetune):
+    """Stackelberg-game unlearning (Di, Yu, Vorobeychik, Liu, ICLR 2025).
+
+    The leader descends L(retain; theta) + alpha M(theta), where M is the utility of the auditor's best answer to theta and its
+    gradient runs through that answer (implicit differentiation) as well as through the held-out scores. With alpha = 0 it is
+    `finetune` to the bit, and records what the auditor would have seen.
+
+    Attributes:
+        alpha: weight of the auditor's utility.
+        auditor: the follower.
+        features: the score columns that the auditor sees; see `score_columns`.
+        audit_size: forget examples, and as many audit examples, that each audit step scores.
+        audit_every: base steps from one audit step to the next.
+    """
+
+    alpha: float = option(10.0, at_least=0)
+    auditor: Any = None
+    features: str = option("loss_margin", choices=tuple(COLUMNS))
+    audit_size: int = option(500, at_least=2)
+    audit_every: int = option(1, at_least=1)
+
+    def __post_init__(self) -> None:
+        """Take the paper's auditor where none is named; see `Component`."""
+        self.auditor = SVM() if self.auditor is None else self.auditor
+        super().__post_init__()
+
+    def conflicts(self) -> list[str]:
+        """Refuse a follower that is not an auditor."""
+        return [] if isinstance(self.auditor, Auditor) else [f"auditor must be an Auditor, got {self.auditor}"]
+
+    def follower(self, network: nn.Module, task: Task) -> Follower:
+        """Return the auditor's side of the game."""
+        return Game(self, network, task)
+
+
+class Game:
+    """Let the auditor answer the leader at every audit step, add alpha dM/dtheta to the gradients, and record both players."""
+
+    def __init__(self, options: SG, network: nn.Module, task: Task) -> None:
+        self.options = options
+        self.network = network
+        self.forget = task.forget
+        self.audit = shared_classes(task.audit, task.forget)
+        self.settings = task.settings
+        self.size = min(options.audit_size, len(self.forget), len(self.audit))
+        self.generator = torch_stream(task.settings.seed, "audit")
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.records: list[dict[str, Any]] = []
+
+    def answer(self, step: int, epoch: int, base_loss: Tensor) -> None:
+        """Play one audit step, if it is time for one; see `Follower.answer`."""
+        if step % self.options.audit_every:
+            return
+        plays = self.options.alpha > 0
+        base = [parameter.grad for parameter in self.parameters]
+        with torch.set_grad_enabled(plays):
+            audit = self._audit()
+        record = {
+            "step": step,
+            "epoch": epoch,
+            "base_loss": base_loss,
+            "utility": audit.utility.detach(),
+            "auditor_accuracy": audit.accuracy,
+            "base_gradient_norm": _norm(base),
+            "game_gradient_norm": None,
+            "cosine": None,
+        }
+        if plays:
+            game = torch.autograd.grad(self.options.alpha * audit.utility, self.parameters, allow_unused=True)
+            record |= {"game_gradient_norm": _norm(game), "cosine": _cosine(base, game)}
+            self._add(game)
+        self.records.append(record)
+
+    def trace(self) -> dict[str, Any]:
+        """Return the recorded columns as plain numbers, and the utility of an auditor that cannot tell."""
+        names = self.records[0] if self.records else ()
+        columns = {name: [_plain(record[name]) for record in self.records] for name in names}
+        return {**columns, "uninformed_utility": self.options.auditor.uninformed}
+
+    def _audit(self) -> Audit:
+        members, nonmembers = self._draw(self.forget), self._draw(self.audit)
+        both = members.followed_by(nonmembers)
+        # In evaluation mode: no membership leaks into batch statistics, and the running ones stay clean.
+        with mode(self.network, training=False), self.settings.autocast():
+            logits = self.network(both.prepare(both.inputs))
+        scores = score_columns(logits, both.labels, self.options.features)
+        return self.options.auditor.utility(
+            scores[: self.size], scores[self.size :], members.labels, nonmembers.labels, self.generator
+        )
+
+    def _draw(self, examples: Examples) -> Examples:
+        return examples.subset(torch.randperm(len(examples), generator=self.generator)[: self.size])
+
+    def _add(self, gradients: Gradients) -> None:
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+
+Gradients = Sequence[Tensor | None]
+
+
+def _norm(gradients: Gradients) -> Tensor:
+    return torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
+
+
+def _cosine(first: Gradients, second: Gradients) -> Tensor:
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    product = torch.stack([(a * b).sum() for a, b in pairs]).sum()
+    # 0 where one of them vanishes: an auditor at its cap pushes nowhere.
+    return product / (_norm(first) * _norm(second)).clamp_min(torch.finfo(product.dtype).tiny)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value

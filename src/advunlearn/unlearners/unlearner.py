@@ -1,0 +1,61 @@
+"""What an unlearner is: the leader of the game, or a baseline in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from advunlearn.data.examples import Examples
+from advunlearn.options import Component
+from advunlearn.settings import Settings
+
+
+@dataclass(frozen=True)
+class Task:
+    """A request to forget: everything that an unlearner may use besides the model itself.
+
+    Attributes:
+        retain, forget: the training examples to keep and to remove.
+        audit: held-out non-members that the game's auditor may see.
+        settings: device, precision, seed.
+        retrain: trains a model from scratch on the retain set, from a random stream of its own; None where there is no recipe to
+            train from, as for a person's own model.
+    """
+
+    retain: Examples
+    forget: Examples
+    audit: Examples
+    settings: Settings
+    retrain: Callable[[str], nn.Module] | None = None
+
+
+@dataclass(frozen=True)
+class Unlearned:
+    """An unlearner's result: the network, and the game's trace, a list of values a column (empty if there was no game)."""
+
+    network: nn.Module
+    trace: dict[str, Any] = field(default_factory=dict)
+
+
+class Unlearner(Component):
+    """Base of all unlearners."""
+
+    def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
+        """Return a network without the forget set's influence; the given one is changed in place and must not be used again."""
+        raise NotImplementedError
+
+
+def shared_classes(examples: Examples, forget: Examples) -> Examples:
+    """Return the examples whose class occurs in the forget set, so that no auditor can win on the class alone.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    chosen = np.isin(examples.labels.cpu().numpy(), forget.labels.cpu().numpy()).nonzero()[0]
+    if len(chosen) == 0:
+        raise ValueError("the audit set holds no example of the forget set's classes; enlarge it (dataset.audit_fraction)")
+    return examples.subset(chosen)

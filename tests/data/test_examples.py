@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from advunlearn.data.dataset import Pool
+from advunlearn.data.digits import Digits
+from advunlearn.data.examples import Examples, FlipCrop, Normalise, examples_of
+
+
+def test_flip_crop_is_a_window_of_the_padded_image_or_its_mirror() -> None:
+    images = torch.randint(0, 256, (32, 3, 6, 5), dtype=torch.uint8)
+    shifted = FlipCrop(2)(images, torch.Generator().manual_seed(0))
+    padded = F.pad(images, (2, 2, 2, 2))
+    flips = 0
+    for before, after in zip(padded, shifted, strict=True):
+        windows = [before[:, y : y + 6, x : x + 5] for y in range(5) for x in range(5)]
+        plain = any(torch.equal(after, window) for window in windows)
+        mirrored = any(torch.equal(after, window.flip(2)) for window in windows)
+        assert plain or mirrored
+        flips += mirrored and not plain
+    assert 4 < flips < 28
+
+
+def test_augmentation_is_for_training_batches_only() -> None:
+    images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
+    normalise = Normalise(torch.tensor([[[100.0]]]), torch.tensor([[[50.0]]]))
+    examples = Examples(images, torch.arange(20), normalise, FlipCrop(3))
+    (inputs, labels), *_ = examples.batches(20)
+    assert torch.equal(inputs, (images.float() - 100) / 50)
+    assert labels.tolist() == list(range(20))
+    generators = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
+    shown = torch.cat([batch for batch, _ in examples.epoch(7, *generators)])
+    assert not torch.equal(shown.sort(0).values, inputs.sort(0).values)
+
+
+def test_an_epoch_shows_every_example_once_in_an_order_of_its_own() -> None:
+    examples = Examples(torch.arange(10.0)[:, None], torch.arange(10))
+    order, augment = torch.Generator().manual_seed(0), torch.Generator()
+    first, second = ([labels.tolist() for _, labels in examples.epoch(4, order, augment)] for _ in range(2))
+    assert [len(batch) for batch in first] == [4, 4, 2]
+    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(10))
+    assert first != second
+
+
+def test_the_pool_becomes_examples_on_the_device() -> None:
+    images = np.arange(2 * 3 * 4 * 2, dtype=np.uint8).reshape(2, 3, 4, 2)
+    pool = Pool(images, np.array([1, 0]), 2, 2, np.float32([10, 20]), np.float32([2, 4]))
+    examples = examples_of(pool, Digits(), torch.device("cpu"), channels_last=True)
+    ((inputs, labels),) = examples.batches()
+    expected = (images.astype(np.float32) - [10.0, 20.0]) / [2.0, 4.0]
+    np.testing.assert_allclose(inputs.numpy(), expected.transpose(0, 3, 1, 2))
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+    assert labels.tolist() == [1, 0]
+
+
+def test_subset_and_followed_by() -> None:
+    examples = Examples(torch.arange(5.0)[:, None], torch.arange(5))
+    both = examples.subset(np.array([4, 0])).followed_by(examples.subset(torch.tensor([2])))
+    assert both.labels.tolist() == [4, 0, 2]
+    assert both.inputs[:, 0].tolist() == [4, 0, 2]

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from advunlearn.data.digits import Digits
+from advunlearn.data.examples import Examples, examples_of
+from advunlearn.models.cnn import CNN
+from advunlearn.models.mlp import MLP
+from advunlearn.settings import Settings
+from advunlearn.store import Store
+from advunlearn.training.adamw import AdamW
+from advunlearn.training.fit import Diverged, fit, initialise, mode, predict
+from advunlearn.training.optimizer import Optimizer
+from advunlearn.training.sgd import SGD
+from advunlearn.training.shadows import observe_shadows, shadow_pool, shadow_rows
+from advunlearn.training.trainer import Trainer
+
+CPU = Settings(device="cpu")
+
+
+def digits_trainer(root: Path, **changes: object) -> Trainer:
+    dataset = Digits()
+    pool = dataset.load()
+    examples = examples_of(pool, dataset, torch.device("cpu"), channels_last=True)
+    trainer = Trainer(pool, examples, dataset, MLP(hidden=32), AdamW(epochs=5), CPU, Store(root))
+    return dataclasses.replace(trainer, **changes)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(lr=0.1), AdamW(lr=0.1), SGD(lr=0.1, momentum=0, nesterov=True)])
+def test_optimizers_descend(optimizer: Optimizer) -> None:
+    weight = nn.Parameter(torch.tensor([3.0]))
+    torch_optimizer, schedule = optimizer.create([weight], 200)
+    for _ in range(200):
+        torch_optimizer.zero_grad()
+        weight.square().sum().backward()
+        torch_optimizer.step()
+        schedule.step()
+    assert abs(weight.item()) < 0.05
+
+
+def test_schedules_follow_their_formulas() -> None:
+    cosine = Optimizer(schedule="cosine")
+    assert [cosine.factor(step, 100) for step in (0, 50, 100)] == pytest.approx([1, 0.5, 0], abs=1e-12)
+    steps = Optimizer(schedule="steps", milestones=[0.5, 0.75])
+    assert [steps.factor(step, 100) for step in (0, 49, 50, 75, 99)] == pytest.approx([1, 1, 0.1, 0.01, 0.01])
+    rising = Optimizer(schedule="constant", warmup=0.1)
+    factors = [rising.factor(step, 100) for step in range(100)]
+    assert factors[0] > 0
+    assert factors[:10] == sorted(factors[:10])
+    assert factors[10:] == [1.0] * 90
+
+
+def test_one_step_is_plain_gradient_descent() -> None:
+    examples = Examples(torch.randn(6, 3), torch.tensor([0, 1, 0, 1, 1, 0]))
+    network = nn.Linear(3, 2)
+    weight = network.weight.detach().clone()
+    (gradient,) = torch.autograd.grad(
+        nn.functional.cross_entropy(network(examples.inputs), examples.labels), [network.weight]
+    )
+    optimizer = SGD(lr=0.5, epochs=1, batch_size=6, momentum=0, weight_decay=0, schedule="constant")
+    fit(network, examples, optimizer, CPU, "test")
+    torch.testing.assert_close(network.weight.detach(), weight - 0.5 * gradient)
+
+
+def test_training_memorises_and_repeats_to_the_bit(tmp_path: Path) -> None:
+    trainer = digits_trainer(tmp_path, optimizer=AdamW(epochs=40))
+    rows = np.arange(100)
+    network, loss = trainer.fitted(rows, "original")
+    torch.rand(5)  # the global generator is nobody's stream
+    again, _ = trainer.fitted(rows[::-1], "original")
+    other, _ = trainer.fitted(rows, "retrained")
+    logits = predict(network, trainer.examples, CPU)
+    assert loss < 0.05
+    assert (logits[:100].argmax(1).numpy() == trainer.pool.labels[:100]).all()
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(logits, predict(other, trainer.examples, CPU))
+
+
+def test_a_trained_model_comes_back_from_the_store(tmp_path: Path) -> None:
+    trainer = digits_trainer(tmp_path, model=CNN(width=4))
+    rows = np.arange(60)
+    first, made = trainer.train(rows, "original")
+    second, read = trainer.train(rows, "original")
+    assert (made.reused, read.reused) == (False, True)
+    assert torch.equal(predict(first, trainer.examples, CPU), predict(second, trainer.examples, CPU))
+    assert not second.training
+    others = [
+        trainer.key(np.arange(61), "original"),
+        trainer.key(rows, "retrained"),
+        dataclasses.replace(trainer, optimizer=AdamW(lr=1e-3)).key(rows, "original"),
+        dataclasses.replace(trainer, settings=Settings(device="cpu", seed=1)).key(rows, "original"),
+        dataclasses.replace(trainer, dataset=Digits(augment="flip_crop")).key(rows, "original"),
+    ]
+    assert trainer.key(rows, "original") not in others
+
+
+def test_divergence_is_an_error_that_says_what_to_lower(tmp_path: Path) -> None:
+    trainer = digits_trainer(tmp_path, optimizer=SGD(lr=1e30))
+    with pytest.raises(Diverged, match=r"the original model diverged .*lower optimizer.lr"):
+        trainer.train(np.arange(50), "original")
+    assert list(trainer.store.entries()) == []
+
+
+def test_predict_asks_in_evaluation_mode_and_puts_the_mode_back() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Linear(2, 2))
+    network[0].eval()
+    examples = Examples(torch.randn(50, 2) + 3, torch.zeros(50, dtype=torch.long))
+    before = network[0].running_mean.clone()
+    logits = predict(network, examples, CPU)
+    assert torch.equal(logits, predict(network, examples, CPU))
+    assert torch.equal(network[0].running_mean, before)
+    assert [module.training for module in network] == [False, True, True]
+
+
+def test_mode_is_put_back_after_an_error() -> None:
+    network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)).eval()
+    network[1].train()
+    with pytest.raises(RuntimeError), mode(network, training=True):
+        raise RuntimeError
+    assert [network.training, network[0].training, network[1].training] == [False, False, True]
+
+
+def test_initialisation_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    initialise(MLP(hidden=4), (1, 2, 2), 2, CPU, "original")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_bf16_keeps_float32_weights(tmp_path: Path) -> None:
+    trainer = digits_trainer(tmp_path, settings=Settings(device="cpu", precision="bf16"))
+    network, loss = trainer.fitted(np.arange(50), "original")
+    assert math.isfinite(loss)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    assert predict(network, trainer.examples, trainer.settings).dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [40, 41])
+def test_every_row_is_in_exactly_half_of_the_shadow_models(size: int) -> None:
+    pool = np.arange(100, 100 + size)
+    models = [shadow_rows(pool, index, seed=0) for index in range(8)]
+    counts = np.stack([np.isin(pool, rows) for rows in models]).sum(0)
+    assert {len(rows) for rows in models} == {size // 2}
+    if size % 2 == 0:
+        assert (counts == 4).all()
+    assert all(len(np.intersect1d(models[j], models[j + 1])) == 0 for j in range(0, 8, 2))
+    assert len({tuple(sorted(rows)) for rows in models}) == 8
+
+
+def test_the_shadow_pool_is_the_training_set_and_as_many_test_examples() -> None:
+    train, test = np.arange(50), np.arange(200, 300)
+    pool = shadow_pool(train, test, seed=1)
+    assert np.isin(train, pool).all()
+    assert np.isin(pool[50:], test).all()
+    assert len(np.unique(pool)) == 100
+    assert len(shadow_pool(train, test[:20], seed=1)) == 70
+
+
+def test_shadow_models_are_reused_by_a_larger_set(tmp_path: Path) -> None:
+    trainer = digits_trainer(tmp_path, optimizer=AdamW(epochs=2))
+    pool = np.arange(80)
+    two = observe_shadows(trainer, pool, 2, np.arange(120))
+    kept = {entry.digest for entry in trainer.store.entries()}
+    four = observe_shadows(trainer, pool, 4, np.arange(120))
+    assert len(kept) == 2
+    assert kept < {entry.digest for entry in trainer.store.entries()}
+    assert (four.logits[:2] == two.logits).all()
+    assert (four.membership[:2] == two.membership).all()
+    assert four.logits.shape == (4, 120, 1, 10)
+    assert not four.membership[:, 80:].any()
+    assert (four.membership[:, :80].sum(0) == 2).all()
