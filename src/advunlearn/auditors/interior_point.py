@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from advunlearn.auditors.problem import BIAS_RIDGE, Problem, Solution, solve, solve_implicit
+from advunlearn.auditors.problem import Problem, Solution, solve, solve_implicit
 
 _GAP = 1e-9
 _TOLERANCE = 1e-9
 _MOST_STEPS = 60
 _MOST_SWAPS = 12
 _STIFFNESS = 1e8
+_BIAS_RIDGE = 1e-8
 
 
 class _Point(NamedTuple):
@@ -39,12 +41,17 @@ class _State(NamedTuple):
 
 
 def minimise_hinge(problem: Problem) -> Solution:
+    ridge = problem.ridge.clone(); ridge[-1] = _BIAS_RIDGE
+    point, state = _interior(replace(problem, ridge=ridge, damping=0.0))
+    return _polish(problem, point, state)
+
+def _interior(problem: Problem):
     """Minimise the hinge max(0, 1 - margin): Mehrotra's predictor and corrector, then the exact active-set solution.
 
     Where no active set is found consistent, the interior point stands: the exact minimiser, with the exact derivative,
     of a hinge smoothed by about 1e-9 of the objective.
     """
-    sizes = problem.column_sizes().clamp(min=1e-9)
+    sizes = problem.column_sizes()
     point = _start(problem)
     state = _look(problem, sizes, point)
     stalled = torch.zeros_like(state.gap, dtype=torch.bool)
@@ -59,7 +66,7 @@ def minimise_hinge(problem: Problem) -> Solution:
         stay = done | stalled
         point = _Point(*(torch.where(stay, old, new) for old, new in zip(point, trial, strict=True)))
         state = _State(*(torch.where(stay, old, new) for old, new in zip(state, after, strict=True)))
-    return _polish(problem, point, state)
+    return point, state
 
 
 def _start(problem: Problem) -> _Point:
@@ -74,7 +81,7 @@ def _look(problem: Problem, sizes: Tensor, point: _Point) -> _State:
     gap = _gap(problem, point)
     ridge = (problem.ridge * point.theta.square()).sum(-1, keepdim=True) / 2
     objective = (ridge + (problem.share * point.slack).sum(-1, keepdim=True)).clamp(1e-12, 1.0)
-    error = torch.maximum((stationarity.abs() / sizes).amax(-1), feasibility.abs().amax(-1))[:, None]
+    error = torch.maximum((stationarity.abs() / sizes / objective).amax(-1), feasibility.abs().amax(-1))[:, None]
     return _State(stationarity, feasibility, gap, objective, error)
 
 
@@ -122,17 +129,17 @@ def _polish(problem: Problem, point: _Point, state: _State) -> Solution:
     full = (share - point.force <= share * point.slack) & ~idle
     rigid = ~(idle | full)
     reach = problem.rows[..., :-1].square().sum(-1).amax(-1, keepdim=True).clamp(min=1e-100)
-    stiffness = _STIFFNESS * (problem.ridge[0] / reach).clamp(min=BIAS_RIDGE)
+    stiffness = _STIFFNESS * (problem.ridge[0] / reach).clamp(min=problem.damping)
     exact = torch.zeros_like(state.gap, dtype=torch.bool)
     theta, force, held = point.theta, point.force, torch.zeros_like(rigid)
     for _ in range(_MOST_SWAPS):
         curvature = rigid * stiffness
-        right = problem.pull(full * share)
+        right = share * problem.pull(full.to(share.dtype))
         new_theta, reaction = solve_implicit(problem, problem.factor(curvature), curvature, rigid, right, 1.0)
         new_force = torch.where(rigid, -reaction, full * share)
         beyond = problem.margins(new_theta) - 1
         wrong = torch.where(full, beyond, -beyond)
-        wrong = torch.where(rigid, torch.maximum(-new_force, new_force - share) / share, wrong)
+        wrong = torch.where(rigid, torch.maximum(-new_force / state.objective, new_force - share) / share, wrong)
         worst, row = wrong.max(-1, keepdim=True)
         loose = (rigid & (beyond.abs() > _TOLERANCE)).any(-1, keepdim=True)
         found = (worst <= _TOLERANCE) & ~loose & ~exact

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from advunlearn.auditors.problem import Problem, Solution, solve
 
-_TOLERANCE = 1e-11
+_TOLERANCE = 1e-13
+_GOOD = 1e-8
 _MOST_STEPS = 60
 _LENGTHS = [2.0**-k for k in range(-3, 13)]
 
@@ -51,8 +52,8 @@ class _Point(NamedTuple):
 
 def _look(problem: Problem, loss: SmoothLoss, sizes: Tensor, theta: Tensor) -> _Point:
     margins = problem.margins(theta)
-    force = problem.share * loss.force(margins)
-    gradient = problem.ridge * theta - problem.pull(force)
+    force = loss.force(margins)
+    gradient = problem.ridge * theta - problem.share * problem.pull(force)
     return _Point(theta, margins, force, gradient, (gradient.abs() / sizes).amax(-1, keepdim=True))
 
 
@@ -62,10 +63,11 @@ def minimise_smooth(problem: Problem, loss: SmoothLoss, theta: Tensor) -> Soluti
     Where the loss is straight it has no curvature and a Newton step may be unbounded, so far from the solution the
     curvature of `chord` is mixed in, which alone would converge from anywhere but slowly.
     """
-    sizes = problem.column_sizes().clamp(min=1e-9)
+    sizes = problem.column_sizes()
     point = _look(problem, loss, sizes, theta)
+    stuck = torch.zeros_like(point.error, dtype=torch.bool)
     for step in range(_MOST_STEPS):
-        done = point.error <= _TOLERANCE
+        done = (point.error <= _TOLERANCE) | stuck
         if step % problem.check_every == 0 and bool(done.all()):
             break
         caution = (100 * point.error.square()).clamp(max=1.0)
@@ -73,7 +75,8 @@ def minimise_smooth(problem: Problem, loss: SmoothLoss, theta: Tensor) -> Soluti
         direction = -solve(problem.factor(problem.share * curvature), point.gradient)
         direction = torch.where(done, 0.0, direction)
         theta = point.theta + _length(problem, loss, point, direction) * direction
-        point = _look(problem, loss, sizes, theta)
+        last, point = point, _look(problem, loss, sizes, theta)
+        stuck |= (point.error <= _GOOD) & (point.error > last.error / 4)
     return _finish(problem, loss, sizes, point)
 
 
@@ -109,5 +112,6 @@ def _finish(problem: Problem, loss: SmoothLoss, sizes: Tensor, point: _Point) ->
     factor = problem.factor(curvature)
     last = _look(problem, loss, sizes, point.theta - solve(factor, point.gradient))
     better = last.error < point.error
-    theta, force = torch.where(better, last.theta, point.theta), torch.where(better, last.force, point.force)
-    return Solution(theta, force, curvature, factor, converged=(point.error <= _TOLERANCE)[:, 0])
+    theta = torch.where(better, last.theta, point.theta)
+    force = problem.share * torch.where(better, last.force, point.force)
+    return Solution(theta, force, curvature, factor, converged=(point.error <= _GOOD)[:, 0])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BIAS_RIDGE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -16,13 +15,15 @@ class Problem:
 
     `rows` (b, n, p) are the examples with a one appended for the bias, times their label, and zero where a row does not
     count; the margins are rows @ theta. `columns` (b, p, n) is the same array transposed, laid out for speed. `share`
-    (b, 1) is one over the number of rows that count; `ridge` (p,) is the regularization, and 0 for the bias.
+    (b, 1) is one over the number of rows that count; `ridge` (p,) is the regularization, and 0 for the bias; `damping` is
+    what stands in for the bias's 0 where a system is factored, for when no curvature holds the bias.
     """
 
     rows: Tensor
     columns: Tensor
     share: Tensor
     ridge: Tensor
+    damping: float
 
     @property
     def check_every(self) -> int:
@@ -38,20 +39,21 @@ class Problem:
         return (force[:, None] @ self.rows)[:, 0]
 
     def column_sizes(self) -> Tensor:
-        """Return the mean absolute value (b, p) of each column: the pull of a force of `share` on every margin, unsigned."""
-        return (self.share[..., None] * self.rows.abs()).sum(1)
+        """Return the mean absolute value (b, p) of each column, or 1e-4 of the largest where that is more."""
+        sizes = self.share * self.rows.abs().sum(1)
+        return torch.maximum(sizes, 1e-4 * sizes.amax(-1, keepdim=True)).clamp(min=1e-100)
 
     def factor(self, curvature: Tensor) -> Tensor:
         """Return the Cholesky factor (b, p, p) of diag(ridge) + rows' diag(curvature) rows, for curvature (b, n) >= 0.
 
-        The bias gets `BIAS_RIDGE`, for when no curvature holds it, and the diagonal is raised by what rounding may have
-        taken from it, for collinear columns under a tiny ridge: what this bends, a solver's next step straightens. Where
-        there is no factor even so the diagonal stands in, and a step is still downhill.
+        The diagonal is raised by `damping` and by what rounding may have taken from it, for collinear columns under a
+        tiny ridge: what this bends, a solver's next step straightens. Where there is no factor even so the diagonal
+        stands in, and a step is still downhill.
         """
         hessian = self.columns @ (self.rows * curvature[..., None])
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         diagonal += self.ridge
-        diagonal[:, -1] += BIAS_RIDGE
+        diagonal[:, -1] += self.damping
         diagonal *= 1 + 2 * self.ridge.numel() * torch.finfo(diagonal.dtype).eps
         factor, failed = torch.linalg.cholesky_ex(hessian)
         return torch.where(failed[:, None, None] > 0, torch.diag_embed(diagonal.sqrt()), factor)

@@ -133,7 +133,7 @@ def _pose(features: Tensor, signs: Tensor, regularization: float) -> tuple[Probl
     ridge = rows.new_full(rows.shape[-1:], regularization)
     ridge[-1] = 0.0
     share = 1 / signs.abs().sum(-1, keepdim=True).clamp(min=1.0)
-    return Problem(rows, rows.mT.contiguous(), share, ridge), basis
+    return Problem(rows, rows.mT.contiguous(), share, ridge, damping=1e-8 * min(regularization, 1.0)), basis
 
 
 def _solve(

@@ -36,7 +36,7 @@ class SG(Finetune):
         audit_every: base steps from one audit step to the next.
     """
 
-    alpha: float = option(10.0, at_least=0)
+    alpha: float = option(3.0, at_least=0)
     auditor: Any = None
     features: str = option("loss_margin", choices=tuple(COLUMNS))
     audit_size: int = option(500, at_least=2)
