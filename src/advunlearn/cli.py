@@ -219,7 +219,7 @@ def data(arguments: list[str]) -> int:
     fetch_parser = verbs.add_parser("fetch", help="fetch and verify a dataset")
     fetch_parser.add_argument("name")
     options = parser.parse_args(arguments)
-    from advunlearn.data.fetch import DATASETS, fetch, status
+    from advunlearn.data.catalogue import DATASETS, status
 
     if options.verb == "ls":
         for name in DATASETS:
@@ -229,7 +229,7 @@ def data(arguments: list[str]) -> int:
         return _refuse([f"no such dataset: {options.name}; choose one of {', '.join(DATASETS)}"])
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        fetch(options.name)
+        DATASETS[options.name]().load()
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -42,6 +42,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def claim(path: Path) -> Iterator[None]:
+    """Hold the right to make something; the system drops it with the process that holds it, however that one ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("waiting for another process that is making the same (%s)", path)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+        path.unlink(missing_ok=True)  # only once it is made: who waits on this file then finds it
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write plain data as JSON, whole or not at all; NaN and infinities are refused."""
     with atomic_write(path) as temporary:
@@ -113,7 +127,7 @@ class Store:
         digest = self.digest(kind, key)
         with contextlib.suppress(FileNotFoundError, Damaged):
             return self.read(digest)
-        with self._claim(digest):
+        with claim(self.root / "claims" / digest):
             try:
                 return self.read(digest)  # another process may have made it meanwhile
             except FileNotFoundError:
@@ -180,20 +194,6 @@ class Store:
             _sync(folder.parent)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _claim(self, digest: str) -> Iterator[None]:
-        """Hold the right to make one artefact; the system drops it with the process that holds it, however that one ends."""
-        path = self.root / "claims" / digest
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as claim:
-            try:
-                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.info("waiting for another process that is making %s", digest[:16])
-                fcntl.flock(claim, fcntl.LOCK_EX)
-            yield
-            path.unlink(missing_ok=True)  # only once it is made: who waits on this file then finds the artefact
 
     def entries(self) -> Iterator[StoreEntry]:
         """Yield what is stored, one entry an artefact, without reading its contents."""

@@ -62,8 +62,6 @@ def run_experiment(experiment: Experiment, folder: Path, about: dict[str, Any] |
         ValueError: in one line, if the data cannot be had or a stage cannot work with these options.
     """
     settings = experiment.settings
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
     about = {"seed": settings.seed, **(about or {})}
     with Manifest(folder, about, settings.torch_device()) as manifest:
         trainer, splits = prepare(experiment, manifest)
@@ -89,6 +87,8 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
     trainer = Trainer(
         pool, examples, experiment.dataset, experiment.model, experiment.optimizer, settings, Store()
     )
+    trainer.choose_threads()
+    manifest.data["threads"] = torch.get_num_threads()
     return trainer, splits
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,6 @@ _TOLERANCE = 1e-9
 _MOST_STEPS = 60
 _MOST_SWAPS = 12
 _STIFFNESS = 1e8
-_BIAS_RIDGE = 1e-8
 
 
 class _Point(NamedTuple):
@@ -31,58 +29,57 @@ class _Point(NamedTuple):
 
 
 class _State(NamedTuple):
-    """What a point violates: the two linear conditions, and complementarity on average (`gap`, as `objective` (b, 1))."""
+    """What a point violates: the two linear conditions (`error` for both), and complementarity on average (`gap`)."""
 
     stationarity: Tensor
     feasibility: Tensor
+    error: Tensor
     gap: Tensor
     objective: Tensor
-    error: Tensor
+    allowed: Tensor
+
+    @property
+    def done(self) -> Tensor:
+        return (self.gap <= _GAP * self.objective) & (self.error <= self.allowed)
 
 
 def minimise_hinge(problem: Problem) -> Solution:
-    ridge = problem.ridge.clone(); ridge[-1] = _BIAS_RIDGE
-    point, state = _interior(replace(problem, ridge=ridge, damping=0.0))
-    return _polish(problem, point, state)
-
-def _interior(problem: Problem):
     """Minimise the hinge max(0, 1 - margin): Mehrotra's predictor and corrector, then the exact active-set solution.
 
-    Where no active set is found consistent, the interior point stands: the exact minimiser, with the exact derivative,
+    Where no consistent active set is found, the interior point stands: the exact minimiser, with the exact derivative,
     of a hinge smoothed by about 1e-9 of the objective.
     """
-    sizes = problem.column_sizes()
     point = _start(problem)
-    state = _look(problem, sizes, point)
-    stalled = torch.zeros_like(state.gap, dtype=torch.bool)
+    state = _look(problem, point)
+    stalled = torch.zeros_like(state.done)
     for step in range(_MOST_STEPS):
-        done = (state.gap <= _GAP * state.objective) & (state.error <= _TOLERANCE)
-        if step % problem.check_every == 0 and bool((done | stalled).all()):
+        done = state.done | stalled
+        if step % problem.check_every == 0 and bool(done.all()):
             break
         trial = _advance(problem, point, state)
-        after = _look(problem, sizes, trial)
-        # A step leaves less of the linear residuals, unless rounding has eaten the factor: then it is the last.
-        stalled |= ~(after.error <= state.error.clamp(min=_TOLERANCE)) & ~done
+        after = _look(problem, trial)
+        # Each step shrinks the linear errors, until rounding has eaten the factor: such a step is not taken.
+        stalled |= ~(after.error <= torch.maximum(state.error, after.allowed)) & ~done
         stay = done | stalled
         point = _Point(*(torch.where(stay, old, new) for old, new in zip(point, trial, strict=True)))
         state = _State(*(torch.where(stay, old, new) for old, new in zip(state, after, strict=True)))
-    return point, state
+    return _polish(problem, point, state)
 
 
 def _start(problem: Problem) -> _Point:
     batch, n, p = problem.rows.shape
-    flat = problem.rows.new_ones(batch, n)
-    return _Point(problem.rows.new_zeros(batch, p), problem.share * flat / 2, 1.5 * flat, 0.5 * flat)
+    ones = problem.rows.new_ones(batch, n)
+    return _Point(problem.rows.new_zeros(batch, p), problem.share * ones / 2, 1.5 * ones, 0.5 * ones)
 
 
-def _look(problem: Problem, sizes: Tensor, point: _Point) -> _State:
+def _look(problem: Problem, point: _Point) -> _State:
     stationarity = problem.ridge * point.theta - problem.pull(point.force)
     feasibility = problem.margins(point.theta) - 1 + point.slack - point.surplus
-    gap = _gap(problem, point)
+    error = torch.maximum((stationarity.abs() / problem.sizes).amax(-1), feasibility.abs().amax(-1))[:, None]
     ridge = (problem.ridge * point.theta.square()).sum(-1, keepdim=True) / 2
     objective = (ridge + (problem.share * point.slack).sum(-1, keepdim=True)).clamp(1e-12, 1.0)
-    error = torch.maximum((stationarity.abs() / sizes / objective).amax(-1), feasibility.abs().amax(-1))[:, None]
-    return _State(stationarity, feasibility, gap, objective, error)
+    allowed = torch.maximum(_TOLERANCE * objective, problem.rounding(point.theta))
+    return _State(stationarity, feasibility, error, _gap(problem, point), objective, allowed)
 
 
 def _gap(problem: Problem, point: _Point) -> Tensor:
@@ -91,12 +88,12 @@ def _gap(problem: Problem, point: _Point) -> Tensor:
 
 
 def _elasticity(problem: Problem, point: _Point) -> Tensor:
-    """Return how steeply the force grows as the margin falls, at this distance from the hinge's corner."""
+    """Return how steeply the force grows as the margin falls, on the smoothed hinge that this point minimises."""
     return 1 / (point.slack / (problem.share - point.force) + point.surplus / point.force)
 
 
 def _advance(problem: Problem, point: _Point, state: _State) -> _Point:
-    """Take one predictor-corrector step, 0.995 of the way to the nearest bound at most."""
+    """Take one predictor-corrector step, at most 0.995 of the way to the nearest bound."""
     room = problem.share - point.force
     elasticity = _elasticity(problem, point)
     factor = problem.factor(elasticity)
@@ -105,14 +102,13 @@ def _advance(problem: Problem, point: _Point, state: _State) -> _Point:
         wanted = upper / room - lower / point.force - state.feasibility
         theta = solve(factor, problem.pull(elasticity * wanted) - state.stationarity)
         force = elasticity * (wanted - problem.margins(theta))
-        return _Point(
-            theta, force, (point.slack * force - upper) / room, (-lower - point.surplus * force) / point.force
-        )
+        slack = (point.slack * force - upper) / room
+        return _Point(theta, force, slack, (-lower - point.surplus * force) / point.force)
 
-    def reach(to: _Point) -> Tensor:
-        dual = torch.maximum(-to.force / point.force, to.force / room)
-        primal = torch.maximum(-to.slack / point.slack, -to.surplus / point.surplus)
-        return 1 / torch.maximum(dual, primal).amax(-1, keepdim=True).clamp(min=1e-9)
+    def reach(step: _Point) -> Tensor:
+        dual = torch.maximum(-step.force / point.force, step.force / room)
+        primal = torch.maximum(-step.slack / point.slack, -step.surplus / point.surplus)
+        return 1 / torch.maximum(dual, primal).amax(-1, keepdim=True).clamp(min=0.1)
 
     lower, upper = point.force * point.surplus, room * point.slack
     guess = direction(lower, upper)
@@ -123,34 +119,45 @@ def _advance(problem: Problem, point: _Point, state: _State) -> _Point:
 
 
 def _polish(problem: Problem, point: _Point, state: _State) -> Solution:
-    """Solve exactly for the active set at the interior point, swapping the worst row while a sign is wrong."""
+    """Solve exactly for the active set at the interior point, moving the worst row out of its set while a sign is wrong."""
     share = problem.share
     idle = point.force <= share * state.objective * point.surplus
     full = (share - point.force <= share * point.slack) & ~idle
     rigid = ~(idle | full)
-    reach = problem.rows[..., :-1].square().sum(-1).amax(-1, keepdim=True).clamp(min=1e-100)
-    stiffness = _STIFFNESS * (problem.ridge[0] / reach).clamp(min=problem.damping)
-    exact = torch.zeros_like(state.gap, dtype=torch.bool)
+    stiffness = _stiffness(problem)
     theta, force, held = point.theta, point.force, torch.zeros_like(rigid)
+    exact = torch.zeros_like(state.done)
     for _ in range(_MOST_SWAPS):
-        curvature = rigid * stiffness
-        right = share * problem.pull(full.to(share.dtype))
-        new_theta, reaction = solve_implicit(problem, problem.factor(curvature), curvature, rigid, right, 1.0)
-        new_force = torch.where(rigid, -reaction, full * share)
-        beyond = problem.margins(new_theta) - 1
+        trial, trial_force = _solve_set(problem, point, rigid, full, rigid * stiffness)
+        beyond = problem.margins(trial) - 1
         wrong = torch.where(full, beyond, -beyond)
-        wrong = torch.where(rigid, torch.maximum(-new_force / state.objective, new_force - share) / share, wrong)
-        worst, row = wrong.max(-1, keepdim=True)
-        loose = (rigid & (beyond.abs() > _TOLERANCE)).any(-1, keepdim=True)
-        found = (worst <= _TOLERANCE) & ~loose & ~exact
-        theta, force = torch.where(found, new_theta, theta), torch.where(found, new_force, force)
-        held = torch.where(found, rigid, held)
-        exact |= found
+        out = torch.maximum(-trial_force / state.objective, trial_force - share) / share
+        worst, row = torch.where(rigid, out, wrong).max(-1, keepdim=True)
+        slip = torch.where(rigid, beyond.abs(), 0.0).amax(-1, keepdim=True)
+        found = (torch.maximum(worst, slip) <= problem.rounding(trial).clamp(min=_TOLERANCE)) & ~exact
+        theta, force = torch.where(found, trial, theta), torch.where(found, trial_force, force)
+        held, exact = torch.where(found, rigid, held), exact | found
         if bool(exact.all()):
             break
         swap = torch.zeros_like(rigid).scatter_(-1, row, True)
-        full = (full & ~swap) | (swap & rigid & (new_force > share))
+        full = (full & ~swap) | (swap & rigid & (trial_force > share))
         rigid = rigid ^ swap
     curvature = torch.where(exact, held * stiffness, _elasticity(problem, point))
-    converged = exact | ((state.gap <= _GAP * state.objective) & (state.error <= _TOLERANCE))
-    return Solution(theta, force, curvature, problem.factor(curvature), converged[:, 0], held)
+    return Solution(theta, force, curvature, problem.factor(curvature), (exact | state.done)[:, 0], held)
+
+
+def _stiffness(problem: Problem) -> Tensor:
+    """Return the curvature (b, n) that makes a rigid row 1e8 times stiffer than the regularization holds it."""
+    squares = problem.rows[..., :-1].square().sum(-1)
+    squares = torch.maximum(squares, 1e-8 * squares.amax(-1, keepdim=True)).clamp(min=1e-100)
+    return (_STIFFNESS * problem.ridge[0] / squares).clamp(max=_STIFFNESS)
+
+
+def _solve_set(
+    problem: Problem, point: _Point, rigid: Tensor, full: Tensor, curvature: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the theta and forces with margin 1 on the rigid rows, the whole share on the full ones and 0 on the others."""
+    right = problem.share * problem.pull(full.to(curvature.dtype))
+    guess = (point.theta, torch.where(rigid, -point.force, 0.0))
+    theta, reaction = solve_implicit(problem, problem.factor(curvature), curvature, rigid, right, 1.0, guess)
+    return theta, torch.where(rigid, -reaction, problem.share * full)

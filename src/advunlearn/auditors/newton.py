@@ -10,10 +10,10 @@ from torch import Tensor
 
 from advunlearn.auditors.problem import Problem, Solution, solve
 
-_TOLERANCE = 1e-13
-_GOOD = 1e-8
-_MOST_STEPS = 60
+_MOST_STEPS = 100
 _LENGTHS = [2.0**-k for k in range(-3, 13)]
+_HALVINGS = 6
+_GOOD = 1e-8
 
 
 class SmoothLoss(NamedTuple):
@@ -50,68 +50,73 @@ class _Point(NamedTuple):
     error: Tensor
 
 
-def _look(problem: Problem, loss: SmoothLoss, sizes: Tensor, theta: Tensor) -> _Point:
-    margins = problem.margins(theta)
-    force = loss.force(margins)
-    gradient = problem.ridge * theta - problem.share * problem.pull(force)
-    return _Point(theta, margins, force, gradient, (gradient.abs() / sizes).amax(-1, keepdim=True))
-
-
 def minimise_smooth(problem: Problem, loss: SmoothLoss, theta: Tensor) -> Solution:
     """Minimise a smooth loss from `theta` (b, p) on; the result is exact to rounding where the loss is piecewise quadratic.
 
     Where the loss is straight it has no curvature and a Newton step may be unbounded, so far from the solution the
-    curvature of `chord` is mixed in, which alone would converge from anywhere but slowly.
+    curvature of `chord` is mixed in, which alone would converge from anywhere, but slowly.
     """
-    sizes = problem.column_sizes()
-    point = _look(problem, loss, sizes, theta)
-    stuck = torch.zeros_like(point.error, dtype=torch.bool)
+    point = _look(problem, loss, theta)
     for step in range(_MOST_STEPS):
-        done = (point.error <= _TOLERANCE) | stuck
+        done = point.error <= problem.rounding(point.theta)
         if step % problem.check_every == 0 and bool(done.all()):
             break
-        caution = (100 * point.error.square()).clamp(max=1.0)
-        curvature = torch.lerp(loss.curvature(point.margins), loss.chord(point.margins), caution)
-        direction = -solve(problem.factor(problem.share * curvature), point.gradient)
-        direction = torch.where(done, 0.0, direction)
-        theta = point.theta + _length(problem, loss, point, direction) * direction
-        last, point = point, _look(problem, loss, sizes, theta)
-        stuck |= (point.error <= _GOOD) & (point.error > last.error / 4)
-    return _finish(problem, loss, sizes, point)
+        direction = torch.where(done, 0.0, -solve(problem.factor(_steps_curvature(problem, loss, point)), point.gradient))
+        trial = _look(problem, loss, point.theta + direction)
+        start, end = ((at.gradient * direction).sum(-1, keepdim=True) for at in (point, trial))
+        whole = (end <= -0.1 * start) & (end >= 0.9 * start)
+        if problem.check_every > 1 or not bool(whole.all()):
+            length = torch.where(whole, 1.0, _length(problem, loss, point, direction))
+            trial = _look(problem, loss, point.theta + length * direction)
+        point = trial
+    return _finish(problem, loss, point)
+
+
+def _look(problem: Problem, loss: SmoothLoss, theta: Tensor) -> _Point:
+    margins = problem.margins(theta)
+    force = loss.force(margins)
+    # The share comes last: sums of whole forces are exact, so a bias that nothing holds does not drift with rounding.
+    gradient = problem.ridge * theta - problem.share * problem.pull(force)
+    return _Point(theta, margins, force, gradient, (gradient.abs() / problem.sizes).amax(-1, keepdim=True))
+
+
+def _steps_curvature(problem: Problem, loss: SmoothLoss, point: _Point) -> Tensor:
+    curvature = loss.curvature(point.margins)
+    if loss.chord is not loss.curvature:
+        caution = (point.error * (100 * point.error).clamp(min=0.01)).clamp(max=1.0)
+        curvature = torch.lerp(curvature, loss.chord(point.margins), caution)
+    return problem.share * curvature
 
 
 def _length(problem: Problem, loss: SmoothLoss, point: _Point, direction: Tensor) -> Tensor:
-    """Return 1 where a whole step leaves little slope, else the longest of `_LENGTHS` that stays before the lowest point.
-
-    The objective is convex, so by doubling one comes within a factor of two of the lowest point along the direction.
-    """
+    """Return the step length (b, 1) that leads to just before the lowest point along the direction."""
     move = problem.margins(direction)
     flat = (problem.ridge * point.theta * direction).sum(-1, keepdim=True)
     rise = (problem.ridge * direction.square()).sum(-1, keepdim=True)
 
-    def slope(lengths: Tensor) -> Tensor:
-        force = problem.share[..., None] * loss.force(point.margins[:, None] + lengths[..., None] * move[:, None])
-        return flat + lengths * rise - (force * move[:, None]).sum(-1)
+    def falls(lengths: Tensor) -> Tensor:
+        force = loss.force(point.margins[:, None] + lengths[..., None] * move[:, None])
+        return flat + lengths * rise - problem.share * (force * move[:, None]).sum(-1) <= 0
 
-    start = (point.gradient * direction).sum(-1, keepdim=True)
-    whole = torch.ones_like(start)
-    end = slope(whole)
-    fine = (end <= -0.1 * start) & (end >= 0.9 * start)
-    if problem.check_every == 1 and bool(fine.all()):
-        return whole
     lengths = move.new_tensor(_LENGTHS).expand(len(move), -1)
-    before = slope(lengths) <= 0
+    before = falls(lengths)
     before[:, -1] = True
-    longest = lengths.gather(1, before.to(torch.int8).argmax(1, keepdim=True))
-    return torch.where(fine, whole, longest)
+    low = lengths.gather(1, before.to(torch.int8).argmax(1, keepdim=True))
+    high = 2 * low
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        falling = falls(middle)
+        low, high = torch.where(falling, middle, low), torch.where(falling, high, middle)
+    return low
 
 
-def _finish(problem: Problem, loss: SmoothLoss, sizes: Tensor, point: _Point) -> Solution:
+def _finish(problem: Problem, loss: SmoothLoss, point: _Point) -> Solution:
     """Take a last plain Newton step where it helps, and keep its factor for the derivative."""
     curvature = problem.share * loss.curvature(point.margins)
     factor = problem.factor(curvature)
-    last = _look(problem, loss, sizes, point.theta - solve(factor, point.gradient))
+    last = _look(problem, loss, point.theta - solve(factor, point.gradient))
     better = last.error < point.error
     theta = torch.where(better, last.theta, point.theta)
     force = problem.share * torch.where(better, last.force, point.force)
-    return Solution(theta, force, curvature, factor, converged=(point.error <= _GOOD)[:, 0])
+    error = torch.where(better, last.error, point.error)
+    return Solution(theta, force, curvature, factor, converged=(error <= _GOOD)[:, 0])

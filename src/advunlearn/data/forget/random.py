@@ -1,0 +1,37 @@
+"""Forget a random part of the training examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from advunlearn.data.dataset import DatasetInfo
+from advunlearn.data.forget.scenario import Forget, Rows
+from advunlearn.options import option
+
+
+@dataclass
+class Random(Forget):
+    """Forget a fraction of the training examples, drawn class by class: an attack that knows only the classes learns nothing."""
+
+    fraction: float = option(0.2, above=0, below=1)
+
+    def problems(self, info: DatasetInfo, train_size: int) -> list[str]:
+        """Refuse a fraction of which nothing is left; see `Forget.problems`."""
+        count = round(self.fraction * train_size)
+        if 0 < count < train_size:
+            return []
+        return [f"fraction={self.fraction:g} of {train_size} training examples is {count}: something to forget and to retain is needed"]
+
+    def select(self, rows: Rows, labels: Rows, rng: np.random.Generator) -> Rows:
+        """Return round(fraction n) rows, of each class its share; what is left over goes to the largest remainders."""
+        classes, sizes = np.unique(labels, return_counts=True)
+        shares = round(self.fraction * len(rows)) * sizes / len(rows)
+        counts = np.floor(shares).astype(int)
+        missing = round(shares.sum()) - counts.sum()
+        counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1
+        drawn = [
+            rng.permutation(rows[labels == each])[:count] for each, count in zip(classes, counts, strict=True)
+        ]
+        return np.sort(np.concatenate(drawn))

@@ -1,0 +1,30 @@
+"""What a forget scenario is: which of the training examples are to be removed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advunlearn.data.dataset import DatasetInfo
+from advunlearn.options import Component
+
+Rows = NDArray[np.int64]
+
+
+class Forget(Component):
+    """Base of all forget scenarios."""
+
+    def problems(self, info: DatasetInfo, train_size: int) -> list[str]:
+        """Return one line for each reason why this cannot be asked of `train_size` examples of this dataset.
+
+        Each line starts with the name of an option.
+        """
+        return []
+
+    def required_rows(self) -> Rows:
+        """Return the rows that have to be among the training examples."""
+        return np.array([], dtype=np.int64)
+
+    def select(self, rows: Rows, labels: Rows, rng: np.random.Generator) -> Rows:
+        """Return those of the training `rows`, whose classes are `labels`, that are to be forgotten."""
+        raise NotImplementedError

@@ -1,0 +1,144 @@
+"""Who is trained on, forgotten, audited with, selected on and tested on: disjoint sets of rows of the pool."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+
+from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
+from advunlearn.data.forget.scenario import Forget
+from advunlearn.seeding import numpy_stream
+from advunlearn.store import atomic_write
+
+Rows = NDArray[np.int64]
+
+HELD_OUT = 0.3  # of a dataset that has no test part of its own, where no train_size is given
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Sorted rows of the pool, each row in at most one of the five.
+
+    Attributes:
+        retain, forget: the training examples to keep and to remove.
+        audit: held-out examples that the game's auditor may see.
+        selection: held-out examples on which hyperparameters and epochs are chosen.
+        test: held-out examples for the final evaluation alone.
+    """
+
+    retain: Rows
+    forget: Rows
+    audit: Rows
+    selection: Rows
+    test: Rows
+
+    def __post_init__(self) -> None:
+        """Check that no set is empty and no row is in two.
+
+        Raises:
+            ValueError: if one is.
+        """
+        empty = [name for name, rows in vars(self).items() if len(rows) == 0]
+        if empty:
+            raise ValueError(f"the {empty[0]} set is empty; change dataset.train_size or the forget options")
+        together = np.concatenate(list(vars(self).values()))
+        if len(np.unique(together)) < len(together):
+            raise ValueError("the splits overlap")
+
+    @property
+    def train(self) -> Rows:
+        """Return the rows that the original model is trained on."""
+        return np.sort(np.concatenate([self.retain, self.forget]))
+
+    def save(self, path: Path) -> None:
+        """Write the five sets as arrays of one npz file."""
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **vars(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Splits:
+        """Return the sets that `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(**{name: stored[name] for name in stored.files})
+
+
+def train_size_of(info: DatasetInfo, dataset: Dataset) -> int:
+    """Return how many examples the original model is trained on."""
+    if dataset.train_size is not None:
+        return dataset.train_size
+    return info.train if info.test else info.train - math.ceil(HELD_OUT * info.train)
+
+
+def check_sizes(info: DatasetInfo, dataset: Dataset, forget: Forget) -> list[str]:
+    """Return one line, beginning with an option's full key, for each way in which dataset and forget scenario do not fit."""
+    size = train_size_of(info, dataset)
+    held_out = info.test or info.train - size
+    if size > info.train:
+        return [f"dataset.train_size must be at most {info.train}, the dataset's training examples, got {size}"]
+    if min(_parts(held_out, dataset)) < 1:
+        return [f"dataset.train_size={size} leaves {max(held_out, 0)} held-out examples, too few for audit, selection and test"]
+    if size < len(info.classes):
+        return [f"dataset.train_size must be at least {len(info.classes)}, one example a class, got {size}"]
+    return [f"forget.{problem}" for problem in forget.problems(info, size)]
+
+
+def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Splits:
+    """Return the splits that these options and the seed determine.
+
+    The training examples and the three held-out sets are stratified by class. The forget scenario moves none of the held-out
+    sets, but for rows that it requires to be trained on.
+
+    Raises:
+        ValueError: if the options do not fit the data.
+    """
+    rows = np.arange(len(pool.labels))
+    info = DatasetInfo(pool.train_rows, len(rows) - pool.train_rows, tuple(range(pool.classes)), (0, 0, 0))
+    problems = check_sizes(info, dataset, forget)
+    if problems:
+        raise ValueError(problems[0])
+    rng = numpy_stream(seed, "split")
+    train, left = _draw(rows[: pool.train_rows], pool.labels, train_size_of(info, dataset), rng)
+    held_out = rows[pool.train_rows :] if info.test else left
+    audit_size, selection_size, _ = _parts(len(held_out), dataset)
+    audit, others = _draw(held_out, pool.labels, audit_size, rng)
+    selection, test = _draw(others, pool.labels, selection_size, rng)
+    required = forget.required_rows()
+    train, audit, selection, test = _require(required, [train, audit, selection, test])
+    forgotten = forget.select(train, pool.labels[train], numpy_stream(seed, "forget"))
+    return Splits(np.setdiff1d(train, forgotten), forgotten, audit, selection, test)
+
+
+def _parts(held_out: int, dataset: Dataset) -> tuple[int, int, int]:
+    """Return the sizes of audit, selection and test set."""
+    audit, selection = (int(held_out * part) for part in (dataset.audit_fraction, dataset.selection_fraction))
+    return audit, selection, held_out - audit - selection
+
+
+def _draw(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
+    """Return `size` of the rows and the others, both sorted; by class in proportion where every class has enough of them."""
+    if size == len(rows):
+        return rows, rows[:0]
+    counts = np.unique(labels[rows], return_counts=True)[1]
+    can_stratify = counts.min() >= 2 and min(size, len(rows) - size) >= len(counts)
+    seed = int(rng.integers(2**31))
+    stratify = labels[rows] if can_stratify else None
+    drawn, others = train_test_split(rows, train_size=size, random_state=seed, stratify=stratify)
+    return np.sort(drawn), np.sort(others)
+
+
+def _require(required: Rows, parts: list[Rows]) -> list[Rows]:
+    """Bring the required rows into the first part, each in exchange for one of its others, so that no size changes."""
+    train = parts[0]
+    missing = np.setdiff1d(required, train)
+    free = np.setdiff1d(train, required)[: len(missing)]
+    swapped = [np.union1d(np.setdiff1d(train, free), missing)]
+    for part in parts[1:]:
+        taken = np.isin(part, missing)
+        given, free = free[: taken.sum()], free[taken.sum() :]
+        swapped.append(np.union1d(part[~taken], given))
+    return swapped
