@@ -1,0 +1,46 @@
+"""Folds hold each stratum evenly, and a problem that lacks a side is left out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from advunlearn.auditors.folds import assign_folds, cut_problems
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_every_stratum_is_spread_evenly(folds: int) -> None:
+    strata = torch.tensor([0] * 17 + [1] * 4 + [5] * 30)[torch.randperm(51, generator=torch.Generator().manual_seed(0))]
+    fold = assign_folds(strata, folds, torch.Generator().manual_seed(1))
+    for stratum in (0, 1, 5):
+        counts = torch.bincount(fold[strata == stratum], minlength=folds)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_folds_are_redrawn_by_the_generator_and_only_by_it() -> None:
+    strata = torch.zeros(40, dtype=torch.long)
+    generator = torch.Generator().manual_seed(0)
+    first, second = assign_folds(strata, 3, generator), assign_folds(strata, 3, generator)
+    assert not torch.equal(first, second)
+    assert torch.equal(first, assign_folds(strata, 3, torch.Generator().manual_seed(0)))
+
+
+def test_each_example_is_judged_once_by_a_fit_that_never_saw_it() -> None:
+    groups = torch.tensor([3] * 12 + [7] * 20)
+    members = torch.arange(32) % 2 == 0
+    problems = cut_problems(groups, members, 3, torch.Generator().manual_seed(0))
+    judged = problems.index[problems.heldout]
+    assert sorted(judged.tolist()) == list(range(32))
+    assert not (problems.train & problems.heldout).any()
+    for index, train, heldout in zip(problems.index, problems.train, problems.heldout, strict=True):
+        used = index[train | heldout]
+        assert len(used) == len(set(used.tolist()))
+        assert len(groups[used].unique()) == 1
+        assert len(used) == (groups == groups[used][0]).sum()
+
+
+def test_a_problem_without_a_side_is_left_out_and_the_others_stay() -> None:
+    groups = torch.tensor([0] * 8 + [1] * 8)
+    members = torch.tensor([True] * 8 + [True, False] * 4)
+    problems = cut_problems(groups, members, 2, torch.Generator().manual_seed(0))
+    assert sorted(problems.index[problems.heldout].tolist()) == list(range(8, 16))
