@@ -196,7 +196,9 @@ def report(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     import json
 
-    from advunlearn.report import comparison_table, find_runs, summarise, write_report
+    from advunlearn.report.page import write_report
+    from advunlearn.report.summary import find_runs, summarise
+    from advunlearn.report.table import comparison_table
 
     try:
         runs = find_runs(options.runs)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
@@ -36,6 +37,7 @@ from advunlearn.unlearners.unlearner import Task
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
 UNLEARN_SCHEMA = 1
 ATTACK_SCHEMA = 1
+PICTURES_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,13 @@ def run_experiment(experiment: Experiment, folder: Path, about: dict[str, Any] |
     settings = experiment.settings
     about = {"seed": settings.seed, **(about or {})}
     with Manifest(folder, about, settings.torch_device()) as manifest:
+        with atomic_write(folder / "config.yaml") as temporary:
+            OmegaConf.save(OmegaConf.create(experiment.config), temporary)
         trainer, splits = prepare(experiment, manifest)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         metrics = evaluate(experiment, splits, models, evidence)
-        write_results(manifest, trainer.pool.labels, models, evidence, metrics)
+        write_results(manifest, trainer, models, evidence, metrics)
     return Result(folder, metrics, models.networks["unlearned"])
 
 
@@ -223,6 +227,7 @@ class Evidence:
 def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> dict[str, Any]:
     """Return the contents of `metrics.json`: the three models side by side, and how far two of them are from the retrained one."""
     record = evidence.artefact.record
+    examples = {"retain": len(splits.retain), "forget": len(splits.forget), "test": len(splits.test)}
     measured = {}
     for name in MODELS:
         losses, scores = evidence.of(name)
@@ -230,7 +235,13 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
             key: experiment.shadows if experiment.attacks[key.split("/")[0]].needs_shadows else 0 for key in scores
         }
         measured[name] = measure(
-            record["accuracy"][name], losses, scores, evidence.members, shadows, seed=experiment.settings.seed
+            record["accuracy"][name],
+            examples,
+            losses,
+            scores,
+            evidence.members,
+            shadows,
+            seed=experiment.settings.seed,
         )
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
     seconds = {stage: models.artefacts[name].record["seconds"] for stage, name in stages}
@@ -245,20 +256,42 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
 
 
 def write_results(
-    manifest: Manifest,
-    labels: NDArray[np.int64],
-    models: Models,
-    evidence: Evidence,
-    metrics: dict[str, Any],
+    manifest: Manifest, trainer: Trainer, models: Models, evidence: Evidence, metrics: dict[str, Any]
 ) -> None:
     """Write metrics, per-example scores, the unlearned weights and the report into the run's folder."""
     folder = manifest.folder
+    rows = evidence.rows
+    scores = {"rows": rows, "member": evidence.members, "label": trainer.pool.labels[rows], **evidence.artefact.arrays}
     write_json(folder / "metrics.json", metrics)
     with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
-        named = {"rows": evidence.rows, "member": evidence.members, "label": labels[evidence.rows]}
-        np.savez(file, **named, **evidence.artefact.arrays)  # type: ignore[arg-type]
+        np.savez(file, **scores)
     with atomic_write(folder / "unlearned.safetensors") as temporary:
         save_file(models.artefacts["unlearned"].tensors, temporary)
     manifest.checksum("metrics.json", "scores.npz", "splits.npz", "unlearned.safetensors")
-    with manifest.stage("report"):
-        write_report(folder)
+    with manifest.stage("report") as stage:
+        pictures = draw_pictures(trainer.store, models, evidence, metrics, scores)
+        stage.note(reused=pictures.reused, artefact=pictures.digest)
+        write_report(folder, {name: picture.tobytes() for name, picture in pictures.arrays.items()})
+
+
+def draw_pictures(
+    store: Store,
+    models: Models,
+    evidence: Evidence,
+    metrics: dict[str, Any],
+    scores: dict[str, NDArray[Any]],
+) -> Artefact:
+    """Return the report's pictures, PNGs by name as arrays of bytes, from the store if they are there."""
+
+    def make() -> Artefact:
+        from advunlearn.report.figures import draw  # matplotlib takes a second to import
+
+        pictures = draw(metrics, scores)
+        return Artefact({}, {}, {name: np.frombuffer(picture, np.uint8) for name, picture in pictures.items()})
+
+    key = {
+        "schema": PICTURES_SCHEMA,
+        "attack": evidence.artefact.digest,
+        "unlearned": models.artefacts["unlearned"].digest,
+    }
+    return store.get_or_make("pictures", key, make)

@@ -91,8 +91,10 @@ def _sigmas(residuals: list[Array], counts: tuple[NDArray[np.int64], NDArray[np.
 
 
 def _deviation(residuals: Array, axis: int | None) -> Array:
-    seen = ~np.isnan(residuals)
-    return np.asarray(np.std(residuals, axis=axis, where=seen))
+    """Return the standard deviation of those that are not NaN; NaN where none is."""
+    count = (~np.isnan(residuals)).sum(axis)
+    mean = np.nansum(residuals, axis) / count
+    return np.asarray(np.sqrt(np.nansum((residuals - mean) ** 2, axis) / count))
 
 
 def _check(target: Array, shadows: Array, membership: NDArray[np.bool_], options: dict[str, tuple[str, tuple[str, ...]]]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.evaluation.metrics import loss_distances, roc
+from advunlearn.evaluation.metrics import clopper_pearson, loss_distances, roc
 
 MODELS = ("original", "retrained", "unlearned")
 
@@ -20,6 +20,7 @@ def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
 
 def measure(
     accuracies: Mapping[str, float],
+    examples: Mapping[str, int],
     losses: NDArray[np.float64],
     scores: Mapping[str, NDArray[np.float64]],
     members: NDArray[np.bool_],
@@ -30,7 +31,7 @@ def measure(
     """Return everything that is reported of one model.
 
     Args:
-        accuracies: by name of the part of the data.
+        accuracies, examples: by name of the part of the data, what share of how many is classified right.
         losses, members: (n,), the losses of forget and test examples and which are which.
         scores: (n,) member scores by name of the attack.
         shadows: how many shadow models each attack used.
@@ -40,7 +41,16 @@ def measure(
     attacks = {
         name: {**roc(score, members, seed=seed).as_dict(), "shadows": shadows[name]} for name, score in scores.items()
     }
-    return {"accuracy": dict(accuracies), "loss_ks": ks, "loss_wasserstein": wasserstein, "attacks": attacks}
+    bounds = {part: clopper_pearson(round(accuracies[part] * count), count) for part, count in examples.items()}
+    return {
+        "accuracy": dict(accuracies),
+        "accuracy_low": {part: low for part, (low, _) in bounds.items()},
+        "accuracy_high": {part: high for part, (_, high) in bounds.items()},
+        "examples": dict(examples),
+        "loss_ks": ks,
+        "loss_wasserstein": wasserstein,
+        "attacks": attacks,
+    }
 
 
 def gap(model: Mapping[str, Any], retrained: Mapping[str, Any]) -> dict[str, Any]:

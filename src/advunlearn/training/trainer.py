@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from advunlearn.data.dataset import Dataset, Pool
 from advunlearn.data.examples import Examples
@@ -23,7 +22,7 @@ from advunlearn.training.optimizer import Optimizer
 
 SCHEMA = 1  # raise it when this file's or fit's results change: stored models of the old code are then not reused
 _THREADS = torch.get_num_threads()  # torch's own choice, before anything changes it
-SMALL_STEP = 1e9  # floating-point operations of a forward and backward pass
+SMALL_STEP = 1e9  # floating-point operations of a forward and backward pass, three times two a multiply-add
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,8 @@ class Trainer:
         """
         height, width, channels = self.pool.images.shape[1:]
         network = self.model.build((channels, height, width), self.pool.classes).eval()
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(torch.zeros(1, channels, height, width))
-        small = 3 * self.optimizer.batch_size * counter.get_total_flops() < SMALL_STEP
-        torch.set_num_threads(self.settings.threads or (1 if small else _THREADS))
+        step = 6 * self.optimizer.batch_size * multiply_adds(network, torch.zeros(1, channels, height, width))
+        torch.set_num_threads(self.settings.threads or (1 if step < SMALL_STEP else _THREADS))
 
     def fresh(self, stream: str, *index: int) -> nn.Module:
         """Return an untrained network of this experiment."""
@@ -112,3 +109,23 @@ def timed(make: Callable[[], tuple[nn.Module, float]]) -> Artefact:
     start = time.perf_counter()
     network, loss = make()
     return Artefact({"seconds": time.perf_counter() - start, "loss": loss}, dict(network.state_dict()), {})
+
+
+def multiply_adds(network: nn.Module, inputs: Tensor) -> int:
+    """Return how many multiply-adds the linear and convolution layers of the network spend on these inputs.
+
+    Torch's own counter imports its compiler, which takes longer than the default run's training.
+    """
+    total = 0
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        total += layer.weight.numel() * output.numel() // layer.weight.shape[0]  # type: ignore[union-attr, operator]
+
+    layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        network(inputs)
+    for hook in hooks:
+        hook.remove()
+    return total

@@ -1,0 +1,135 @@
+"""The pictures of a report, each from plain arrays to the bytes of a PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from advunlearn.evaluation.comparison import MODELS
+from advunlearn.evaluation.metrics import roc_curve_points
+
+Array = NDArray[Any]
+
+COLORS = {"original": "#999999", "retrained": "#009e73", "unlearned": "#d55e00"}
+FORGET, TEST = "#d55e00", "#0072b2"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": "#666666",
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+}
+FLOOR = 1e-8  # losses below it are drawn on it: their axis is logarithmic
+
+
+def draw(metrics: Mapping[str, Any], scores: Mapping[str, Array]) -> dict[str, bytes]:
+    """Return the pictures of a run by name: `trace` (if there was a game), `roc` and `losses`.
+
+    Args:
+        metrics: the contents of `metrics.json`.
+        scores: the arrays of `scores.npz`.
+    """
+    with rc_context(STYLE):
+        figures = {"roc": roc_figure(scores), "losses": loss_figure(scores)}
+        if metrics["trace"].get("step"):
+            figures = {"trace": trace_figure(metrics["trace"]), **figures}
+        return {name: _png(figure) for name, figure in figures.items()}
+
+
+def trace_figure(trace: Mapping[str, Any]) -> Figure:
+    """Return the two players over the audit steps: their losses, what the auditor can tell, and how hard each one pulls."""
+    figure = Figure(figsize=(12, 3.4), layout="constrained")
+    leader, auditor, pull = figure.subplots(1, 3)
+    steps = trace["step"]
+    leader.plot(steps, trace["base_loss"], color="#333333", linewidth=1)
+    leader.set(title="leader: loss on the retain set", yscale="log")
+    auditor.plot(steps, trace["auditor_accuracy"], color=TEST, linewidth=0.5, alpha=0.4)
+    auditor.plot(steps, _smooth(trace["auditor_accuracy"]), color=TEST, label="held-out accuracy")
+    auditor.axhline(0.5, color=TEST, linestyle=":", linewidth=1)
+    auditor.set(title="auditor: held-out accuracy and utility", ylim=(0.3, 1))
+    utility = auditor.twinx()
+    utility.spines["right"].set_visible(True)
+    utility.plot(steps, trace["utility"], color=FORGET, linewidth=0.5, alpha=0.4)
+    utility.plot(steps, _smooth(trace["utility"]), color=FORGET, label="utility")
+    utility.axhline(trace["uninformed_utility"], color=FORGET, linestyle=":", linewidth=1)
+    lines = [*auditor.get_lines()[1:2], *utility.get_lines()[1:2]]
+    auditor.legend(lines, [str(line.get_label()) for line in lines], loc="upper right")
+    pull.plot(steps, _smooth(trace["base_gradient_norm"]), color="#333333", label="of the retain loss")
+    played = [value is not None for value in trace["game_gradient_norm"]]
+    if all(played):
+        pull.plot(steps, _smooth(trace["game_gradient_norm"]), color=FORGET, label="of the game")
+    pull.set(title="gradient norms", yscale="log")
+    pull.legend(loc="best")
+    for axes in (leader, auditor, pull):
+        axes.set_xlabel("step")
+    return figure
+
+
+def roc_figure(scores: Mapping[str, Array]) -> Figure:
+    """Return one log-log ROC panel for each attack, with the three models in it."""
+    attacks = [name.split("/", 1)[1] for name in scores if name.startswith(f"{MODELS[0]}/")]
+    attacks = [name for name in attacks if name != "loss" and "/" not in name]
+    figure = Figure(figsize=(4 * max(len(attacks), 2), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(attacks), squeeze=False)[0]
+    members = scores["member"]
+    least = 0.5 / max(1, int((~members).sum()))
+    for axes, attack in zip(panels, attacks, strict=True):
+        for model in MODELS:
+            fpr, tpr = roc_curve_points(scores[f"{model}/{attack}"], members)
+            axes.plot(fpr.clip(least), tpr.clip(least), color=COLORS[model], label=model, drawstyle="steps-post")
+        axes.plot([least, 1], [least, 1], color="#bbbbbb", linestyle=":", linewidth=1)
+        _log_axes(axes, least)
+        axes.set(title=attack, xlabel="false-positive rate")
+    panels[0].set_ylabel("true-positive rate")
+    panels[0].legend(loc="lower right")
+    return figure
+
+
+def loss_figure(scores: Mapping[str, Array]) -> Figure:
+    """Return one histogram of forget and test losses for each model."""
+    members = scores["member"]
+    losses = {model: np.maximum(scores[f"{model}/loss"], FLOOR) for model in MODELS}
+    everything = np.concatenate(list(losses.values()))
+    bins = np.geomspace(everything.min() * 0.999, everything.max() * 1.001, 31)
+    figure = Figure(figsize=(12, 3), layout="constrained")
+    for axes, model in zip(figure.subplots(1, 3, sharey=True), MODELS, strict=True):
+        for name, part, color in (("forget", members, FORGET), ("test", ~members, TEST)):
+            values = losses[model][part]
+            weights = np.full(len(values), 1 / len(values))
+            axes.hist(values, bins, weights=weights, color=color, alpha=0.45, label=f"{name} ({len(values)})")
+        axes.set(title=model, xscale="log", xlabel="cross-entropy (nats)")
+    figure.axes[0].set_ylabel("share of examples")
+    figure.axes[0].legend(loc="upper left")
+    return figure
+
+
+def _log_axes(axes: Axes, least: float) -> None:
+    axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.1))
+    for rate in (0.01, 0.001):
+        if rate > least:
+            axes.axvline(rate, color="#dddddd", linewidth=0.8, zorder=0)
+
+
+def _smooth(values: list[float]) -> Array:
+    """Return the mean over a window of a fiftieth of the steps, shorter at the ends."""
+    width = max(1, len(values) // 50)
+    window = np.ones(width)
+    return np.asarray(np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same"))
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    # No version or date in the file: the same run draws the same bytes.
+    figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
+    return file.getvalue()

@@ -1,0 +1,138 @@
+"""One self-contained page for one run."""
+
+from __future__ import annotations
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from advunlearn.evaluation.comparison import MODELS
+from advunlearn.report.table import HEADINGS, Row, metrics_csv, notes, rows, verdict
+from advunlearn.store import atomic_write
+
+CAPTIONS = {
+    "trace": (
+        "The two players",
+        "Every audit step of the game. Dotted lines: what an auditor sees that cannot tell forget from audit examples. The auditor "
+        "is refitted at every step; when it can tell, the game's gradient pushes the leader to where it cannot.",
+    ),
+    "roc": (
+        "Attacks at every threshold",
+        "Both axes are logarithmic: an attack that is sure of a few examples shows at the left. Dotted: guessing.",
+    ),
+    "losses": (
+        "Losses of forget and test examples",
+        "Where the two colours lie apart, the loss alone tells members from non-members. Compare the third panel with the second.",
+    ),
+}
+
+
+def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path:
+    """Write `report.html`, its pictures and `metrics.csv` into a finished run's folder and return the page's path.
+
+    Args:
+        folder: of a run.
+        pictures: PNGs by name; None draws them from the run's scores.
+
+    Raises:
+        ValueError: if the folder does not hold a finished run.
+    """
+    metrics, manifest = _read(folder / "metrics.json"), _read(folder / "manifest.json")
+    if pictures is None:
+        from advunlearn.report.figures import draw
+
+        with np.load(folder / "scores.npz", allow_pickle=False) as scores:
+            pictures = draw(metrics, dict(scores))
+    for name, picture in pictures.items():
+        with atomic_write(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(picture)
+    with atomic_write(folder / "metrics.csv") as temporary:
+        temporary.write_text(metrics_csv(metrics))
+    page = folder / "report.html"
+    with atomic_write(page) as temporary:
+        temporary.write_text(render(metrics, manifest, pictures), encoding="utf-8")
+    return page
+
+
+def render(metrics: dict[str, Any], manifest: dict[str, Any], pictures: dict[str, bytes]) -> str:
+    """Return the page: the verdict, the numbers, the pictures, and what it was computed with."""
+    overrides = " ".join(manifest.get("overrides", []))
+    command = f"advunlearn run {overrides}".strip()
+    choices = manifest.get("choices", {})
+    named = [str(choices[group]) for group in ("dataset", "model", "unlearner") if choices.get(group)]
+    template = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=escape("Unlearning report" + (": " + ", ".join(named) if named else "")),
+        subtitle=f"<code>{escape(command)}</code> &middot; {escape(manifest['started'].replace('T', ' '))}",
+        verdict=escape(verdict(metrics)),
+        cards="".join(_cards(metrics)),
+        table=_table(rows(metrics)),
+        notes="".join(f"<li>{escape(note)}</li>" for note in notes(metrics)[1:]),
+        figures="".join(_figure(name, pictures[name]) for name in CAPTIONS if name in pictures),
+        footer=_footer(manifest),
+    )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ValueError(f"{path.parent} does not hold a finished run: it has no {path.name}") from error
+
+
+def _cards(metrics: dict[str, Any]) -> list[str]:
+    models = metrics["models"]
+    strongest = max(models["original"]["attacks"], key=lambda name: models["original"]["attacks"][name]["auc"])
+    values = {
+        f"AUC of {strongest}": [models[name]["attacks"][strongest]["auc"] for name in MODELS],
+        "accuracy on the test set": [models[name]["accuracy"]["test"] for name in MODELS],
+        "accuracy on the forget set": [models[name]["accuracy"]["forget"] for name in MODELS],
+    }
+    return [
+        f"<div class='card'><h3>{escape(title)}</h3><dl>"
+        + "".join(f"<dt class='{name}'>{name}</dt><dd>{value:.3f}</dd>" for name, value in zip(MODELS, found, strict=True))
+        + "</dl></div>"
+        for title, found in values.items()
+    ]
+
+
+def _table(lines: list[Row]) -> str:
+    words = (0, 1, 6, 7)
+    head = "".join(f"<th class='{'words' if i in words else name}'>{name}</th>" for i, name in enumerate(HEADINGS))
+    body, previous = [], ""
+    for row in lines:
+        new = row.section != previous
+        cells = [row.section if new else "", row.name, *map(_with_interval, row.values), row.gap, row.wanted, row.on]
+        marked = "".join(f"<td class='words'>{c}</td>" if i in words else f"<td>{c}</td>" for i, c in enumerate(cells))
+        body.append(f"<tr class='section'>{marked}</tr>" if new else f"<tr>{marked}</tr>")
+        previous = row.section
+    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
+
+
+def _with_interval(value: str) -> str:
+    number, _, interval = value.partition(" ")
+    return f"{number}<span class='interval'>{interval}</span>" if interval else number
+
+
+def _figure(name: str, picture: bytes) -> str:
+    title, caption = CAPTIONS[name]
+    source = base64.b64encode(picture).decode()
+    return (
+        f"<h2>{title}</h2><figure><img alt='{title}' src='data:image/png;base64,{source}'>"
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _footer(manifest: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
+    splits = ", ".join(f"{name} {count}" for name, count in manifest.get("splits", {}).items())
+    lines = [
+        f"Examples: {splits}. Seed {manifest['seed']}.",
+        f"Device {manifest['device']} ({manifest['device_name']}), {manifest['threads']} CPU threads. {versions}.",
+    ]
+    return "".join(f"<p>{escape(line)}</p>" for line in lines)

@@ -1,0 +1,125 @@
+"""Several runs in one table: means and 95 % intervals over seeds, grouped by what else differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+from scipy.stats import t
+
+TARGET = "_target_"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder: its flat config, its metrics (None if it has not finished) and its state in words."""
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: dict[str, Any] | None
+    state: str
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """Return the folders of runs at and below these paths, finished or not, each once.
+
+    Raises:
+        ValueError: for a path that is not there, or that has no run at or below it.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"{path}: no such folder")
+        runs = sorted(manifest.parent for manifest in path.rglob("manifest.json"))
+        if not runs:
+            raise ValueError(f"{path}: no run at or below it")
+        found |= dict.fromkeys(runs)
+    return list(found)
+
+
+def summarise(folders: Sequence[Path], style: str = "text") -> str:
+    """Return one line a group of runs that differ in their seed only; runs without results are listed, never left out.
+
+    Args:
+        folders: of the runs.
+        style: `text` for a terminal or `markdown`.
+    """
+    runs = [_read(folder) for folder in folders]
+    varying = _varying(runs)
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(_label(run, key) for key in varying), []).append(run)
+    attacks = sorted({name for run in runs if run.metrics for name in run.metrics["models"]["unlearned"]["attacks"] if "/" not in name})
+    head = [*(key.removesuffix(f".{TARGET}") for key in varying), "runs", "model", "test", "forget", "retain", *(f"AUC {name}" for name in attacks)]
+    table = [head]
+    for labels, members in groups.items():
+        done = [run.metrics for run in members if run.metrics is not None]
+        for model in ("original", "retrained", "unlearned") if done else ():
+            found = [metrics["models"][model] for metrics in done]
+            cells = [_mean([each["accuracy"][part] for each in found]) for part in ("test", "forget", "retain")]
+            cells += [_mean([each["attacks"][a]["auc"] for each in found if a in each["attacks"]]) for a in attacks]
+            table.append([*labels, str(len(done)), model, *cells])
+    missing = [f"no result: {run.folder} ({run.state})" for run in runs if run.metrics is None]
+    return "\n".join([*(_markdown(table) if style == "markdown" else _text(table)), "mean ± half of the 95 % interval", *missing])
+
+
+def _read(folder: Path) -> Run:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    config, metrics = folder / "config.yaml", folder / "metrics.json"
+    flat = dict(_flatten(OmegaConf.to_container(OmegaConf.load(config)))) if config.is_file() else {}
+    finished = manifest["status"] == "completed" and metrics.is_file()
+    state = manifest["status"] + (f": {manifest['error']}" if manifest["error"] else "")
+    return Run(folder, flat, json.loads(metrics.read_text()) if finished else None, state)
+
+
+def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _varying(runs: Sequence[Run]) -> list[str]:
+    """Return the config's keys that differ between runs; an option, only if it does between runs that use its component."""
+
+    def differs(key: str) -> bool:
+        parts = key.split(".")
+        owner = parts[: -2 if parts[-1] == TARGET else -1]
+        groups: dict[str, set[str]] = {}
+        for run in runs:
+            component = str(run.config.get(".".join([*owner, TARGET])))
+            groups.setdefault(component, set()).add(str(run.config.get(key)))
+        return any(len(values) > 1 for values in groups.values())
+
+    keys = dict.fromkeys(key for run in runs for key in run.config if key != "seed")
+    return [key for key in keys if differs(key)]
+
+
+def _label(run: Run, key: str) -> str:
+    value = str(run.config.get(key, ""))
+    return value.rsplit(".", 1)[-1] if key.endswith(TARGET) else value
+
+
+def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return f"{np.mean(values):.3f} ± {half:.3f}"
+
+
+def _text(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return [lines[0], "|" + "---|" * len(table[0]), *lines[1:], ""]
