@@ -70,6 +70,29 @@ def test_the_gradient_agrees_with_finite_differences(loss: str, n: int, d: int) 
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+def test_balanced_constant_scores_have_the_bias_in_the_middle(loss: str) -> None:
+    weights, bias = fit_svm(torch.full((1, 8, 2), 3.0), torch.tensor([[1, -1] * 4]), regularization=0.1, loss=loss)
+    assert weights.abs().max() < 1e-10
+    assert abs(bias.item()) < 1e-10
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_hinge_gradient_holds_where_an_interval_of_biases_is_optimal(seed: int) -> None:
+    features, labels = problem(4, 20, 2, seed)  # few columns and as many of each label: about a third of them are such
+    features.requires_grad_()
+
+    def value(moved: Tensor) -> Tensor:
+        weights, bias = fit_svm(moved, labels, regularization=0.1, loss="hinge")
+        return (weights.sum(-1) + bias).sum()
+
+    (exact,) = torch.autograd.grad(value(features), features)
+    along = torch.randn(features.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    with torch.no_grad():
+        slope = (value(features + 1e-7 * along) - value(features - 1e-7 * along)) / 2e-7
+    assert slope.item() == pytest.approx((exact * along).sum().item(), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_gradcheck_with_ragged_batches(loss: str) -> None:
     features, labels = problem(3, 14, 3)
     mask = torch.arange(14) < torch.tensor([14, 9, 6])[:, None]

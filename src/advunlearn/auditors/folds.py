@@ -9,13 +9,10 @@ from torch import Tensor
 
 
 def assign_folds(strata: Tensor, folds: int, generator: torch.Generator) -> Tensor:
-    """Return a fold number (n,) for each example, drawn so that every stratum is spread over the folds as evenly as can be."""
+    """Return a fold number (n,) for each example, drawn so that folds hold each stratum, and all of them, as evenly as can be."""
     keys = torch.rand(len(strata), generator=generator, dtype=torch.float64).to(strata.device)
-    order = torch.argsort(strata + keys)
-    in_order = strata[order].contiguous()
-    rank = torch.arange(len(strata), device=strata.device) - torch.searchsorted(in_order, in_order)
-    fold = torch.empty_like(rank)
-    fold[order] = rank % folds
+    fold = torch.empty_like(strata)
+    fold[torch.argsort(strata + keys)] = torch.arange(len(strata), device=strata.device) % folds
     return fold
 
 
@@ -33,13 +30,17 @@ class Problems:
     heldout: Tensor
 
 
-def cut_problems(groups: Tensor, members: Tensor, folds: int, generator: torch.Generator) -> Problems:
-    """Return one problem a group and fold: fit on the group's other folds, judge on this one.
+def cut_problems(
+    labels: Tensor, members: Tensor, folds: int, generator: torch.Generator, *, pooled: bool
+) -> Problems:
+    """Return one problem a class (or, pooled, one for all) and fold: fit on the other folds, judge on this one.
 
-    Folds are stratified by group and membership. A problem that lacks a member or a non-member on either side is left out,
-    with both its masks empty.
+    Folds are stratified by class and membership: where a class has more of its members in one fold, a machine fitted on the
+    others takes it for a class of non-members. A problem that lacks a member or a non-member on either side is left out, with
+    both its masks empty.
     """
-    fold = assign_folds(2 * groups + members, folds, generator)
+    fold = assign_folds(2 * labels + members, folds, generator)
+    groups = torch.zeros_like(labels) if pooled else labels
     _, group, counts = torch.unique(groups, return_inverse=True, return_counts=True)
     order = torch.argsort(group, stable=True)
     place = torch.arange(len(groups), device=groups.device) - (counts.cumsum(0) - counts)[group[order]]

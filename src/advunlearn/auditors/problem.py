@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -77,7 +77,8 @@ class Solution:
 
     `force` (b, n) is minus the derivative of the objective by each margin, `curvature` (b, n) the second derivative,
     `factor` (b, p, p) the matching `Problem.factor`. `rigid` (b, n) marks margins that the hinge holds at exactly 1, for
-    which `curvature` is only a large number; it is None for a smooth loss.
+    which `curvature` is only a large number; it is None for a smooth loss. `pins` (b, n) sums to 1 in a problem whose bias
+    `centre_bias` put between the rows it marks, and to 0 in the others; it is None where there is no such problem.
     """
 
     theta: Tensor
@@ -86,11 +87,46 @@ class Solution:
     factor: Tensor
     converged: Tensor
     rigid: Tensor | None = None
+    pins: Tensor | None = None
+
+
+def centre_bias(problem: Problem, solution: Solution, kinks: tuple[float, ...]) -> Solution:
+    """Return the solution with the bias in the middle of its interval wherever an interval of biases is optimal.
+
+    That is where no row has curvature. The interval ends at the nearest rows on both sides that would come to a margin at which
+    the loss has a kink; the derivative of the bias is then theirs.
+    """
+    signs = problem.rows[..., -1]
+    flat = (signs != 0).any(-1) & ((solution.curvature * (signs != 0)).sum(-1) == 0)
+    if not bool(flat.any()):
+        return solution
+    bias = solution.theta[:, -1:]
+    values = signs * problem.margins(solution.theta) - bias
+    ends = torch.cat([signs * kink - values for kink in kinks], -1)
+    absent = (signs == 0).repeat(1, len(kinks))
+    above, highest = torch.where(absent | (ends < bias), torch.inf, ends).min(-1, keepdim=True)
+    below, lowest = torch.where(absent | (ends > bias), -torch.inf, ends).max(-1, keepdim=True)
+    pins = torch.zeros_like(ends).scatter_add_(-1, torch.cat([highest, lowest], -1), 0.5 * torch.ones_like(ends[:, :2]))
+    pins = pins.unflatten(-1, (len(kinks), -1)).sum(1) * flat[:, None]
+    theta = solution.theta.clone()
+    theta[:, -1] = torch.where(flat, ((above + below) / 2)[:, 0], theta[:, -1])
+    return replace(solution, theta=theta, pins=pins)
 
 
 def solve(factor: Tensor, right: Tensor) -> Tensor:
     """Solve systems with Cholesky factors (b, p, p) for right-hand sides (b, p)."""
     return torch.cholesky_solve(right[..., None], factor)[..., 0]
+
+
+def adjoint(problem: Problem, solution: Solution, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return u (b, p) and v (b, n) with Hessian u = gradient (b, p) and v_i how the force on row i echoes u."""
+    u, v = solve_implicit(problem, solution.factor, solution.curvature, solution.rigid, gradient)
+    if solution.pins is None:
+        return u, v
+    pinned = solution.pins.sum(-1, keepdim=True) > 0
+    hold = solution.pins * problem.rows[..., -1] * gradient[:, -1:]
+    free = torch.where(problem.ridge > 0, (gradient - problem.pull(hold)) / problem.ridge, 0.0)
+    return torch.where(pinned, free, u), torch.where(pinned, hold, v)
 
 
 def solve_implicit(

@@ -16,12 +16,13 @@ from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.auditors.folds import cut_problems
 from advunlearn.auditors.interior_point import minimise_hinge
 from advunlearn.auditors.newton import SMOOTH_LOSSES, minimise_smooth
-from advunlearn.auditors.problem import Problem, Solution, solve_implicit
+from advunlearn.auditors.problem import Problem, Solution, adjoint, centre_bias
 from advunlearn.options import option
 
 logger = logging.getLogger(__name__)
 
-LOSSES = (*SMOOTH_LOSSES, "hinge")
+KINKS = {"squared_hinge": (1.0,), "huber_hinge": (0.0, 1.0), "hinge": (1.0,)}  # margins at which the loss bends
+LOSSES = tuple(KINKS)
 _LARGEST = 1e100
 
 
@@ -42,7 +43,7 @@ def fit_svm(
     The derivative is that of the exact solution, by the implicit function theorem; time and memory are linear in n.
 
     A problem whose rows all have one label gets w = 0 and that label as its bias, one without rows gets zeros; both have
-    the derivative zero. Where an interval of biases is optimal any of them may come back. None of these, nor collinear
+    the derivative zero. Where an interval of biases is optimal its middle comes back. None of these, nor collinear
     columns, duplicate or contradictory rows, touches the other problems of the batch.
 
     Args:
@@ -107,6 +108,7 @@ class _FitSVM(torch.autograd.Function):
             if start is not None:
                 theta = torch.where(mixed[:, None], frame.enter(start[0].double(), start[1].double()), theta)
             solution = minimise_smooth(problem, SMOOTH_LOSSES[loss], theta)
+        solution = centre_bias(problem, solution, KINKS[loss])
         _report(solution)
         weights, bias = frame.leave(solution.theta)
         ctx.frame, ctx.problem, ctx.solution, ctx.dtype = frame, problem, solution, features.dtype
@@ -123,7 +125,7 @@ class _FitSVM(torch.autograd.Function):
             weights_grad = weights_grad - bias_grad[:, None] * frame.centre
             inside = frame.project(weights_grad)
             right = torch.cat([inside, bias_grad[:, None]], -1)
-            u, v = solve_implicit(problem, solution.factor, solution.curvature, solution.rigid, right)
+            u, v = adjoint(problem, solution, right)
             u_weights = frame.expand(u[:, :-1])
             if frame.span is not None:
                 # Outside the span only the ridge holds w; without this part the gradient is wrong, not just rougher.
@@ -274,9 +276,9 @@ class SVM(Auditor):
         scores = torch.cat([member_scores, nonmember_scores]).double()
         labels = torch.cat([member_labels, nonmember_labels])
         members = torch.arange(len(labels), device=labels.device) < len(member_labels)
-        classwise = self._classwise(labels, scores.shape[1])
         scores = standardise(centre(scores, labels))
-        problems = cut_problems(labels if classwise else torch.zeros_like(labels), members, self.folds, generator)
+        pooled = not self._classwise(labels, scores.shape[1])
+        problems = cut_problems(labels, members, self.folds, generator, pooled=pooled)
         features = scores[problems.index]
         sides = torch.where(members, 1.0, -1.0).double()[problems.index]
         weights, bias = fit_svm(

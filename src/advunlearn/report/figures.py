@@ -18,7 +18,7 @@ from advunlearn.evaluation.metrics import roc_curve_points
 Array = NDArray[Any]
 
 COLORS = {"original": "#999999", "retrained": "#009e73", "unlearned": "#d55e00"}
-FORGET, TEST = "#d55e00", "#0072b2"
+FORGET, TEST, DARK = "#d55e00", "#0072b2", "#333333"
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -48,32 +48,42 @@ def draw(metrics: Mapping[str, Any], scores: Mapping[str, Array]) -> dict[str, b
 
 
 def trace_figure(trace: Mapping[str, Any]) -> Figure:
-    """Return the two players over the audit steps: their losses, what the auditor can tell, and how hard each one pulls."""
-    figure = Figure(figsize=(12, 3.4), layout="constrained")
-    leader, auditor, pull = figure.subplots(1, 3)
+    """Return the two players over the audit steps: the leader's loss, what the auditor can tell, and how each one pulls."""
+    played = all(norm is not None for norm in trace["game_gradient_norm"])
+    figure = Figure(figsize=(15 if played else 11, 3.4), layout="constrained")
+    panels = figure.subplots(1, 4 if played else 3)
     steps = trace["step"]
-    leader.plot(steps, trace["base_loss"], color="#333333", linewidth=1)
-    leader.set(title="leader: loss on the retain set", yscale="log")
-    auditor.plot(steps, trace["auditor_accuracy"], color=TEST, linewidth=0.5, alpha=0.4)
-    auditor.plot(steps, _smooth(trace["auditor_accuracy"]), color=TEST, label="held-out accuracy")
-    auditor.axhline(0.5, color=TEST, linestyle=":", linewidth=1)
-    auditor.set(title="auditor: held-out accuracy and utility", ylim=(0.3, 1))
-    utility = auditor.twinx()
-    utility.spines["right"].set_visible(True)
-    utility.plot(steps, trace["utility"], color=FORGET, linewidth=0.5, alpha=0.4)
-    utility.plot(steps, _smooth(trace["utility"]), color=FORGET, label="utility")
-    utility.axhline(trace["uninformed_utility"], color=FORGET, linestyle=":", linewidth=1)
-    lines = [*auditor.get_lines()[1:2], *utility.get_lines()[1:2]]
-    auditor.legend(lines, [str(line.get_label()) for line in lines], loc="upper right")
-    pull.plot(steps, _smooth(trace["base_gradient_norm"]), color="#333333", label="of the retain loss")
-    played = [value is not None for value in trace["game_gradient_norm"]]
-    if all(played):
-        pull.plot(steps, _smooth(trace["game_gradient_norm"]), color=FORGET, label="of the game")
-    pull.set(title="gradient norms", yscale="log")
-    pull.legend(loc="best")
-    for axes in (leader, auditor, pull):
+    panels[0].plot(steps, trace["base_loss"], color=DARK, linewidth=1)
+    panels[0].set(title="leader: loss on the retain set", yscale="log")
+    _draw_auditor(panels[1], trace)
+    panels[2].plot(steps, _smooth(trace["base_gradient_norm"]), color=DARK, label="retain loss")
+    panels[2].set(title="gradient norms", yscale="log")
+    if played:
+        # A capped auditor that sees nothing has no gradient: a gap in the line, not a fall to 1e-300.
+        game = np.array(trace["game_gradient_norm"])
+        panels[2].plot(steps, np.where(game > 0, game, np.nan), color=FORGET, linewidth=1, label="game")
+        panels[3].plot(steps, trace["cosine"], color=DARK, linewidth=1)
+        panels[3].axhline(0, color="#bbbbbb", linestyle=":", linewidth=1)
+        panels[3].set(title="cosine of the two gradients", ylim=(-1, 1))
+    panels[2].legend(loc="lower right")
+    for axes in panels:
         axes.set_xlabel("step")
     return figure
+
+
+def _draw_auditor(axes: Axes, trace: Mapping[str, Any]) -> None:
+    """Draw accuracy on the left axis and utility on the right one, each with the dotted line of an auditor that cannot tell."""
+    right = axes.twinx()
+    right.spines["right"].set_visible(True)
+    chance = {"auditor_accuracy": 0.5, "utility": trace["uninformed_utility"]}
+    for side, name, color in ((axes, "auditor_accuracy", TEST), (right, "utility", FORGET)):
+        side.plot(trace["step"], trace[name], color=color, linewidth=0.5, alpha=0.4)
+        side.plot(trace["step"], _smooth(trace[name]), color=color)
+        side.axhline(chance[name], color=color, linestyle=":", linewidth=1)
+        side.tick_params(axis="y", colors=color)
+    axes.set_ylabel("held-out accuracy", color=TEST)
+    right.set_ylabel("utility", color=FORGET)
+    axes.set(title="auditor", ylim=(0.3, 1))
 
 
 def roc_figure(scores: Mapping[str, Array]) -> Figure:
