@@ -20,7 +20,10 @@ KEY = {"seed": 1, "rows": "abc"}
 
 
 def made() -> Artefact:
-    tensors = {"weight": torch.arange(6.0).reshape(2, 3), "image": torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last)}
+    tensors = {
+        "weight": torch.arange(6.0).reshape(2, 3),
+        "image": torch.rand(2, 3, 4, 4).to(memory_format=torch.channels_last),
+    }
     return Artefact({"seconds": 1.5}, tensors, {"logits": np.eye(3, dtype=np.float32)})
 
 
@@ -157,9 +160,14 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     write_json(path, {"auc": 0.5})
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(path, {"auc": float("nan")})
-    with pytest.raises(RuntimeError), atomic_write(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def fail() -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert json.loads(path.read_text()) == {"auc": 0.5}
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
 

@@ -1,4 +1,4 @@
-"""Adversarial machine unlearning: a Stackelberg game between an unlearner and an auditor, and the audit of its result."""
+"""Adversarial machine unlearning: a Stackelberg game of unlearner and auditor, and the audit of its result."""
 
 from __future__ import annotations
 

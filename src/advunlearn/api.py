@@ -64,8 +64,8 @@ def unlearn(
 
     Args:
         model: maps inputs (n, ...) to logits (n, classes).
-        retain, forget, audit: (inputs, integer labels): what to keep, what to remove, and held-out examples that were never
-            trained on, for the game's auditor.
+        retain, forget, audit: (inputs, integer labels): what to keep, what to remove, and held-out examples that were
+            never trained on, for the game's auditor.
         method: an option of the group `unlearner`: sg, finetune, ...
         options: the method's options, such as `alpha=3, epochs=10`.
 
@@ -90,9 +90,14 @@ def unlearn(
     """
     experiment = _experiment([f"unlearner={method}", *_overrides("unlearner", options)], seed, device)
     settings = experiment.settings
-    parts = {name: _examples(part, name, settings) for name, part in _named(retain=retain, forget=forget, audit=audit)}
+    task = Task(
+        retain=_examples(retain, "retain", settings),
+        forget=_examples(forget, "forget", settings),
+        audit=_examples(audit, "audit", settings),
+        settings=settings,
+    )
     network = copy.deepcopy(model).to(settings.torch_device())
-    unlearned = experiment.unlearner.unlearn(network, Task(**parts, settings=settings)).network
+    unlearned = experiment.unlearner.unlearn(network, task).network
     return unlearned.train(model.training).to(next(model.parameters()).device)
 
 
@@ -107,8 +112,8 @@ def audit(
 ) -> dict[str, dict[str, Any]]:
     """Return how well each attack tells forget examples from test examples, which the model was never trained on.
 
-    Each attack's dict holds `auc` with its 95 % interval `auc_low` and `auc_high`, `tpr_at_fpr_0.01`, `balanced_accuracy` and the
-    counts that they come from, as in a run's `metrics.json`.
+    Each attack's dict holds `auc` with its 95 % interval `auc_low` and `auc_high`, `tpr_at_fpr_0.01`,
+    `balanced_accuracy` and the counts that they come from, as in a run's `metrics.json`.
 
     Raises:
         ConfigError: for an unknown attack.
@@ -125,9 +130,11 @@ def audit(
     experiment = _experiment([f"attack=[{','.join(attacks)}]"], seed, device)
     untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows]
     if untrained:
-        raise ValueError(f"{', '.join(untrained)} trains shadow models, which takes a recipe to train from: use advunlearn.run")
+        raise ValueError(
+            f"{', '.join(untrained)} trains shadow models, which takes a recipe to train from: use advunlearn.run"
+        )
     settings = experiment.settings
-    members, nonmembers = (_examples(part, name, settings) for name, part in _named(forget=forget, test=test))
+    members, nonmembers = _examples(forget, "forget", settings), _examples(test, "test", settings)
     both = members.followed_by(nonmembers)
     network = copy.deepcopy(model).to(settings.torch_device())
     target = Observations(
@@ -145,10 +152,6 @@ def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:
 
 def _overrides(group: str, options: dict[str, Any]) -> list[str]:
     return [f"{group}.{name}={'null' if value is None else value}" for name, value in options.items()]
-
-
-def _named(**parts: Part) -> list[tuple[str, Part]]:
-    return list(parts.items())
 
 
 def _examples(part: Part, name: str, settings: Settings) -> Examples:

@@ -76,10 +76,10 @@ def read_experiment(config: DictConfig) -> Experiment:
     return experiment
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean X?)` with the nearest of the known words, or nothing if none is near."""
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return ` (did you mean X?)` with the nearest of the known words behind the prefix, or nothing if none is near."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""
 
 
 def _combinations(experiment: Experiment) -> Iterable[str]:
@@ -114,11 +114,14 @@ def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], i
     if not isinstance(shadows, int) or isinstance(shadows, bool) or shadows < 0 or shadows % 2:
         problems.append(f"attack.shadows must be an even whole number, got {shadows} (try attack.shadows=16)")
     named = {name: part for name, part in node.items() if name != SHADOWS}
-    known = [SHADOWS, *(f"{name}.{option}" for name, part in named.items() if isinstance(part, Mapping) for option in part)]
+    known = [
+        SHADOWS,
+        *(f"{name}.{option}" for name, part in named.items() if isinstance(part, Mapping) for option in part),
+    ]
     attacks = {}
     for name, part in named.items():
         if not isinstance(part, Mapping):
-            problems.append(f"attack.{name}: no such option{nearest(name, known)}")
+            problems.append(f"attack.{name}: no such option{nearest(name, known, 'attack.')}")
         elif (attack := _build_target(Attack, part, f"attack.{name}", problems)) is not None:
             attacks[name] = attack
     if not named:
@@ -149,7 +152,8 @@ def _build_target(base: type[C], node: Any, key: str, problems: list[str]) -> C 
         reason = str(error.__cause__ or error).splitlines()[-1]
         problems.append(f"{key}._target_: cannot import {node['_target_']} ({reason})")
         return None
-    if not issubclass(cls, base) or not dataclasses.is_dataclass(cls):
+    has_options = dataclasses.is_dataclass(cls)
+    if not (has_options and issubclass(cls, base)):
         problems.append(f"{key}._target_ must name a dataclass that is a {base.__name__}, got {node['_target_']}")
         return None
     return _build(cls, {name: value for name, value in node.items() if name != "_target_"}, key, problems)
@@ -164,7 +168,7 @@ def _build(cls: type[C], options: Mapping[str, Any], key: str, problems: list[st
     for name, value in options.items():
         if name not in fields:
             known = [*fields, *GROUPS, ATTACK] if not key else list(fields)
-            problems.append(f"{prefix}{name}: no such option{nearest(name, (prefix + each for each in known))}")
+            problems.append(f"{prefix}{name}: no such option{nearest(name, known, prefix)}")
         elif isinstance(value, Mapping):
             values[name] = _build_target(Component, value, f"{prefix}{name}", problems)
         else:
@@ -203,4 +207,3 @@ def _describe(hint: Any) -> str:
     if type(None) in parts:
         return " or ".join([*(_describe(part) for part in parts if part is not type(None)), "null"])
     return _WORDS.get(hint, str(hint))
-

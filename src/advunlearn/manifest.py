@@ -133,11 +133,13 @@ def _versions() -> dict[str, str]:
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Return commit and cleanness of the checkout that the code runs from; None where it is installed or git is missing."""
+    """Return commit and cleanness of the checkout that runs; None where it is installed or git is missing."""
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10).stdout
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
+        ).stdout
 
     try:
         git("ls-files", "--error-unmatch", __file__)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -33,7 +34,7 @@ def option(
     below: float | None = None,
     choices: Sequence[str] | None = None,
 ) -> Any:
-    """Declare a dataclass field with its default and the values that it may take; lists are checked element by element."""
+    """Declare a dataclass field with its default and the values that it may take; of a list, those of each element."""
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below, "choices": choices}
     metadata = {name: limit for name, limit in limits.items() if limit is not None}
     if isinstance(default, list):
@@ -41,11 +42,11 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-_ORDER = {
-    "at_least": ("at least", lambda value, limit: value >= limit),
-    "above": ("greater than", lambda value, limit: value > limit),
-    "at_most": ("at most", lambda value, limit: value <= limit),
-    "below": ("less than", lambda value, limit: value < limit),
+_ORDER: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "at_least": ("at least", operator.ge),
+    "above": ("greater than", operator.gt),
+    "at_most": ("at most", operator.le),
+    "below": ("less than", operator.lt),
 }
 
 
@@ -65,7 +66,7 @@ def _complaint(field: dataclasses.Field[Any], value: Any) -> str | None:
 
 
 class Component:
-    """Base of everything that a config composes: a dataclass of plain options, checked when it is made, that does no work by itself."""
+    """Base of everything that a config composes: plain options, checked when it is made, that do no work."""
 
     def __post_init__(self) -> None:
         """Check every option against its declared limits, then against each other.
@@ -89,7 +90,7 @@ class Component:
         return []
 
     def resolved(self) -> dict[str, Any]:
-        """Return the options as plain data, with the class they belong to: what identifies this component in the store."""
+        """Return the options as plain data, with their class: what identifies this component in the store."""
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         plain = {name: value.resolved() if isinstance(value, Component) else value for name, value in options.items()}
         return {"_target_": f"{type(self).__module__}.{type(self).__qualname__}", **plain}

@@ -57,9 +57,7 @@ def experiment_from(overrides: Sequence[str], config_dir: str | None = None) -> 
     return next(iter(experiments_from(overrides, config_dir, multirun=False)))
 
 
-def experiments_from(
-    overrides: Sequence[str], config_dir: str | None = None, *, multirun: bool
-) -> list[Experiment]:
+def experiments_from(overrides: Sequence[str], config_dir: str | None = None, *, multirun: bool) -> list[Experiment]:
     """Return the experiments to check for these overrides: the first of a sweep and one for each further value in it.
 
     Raises:
@@ -112,7 +110,7 @@ def _parse(overrides: Sequence[str], multirun: bool, problems: list[str]) -> lis
 
 
 def _variants(parsed: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    """Yield the first of all, and every further value beside the first of the others: a sum of checks, not a product."""
+    """Yield the first of all, and each further value beside the first of the others: a sum of checks, not a product."""
     first = [values[0] for values in parsed]
     yield first
     for position, values in enumerate(parsed):
@@ -162,7 +160,10 @@ def _wrong_choices(override: Override, options: Sequence[str]) -> list[str]:
     chosen = value if isinstance(value, list) else [value]
     group = override.key_or_group
     if isinstance(value, list) and group != ATTACK:
-        return [f"{group}={override.get_value_string()}: only attack takes several options; choose one of {', '.join(options)}"]
+        return [
+            f"{group}={override.get_value_string()}: only attack takes several options; "
+            f"choose one of {', '.join(options)}"
+        ]
     return [
         f"{group}={choice}: no such option; choose one of {', '.join(options)}{nearest(str(choice), options)}"
         for choice in chosen

@@ -30,7 +30,7 @@ MARKER = "complete.json"
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; it takes the final name, synced to disk, only if nothing fails."""
+    """Give a temporary name beside `path` to write to; synced, it takes the final name only if nothing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:

@@ -1,7 +1,7 @@
 """One run, from the data to the report: pretrain, retrain, unlearn, attack, evaluate.
 
-Each stage is a function of a part of the config and of what earlier stages made. Its result is kept in the store, so that a
-second run does only what is new.
+Each stage is a function of a part of the config and of what earlier stages made. Its result is kept in the store, so
+that a second run does only what is new.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ PICTURES_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Result:
-    """What a run returns: its folder, the contents of its `metrics.json`, and the unlearned network in evaluation mode."""
+    """What a run returns: its folder, the contents of `metrics.json`, and the unlearned network in evaluation mode."""
 
     folder: Path
     metrics: dict[str, Any]
@@ -85,12 +85,8 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
         splits.save(manifest.folder / "splits.npz")
         manifest.data["splits"] = {part: len(rows) for part, rows in vars(splits).items()}
         manifest.data["dataset_checksum"] = pool.checksum
-        examples = examples_of(
-            pool, experiment.dataset, settings.torch_device(), channels_last=settings.channels_last
-        )
-    trainer = Trainer(
-        pool, examples, experiment.dataset, experiment.model, experiment.optimizer, settings, Store()
-    )
+        examples = examples_of(pool, experiment.dataset, settings.torch_device(), channels_last=settings.channels_last)
+    trainer = Trainer(pool, examples, experiment.dataset, experiment.model, experiment.optimizer, settings, Store())
     trainer.choose_threads()
     manifest.data["threads"] = torch.get_num_threads()
     return trainer, splits
@@ -156,7 +152,8 @@ def attack_models(
         start = time.perf_counter()
         shadows = observe_shadows(trainer, shadow_rows, count, rows) if needed else None
         attacked = time.perf_counter()
-        arrays, accuracies = {}, {}
+        arrays: dict[str, NDArray[Any]] = {}
+        accuracies = {}
         for name, network in models.networks.items():
             logits = predict(network, trainer.examples, experiment.settings).numpy()
             accuracies[name] = {
@@ -182,7 +179,8 @@ def attack_models(
 
 
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the rows that attacks tell apart, and which are members: the forget set, and the test examples of its classes.
+    """Return the rows that attacks tell apart, and which are members: the forget set, and the test examples of its
+    classes.
 
     Test examples of other classes would be told apart by their class alone where a whole class is forgotten.
     """
@@ -207,7 +205,7 @@ def score_model(
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the attacks found: the rows that they told apart, which are members, and losses and scores in the artefact."""
+    """What the attacks found: the rows told apart, which of them are members, and the artefact of losses and scores."""
 
     rows: NDArray[np.int64]
     members: NDArray[np.bool_]
@@ -217,15 +215,13 @@ class Evidence:
         """Return one model's losses and, by attack, its member scores."""
         prefix = f"{model}/"
         arrays = {
-            name.removeprefix(prefix): array
-            for name, array in self.artefact.arrays.items()
-            if name.startswith(prefix)
+            name.removeprefix(prefix): array for name, array in self.artefact.arrays.items() if name.startswith(prefix)
         }
         return arrays.pop("loss"), arrays
 
 
 def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> dict[str, Any]:
-    """Return the contents of `metrics.json`: the three models side by side, and how far two of them are from the retrained one."""
+    """Return the contents of `metrics.json`: three models side by side, and two of them held against the retrained."""
     record = evidence.artefact.record
     examples = {"retain": len(splits.retain), "forget": len(splits.forget), "test": len(splits.test)}
     measured = {}
@@ -264,7 +260,7 @@ def write_results(
     scores = {"rows": rows, "member": evidence.members, "label": trainer.pool.labels[rows], **evidence.artefact.arrays}
     write_json(folder / "metrics.json", metrics)
     with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, **scores)
+        np.savez(file, **scores)  # type: ignore[arg-type]
     with atomic_write(folder / "unlearned.safetensors") as temporary:
         save_file(models.artefacts["unlearned"].tensors, temporary)
     manifest.checksum("metrics.json", "scores.npz", "splits.npz", "unlearned.safetensors")

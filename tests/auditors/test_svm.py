@@ -24,10 +24,14 @@ def problem(b: int, n: int, d: int, seed: int = 0, shift: float = 0.7) -> tuple[
     return features + shift * labels[..., None], labels
 
 
-def objective(features: Tensor, labels: Tensor, weights: Tensor, bias: Tensor, regularization: float, loss: str) -> float:
+def objective(
+    features: Tensor, labels: Tensor, weights: Tensor, bias: Tensor, regularization: float, loss: str
+) -> float:
     margins = labels * (features @ weights + bias)
     gaps = (1 - margins).clamp(min=0)
-    values = {"hinge": gaps, "squared_hinge": gaps**2, "huber_hinge": torch.where(gaps < 1, gaps**2 / 2, gaps - 0.5)}[loss]
+    values = {"hinge": gaps, "squared_hinge": gaps**2, "huber_hinge": torch.where(gaps < 1, gaps**2 / 2, gaps - 0.5)}[
+        loss
+    ]
     return float(values.mean() + regularization / 2 * weights @ weights)
 
 
@@ -97,7 +101,10 @@ def test_gradcheck_with_ragged_batches(loss: str) -> None:
     features, labels = problem(3, 14, 3)
     mask = torch.arange(14) < torch.tensor([14, 9, 6])[:, None]
     assert torch.autograd.gradcheck(
-        lambda x: fit_svm(x, labels, mask, regularization=0.05, loss=loss), features.requires_grad_(), eps=1e-7, atol=1e-6
+        lambda x: fit_svm(x, labels, mask, regularization=0.05, loss=loss),
+        features.requires_grad_(),
+        eps=1e-7,
+        atol=1e-6,
     )
 
 
@@ -133,7 +140,9 @@ def test_a_batch_gives_what_its_problems_give_one_by_one(loss: str) -> None:
     padded = features.masked_fill(~mask[..., None], float("nan"))
     weights, bias = fit_svm(padded, labels, mask, regularization=0.1, loss=loss)
     for index, size in enumerate(sizes.tolist()):
-        alone = fit_svm(features[index : index + 1, :size], labels[index : index + 1, :size], regularization=0.1, loss=loss)
+        alone = fit_svm(
+            features[index : index + 1, :size], labels[index : index + 1, :size], regularization=0.1, loss=loss
+        )
         torch.testing.assert_close(weights[index], alone[0][0], rtol=0, atol=1e-10)
         torch.testing.assert_close(bias[index], alone[1][0], rtol=0, atol=1e-9)
 
@@ -173,7 +182,9 @@ def test_degenerate_problems_have_their_answer_and_touch_no_other(loss: str, cap
     assert features.grad[1:3].abs().max() == 0
     torch.testing.assert_close(weights[3], torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-10)
     torch.testing.assert_close(weights[4, 0], weights[4, 1], rtol=0, atol=1e-8)
-    torch.testing.assert_close(weights[0], fit_svm(good, labels, regularization=0.1, loss=loss)[0][0], rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        weights[0], fit_svm(good, labels, regularization=0.1, loss=loss)[0][0], rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,7 +200,11 @@ def test_degenerate_problems_have_their_answer_and_touch_no_other(loss: str, cap
     ],
 )
 def test_bad_input_is_refused(change: dict[str, object], words: str) -> None:
-    arguments = {"features": torch.eye(3)[None, :, :2], "labels": torch.tensor([[1.0, -1.0, 1.0]]), "regularization": 0.1}
+    arguments = {
+        "features": torch.eye(3)[None, :, :2],
+        "labels": torch.tensor([[1.0, -1.0, 1.0]]),
+        "regularization": 0.1,
+    }
     with pytest.raises(ValueError, match=words.replace("(", r"\(").replace(")", r"\)").replace("+", r"\+")):
         fit_svm(**{**arguments, **change})  # type: ignore[arg-type]
 

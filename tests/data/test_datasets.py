@@ -91,7 +91,7 @@ def test_a_wrong_npz_is_refused_in_one_line(
 ) -> None:
     changed = {name: array for name, array in {**arrays, **changes}.items() if array is not None}
     np.savez(tmp_path / "mine.npz", **changed)
-    with pytest.raises(ValueError, match="^path=") as caught:
+    with pytest.raises(ValueError, match=r"^path=") as caught:
         Npz(path=str(tmp_path / "mine.npz")).info()
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -103,7 +103,7 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
         Npz(path=str(tmp_path / "mine.npz")).info()
     with pytest.raises(ValueError, match=r"^path=.* cannot be read: No such file"):
         Npz(path=str(tmp_path / "none.npz")).info()
-    with pytest.raises(ValueError, match="^path must name"):
+    with pytest.raises(ValueError, match=r"^path must name"):
         Npz().info()
 
 
@@ -163,7 +163,9 @@ def test_wrong_data_is_never_kept_and_the_next_source_is_asked(workplace: Path) 
         raise Unavailable("no network")
 
     bad = [("first", offline), ("second", lambda: {"x": wrong})]
-    with pytest.raises(ValueError, match=r"^mnist could not be fetched \(first: no network; second: x are not those") as caught:
+    with pytest.raises(
+        ValueError, match=r"^mnist could not be fetched \(first: no network; second: x are not those"
+    ) as caught:
         fetched("mnist", digests, bad)
     assert "\n" not in str(caught.value)
     assert not list(cache_folder().rglob("*.npy"))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -40,7 +42,7 @@ def test_an_epoch_shows_every_example_once_in_an_order_of_its_own() -> None:
     order, augment = torch.Generator().manual_seed(0), torch.Generator()
     first, second = ([labels.tolist() for _, labels in examples.epoch(4, order, augment)] for _ in range(2))
     assert [len(batch) for batch in first] == [4, 4, 2]
-    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(10))
+    assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*second)) == list(range(10))
     assert first != second
 
 

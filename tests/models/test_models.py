@@ -12,7 +12,9 @@ from advunlearn.models.resnet18 import ResNet18
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 8)])
 @pytest.mark.parametrize("model", [MLP(hidden=16, layers=2), CNN(width=4), ResNet18(width=4)])
-def test_a_network_maps_images_to_logits_and_learns_in_every_parameter(model: Model, shape: tuple[int, int, int]) -> None:
+def test_a_network_maps_images_to_logits_and_learns_in_every_parameter(
+    model: Model, shape: tuple[int, int, int]
+) -> None:
     network = model.build(shape, 7)
     logits = network(torch.randn(5, *shape))
     assert logits.shape == (5, 7)
@@ -21,7 +23,9 @@ def test_a_network_maps_images_to_logits_and_learns_in_every_parameter(model: Mo
 
 
 def test_sizes_are_the_published_ones() -> None:
-    assert sum(parameter.numel() for parameter in MLP(hidden=256).build((1, 8, 8), 10).parameters()) == 65 * 256 + 257 * 10
+    assert (
+        sum(parameter.numel() for parameter in MLP(hidden=256).build((1, 8, 8), 10).parameters()) == 65 * 256 + 257 * 10
+    )
     resnet = ResNet18().build((3, 32, 32), 10)
     assert sum(parameter.numel() for parameter in resnet.parameters()) == 11_173_962
     assert not any(isinstance(module, MaxPool2d) for module in resnet.modules())

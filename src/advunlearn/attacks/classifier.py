@@ -39,15 +39,17 @@ class Classifier(Attack):
         """
         fewest = int(min(target.members.sum(), (~target.members).sum()))
         if fewest < self.folds:
-            raise ValueError(f"attack.classifier.folds={self.folds} needs as many members and non-members, got {fewest}")
+            raise ValueError(
+                f"attack.classifier.folds={self.folds} needs as many members and non-members, got {fewest}"
+            )
         logits = target.logits.astype(np.float64)
         labels = np.repeat(target.labels[:, None], logits.shape[1], axis=1)
         features = np.concatenate([logits.reshape(len(logits), -1), cross_entropy(logits, labels)], axis=1)
         model = make_pipeline(
             StandardScaler(), LogisticRegression(C=1 / self.regularization, class_weight="balanced", max_iter=1000)
         )
-        # Stratified by class as well: where a class has more of its members in one fold, a fit on the others takes it for a
-        # class of non-members, and an attack that knows nothing would seem to rank members last.
+        # Stratified by class as well: where a class has more of its members in one fold, a fit on the others takes it
+        # for a class of non-members, and an attack that knows nothing would seem to rank members last.
         fold = np.empty(len(features), dtype=int)
         fold[np.lexsort((rng.random(len(fold)), target.members, target.labels))] = np.arange(len(fold)) % self.folds
         score = np.empty(len(features))

@@ -40,15 +40,21 @@ def log_likelihood_ratio(
         shadows: (k, n, q), the same of k shadow models.
         membership: (k, n), True where the example is in the shadow model's training set.
         center: of each example's margins: `median` or `mean`.
-        variance: `per_example` is each example's own on each side, where a side has fewer than two models the fixed one;
-            `fixed` is that of all examples' residuals about their centres, IN and OUT apart; `pooled` is one an example over both sides.
-        side: `both` is the log-ratio of the two normal densities (algorithm 1); `out` is the one-sided log-probability of a smaller
-            margin under OUT (equation 4), for shadow models that never saw the example.
+        variance: `per_example` is each example's own on each side, where a side has fewer than two models the fixed
+            one; `fixed` is that of all examples' residuals about their centres, IN and OUT apart; `pooled` is one an
+            example over both sides.
+        side: `both` is the log-ratio of the two normal densities (algorithm 1); `out` is the one-sided log-probability
+            of a smaller margin under OUT (equation 4), for shadow models that never saw the example.
 
     Raises:
         ValueError: for shapes that do not fit, NaN or infinite margins, and unknown options.
     """
-    _check(target, shadows, membership, {"center": (center, CENTERS), "variance": (variance, VARIANCES), "side": (side, SIDES)})
+    _check(
+        target,
+        shadows,
+        membership,
+        {"center": (center, CENTERS), "variance": (variance, VARIANCES), "side": (side, SIDES)},
+    )
     inside = np.where(membership[..., None], shadows, np.nan)
     outside = np.where(membership[..., None], np.nan, shadows)
     counts = membership.sum(0), (~membership).sum(0)
@@ -97,11 +103,18 @@ def _deviation(residuals: Array, axis: int | None) -> Array:
     return np.asarray(np.sqrt(np.nansum((residuals - mean) ** 2, axis) / count))
 
 
-def _check(target: Array, shadows: Array, membership: NDArray[np.bool_], options: dict[str, tuple[str, tuple[str, ...]]]) -> None:
+def _check(
+    target: Array, shadows: Array, membership: NDArray[np.bool_], options: dict[str, tuple[str, tuple[str, ...]]]
+) -> None:
     for name, (value, choices) in options.items():
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")
-    if target.ndim != 2 or shadows.ndim != 3 or shadows.shape[1:] != target.shape or membership.shape != shadows.shape[:2]:
+    if (
+        target.ndim != 2
+        or shadows.ndim != 3
+        or shadows.shape[1:] != target.shape
+        or membership.shape != shadows.shape[:2]
+    ):
         raise ValueError(
             "target (n, q), shadows (k, n, q) and membership (k, n) must fit together, got "
             f"{target.shape}, {shadows.shape} and {membership.shape}"
@@ -121,11 +134,12 @@ def default_variance(shadows: int) -> str:
 
 @dataclass
 class LiRA(Attack):
-    """Likelihood-ratio attack: is this margin more like those of shadow models that were trained on the example, or not?
+    """Likelihood-ratio attack: is this margin more like those of shadow models that were trained on the example, or
+    not?
 
     Attributes:
-        mode: `online` compares the shadow models that saw the example with those that did not; `offline` uses only those that
-            did not, one-sidedly.
+        mode: `online` compares the shadow models that saw the example with those that did not; `offline` uses only
+            those that did not, one-sidedly.
         center: of each example's shadow margins.
         variance: see `log_likelihood_ratio`; `auto` chooses by the number of shadow models.
     """

@@ -12,7 +12,8 @@ Array = NDArray[np.float64]
 
 
 def logit_margin(logits: ArrayLike, labels: ArrayLike) -> Array:
-    """Return z_y - logsumexp_{j != y} z_j, the log-odds of the true class (Carlini et al. 2022, section IV-C), of shape (...).
+    """Return z_y - logsumexp_{j != y} z_j, the log-odds of the true class (Carlini et al. 2022, section IV-C), of shape
+    (...).
 
     A wrong class may be masked by -inf; where all of them are, the margin is +inf.
 
@@ -60,10 +61,7 @@ def modified_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
     log_probabilities = _log_softmax(scores)
     # 1 - p_j from the others' logits, class by class: the margin of class j if it were the true one.
     log_complements = np.stack(
-        [
-            _logsumexp(np.delete(log_probabilities, column, axis=-1))
-            for column in range(scores.shape[-1])
-        ],
+        [_logsumexp(np.delete(log_probabilities, column, axis=-1)) for column in range(scores.shape[-1])],
         axis=-1,
     )
     probabilities = np.exp(log_probabilities)

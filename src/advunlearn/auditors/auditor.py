@@ -16,8 +16,8 @@ class Audit:
     """The auditor's best answer to one state of the model.
 
     Attributes:
-        utility: scalar, how well it tells members from non-members on held-out folds; differentiable in the scores, through
-            the auditor's optimum as well as through the held-out scores.
+        utility: scalar, how well it tells members from non-members on held-out folds; differentiable in the scores,
+            through the auditor's optimum as well as through the held-out scores.
         accuracy: scalar in [0, 1], of its decisions on held-out folds, members and non-members counting the same.
     """
 

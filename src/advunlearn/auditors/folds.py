@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def assign_folds(strata: Tensor, folds: int, generator: torch.Generator) -> Tensor:
-    """Return a fold number (n,) for each example, drawn so that folds hold each stratum, and all of them, as evenly as can be."""
+    """Return a fold number (n,) for each example, drawn so that folds hold every stratum as evenly as can be."""
     keys = torch.rand(len(strata), generator=generator, dtype=torch.float64).to(strata.device)
     fold = torch.empty_like(strata)
     fold[torch.argsort(strata + keys)] = torch.arange(len(strata), device=strata.device) % folds
@@ -30,14 +30,12 @@ class Problems:
     heldout: Tensor
 
 
-def cut_problems(
-    labels: Tensor, members: Tensor, folds: int, generator: torch.Generator, *, pooled: bool
-) -> Problems:
+def cut_problems(labels: Tensor, members: Tensor, folds: int, generator: torch.Generator, *, pooled: bool) -> Problems:
     """Return one problem a class (or, pooled, one for all) and fold: fit on the other folds, judge on this one.
 
-    Folds are stratified by class and membership: where a class has more of its members in one fold, a machine fitted on the
-    others takes it for a class of non-members. A problem that lacks a member or a non-member on either side is left out, with
-    both its masks empty.
+    Folds are stratified by class and membership: where a class has more of its members in one fold, a machine fitted on
+    the others takes it for a class of non-members. A problem that lacks a member or a non-member on either side is left
+    out, with both its masks empty.
     """
     fold = assign_folds(2 * labels + members, folds, generator)
     groups = torch.zeros_like(labels) if pooled else labels

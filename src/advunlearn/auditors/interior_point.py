@@ -1,4 +1,4 @@
-"""Linear classifiers under the plain hinge: an interior-point method, then the exact solution on the active set it found."""
+"""Linear classifiers under the plain hinge: an interior-point method, then the exact solution on its active set."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _advance(problem: Problem, point: _Point, state: _State) -> _Point:
 
 
 def _polish(problem: Problem, point: _Point, state: _State) -> Solution:
-    """Solve exactly for the active set at the interior point, moving the worst row out of its set while a sign is wrong."""
+    """Solve exactly for the active set at the interior point, moving the worst row while a sign is wrong."""
     share = problem.share
     idle = point.force <= share * state.objective * point.surplus
     full = (share - point.force <= share * point.slack) & ~idle
@@ -156,7 +156,7 @@ def _stiffness(problem: Problem) -> Tensor:
 def _solve_set(
     problem: Problem, point: _Point, rigid: Tensor, full: Tensor, curvature: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the theta and forces with margin 1 on the rigid rows, the whole share on the full ones and 0 on the others."""
+    """Return theta and forces with margin 1 on rigid rows, the whole share on full ones and 0 on the others."""
     right = problem.share * problem.pull(full.to(curvature.dtype))
     guess = (point.theta, torch.where(rigid, -point.force, 0.0))
     theta, reaction = solve_implicit(problem, problem.factor(curvature), curvature, rigid, right, 1.0, guess)

@@ -51,7 +51,8 @@ class _Point(NamedTuple):
 
 
 def minimise_smooth(problem: Problem, loss: SmoothLoss, theta: Tensor) -> Solution:
-    """Minimise a smooth loss from `theta` (b, p) on; the result is exact to rounding where the loss is piecewise quadratic.
+    """Minimise a smooth loss from `theta` (b, p) on; the result is exact to rounding where the loss is piecewise
+    quadratic.
 
     Where the loss is straight it has no curvature and a Newton step may be unbounded, so far from the solution the
     curvature of `chord` is mixed in, which alone would converge from anywhere, but slowly.
@@ -61,7 +62,9 @@ def minimise_smooth(problem: Problem, loss: SmoothLoss, theta: Tensor) -> Soluti
         done = point.error <= problem.rounding(point.theta)
         if step % problem.check_every == 0 and bool(done.all()):
             break
-        direction = torch.where(done, 0.0, -solve(problem.factor(_steps_curvature(problem, loss, point)), point.gradient))
+        direction = torch.where(
+            done, 0.0, -solve(problem.factor(_steps_curvature(problem, loss, point)), point.gradient)
+        )
         trial = _look(problem, loss, point.theta + direction)
         start, end = ((at.gradient * direction).sum(-1, keepdim=True) for at in (point, trial))
         whole = (end <= -0.1 * start) & (end >= 0.9 * start)

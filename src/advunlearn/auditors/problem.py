@@ -11,7 +11,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Problem:
-    """Hold b problems: minimise share * sum_i loss(margin_i) + regularization / 2 ||w||^2 over theta = (w, bias) (b, p).
+    """Hold b problems: minimise share * sum_i loss(margin_i) + regularization / 2 ||w||^2 over theta = (w, bias) (b,
+    p).
 
     `rows` (b, n, p) are the examples with a one appended for the bias, times their label, and zero where a row does not
     count; the margins are rows @ theta. `columns` (b, p, n) is the same array transposed, laid out for speed. `share`
@@ -76,9 +77,10 @@ class Solution:
     """Hold a solver's theta (b, p), whether each `converged` (b,), and what the derivative of theta is made of.
 
     `force` (b, n) is minus the derivative of the objective by each margin, `curvature` (b, n) the second derivative,
-    `factor` (b, p, p) the matching `Problem.factor`. `rigid` (b, n) marks margins that the hinge holds at exactly 1, for
-    which `curvature` is only a large number; it is None for a smooth loss. `pins` (b, n) sums to 1 in a problem whose bias
-    `centre_bias` put between the rows it marks, and to 0 in the others; it is None where there is no such problem.
+    `factor` (b, p, p) the matching `Problem.factor`. `rigid` (b, n) marks margins that the hinge holds at exactly 1,
+    for which `curvature` is only a large number; it is None for a smooth loss. `pins` (b, n) sums to 1 in a problem
+    whose bias `centre_bias` put between the rows it marks, and to 0 in the others; it is None where there is no such
+    problem.
     """
 
     theta: Tensor
@@ -93,8 +95,8 @@ class Solution:
 def centre_bias(problem: Problem, solution: Solution, kinks: tuple[float, ...]) -> Solution:
     """Return the solution with the bias in the middle of its interval wherever an interval of biases is optimal.
 
-    That is where no row has curvature. The interval ends at the nearest rows on both sides that would come to a margin at which
-    the loss has a kink; the derivative of the bias is then theirs.
+    That is where no row has curvature. The interval ends at the nearest rows on both sides that would come to a margin
+    at which the loss has a kink; the derivative of the bias is then theirs.
     """
     signs = problem.rows[..., -1]
     flat = (signs != 0).any(-1) & ((solution.curvature * (signs != 0)).sum(-1) == 0)
@@ -140,9 +142,9 @@ def solve_implicit(
 ) -> tuple[Tensor, Tensor]:
     """Solve ridge * u + rows' v = right with v = curvature * margins(u), but margins(u) = level on the rigid rows.
 
-    `factor` is that of the system in which rigid rows give way, with their `curvature` for a stiffness; refinement takes
-    out what they gave. Unlike a factor of the rigid system it exists when rigid rows depend on each other, and then the
-    v nearest to the guess's is found.
+    `factor` is that of the system in which rigid rows give way, with their `curvature` for a stiffness; refinement
+    takes out what they gave. Unlike a factor of the rigid system it exists when rigid rows depend on each other, and
+    then the v nearest to the guess's is found.
 
     Returns:
         u (b, p) and v (b, n).

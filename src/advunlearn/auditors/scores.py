@@ -33,7 +33,7 @@ COLUMNS = {
 def score_columns(logits: Tensor, labels: Tensor, features: str) -> Tensor:
     """Return the float64 score vectors (n, d) of logits (n, c), differentiable in them.
 
-    `logits_loss` is the paper's, c + 1 columns; `loss`, `margin` (the logit margin), `loss_margin` and `margin_entropy` have
-    one or two, for forget sets too small to fit many columns.
+    `logits_loss` is the paper's, c + 1 columns; `loss`, `margin` (the logit margin), `loss_margin` and `margin_entropy`
+    have one or two, for forget sets too small to fit many columns.
     """
     return COLUMNS[features](logits.double(), labels)

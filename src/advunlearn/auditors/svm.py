@@ -1,4 +1,4 @@
-"""The game's auditor as a support vector machine: fitted exactly, in batches, and differentiable in what it was fitted to."""
+"""The game's auditor as a support vector machine: fitted exactly, in batches, and differentiable."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ def fit_svm(
     """Fit b linear support vector machines at once; the result is differentiable (once) in the features.
 
     Each minimises mean_i loss(m_i) + regularization / 2 ||w||^2 over w and a free bias, with the margins
-    m_i = y_i (w . x_i + bias) of the rows that its mask keeps. The loss is max(0, 1 - m)^2 (`squared_hinge`), max(0, 1 - m)
-    (`hinge`), or the hinge with its corner rounded by a parabola over 0 < m < 1 (`huber_hinge`). Features are not scaled.
-    The derivative is that of the exact solution, by the implicit function theorem; time and memory are linear in n.
+    m_i = y_i (w . x_i + bias) of the rows that its mask keeps. The loss is max(0, 1 - m)^2 (`squared_hinge`), max(0, 1
+    - m) (`hinge`), or the hinge with its corner rounded by a parabola over 0 < m < 1 (`huber_hinge`). Features are not
+    scaled. The derivative is that of the exact solution, by the implicit function theorem; time and memory are linear
+    in n.
 
-    A problem whose rows all have one label gets w = 0 and that label as its bias, one without rows gets zeros; both have
-    the derivative zero. Where an interval of biases is optimal its middle comes back. None of these, nor collinear
+    A problem whose rows all have one label gets w = 0 and that label as its bias, one without rows gets zeros; both
+    have the derivative zero. Where an interval of biases is optimal its middle comes back. None of these, nor collinear
     columns, duplicate or contradictory rows, touches the other problems of the batch.
 
     Args:
@@ -118,7 +119,7 @@ class _FitSVM(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, weights_grad: Tensor, bias_grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return y_i (force_i u - v_i w) for each row: Hessian u is the gradient by theta, v_i how the force echoes u."""
+        """Return y_i (force_i u - v_i w) for each row; see `adjoint` for u and v."""
         frame, problem, solution = ctx.frame, ctx.problem, ctx.solution
         (weights,) = ctx.saved_tensors
         with _one_thread(weights):
@@ -137,7 +138,7 @@ class _FitSVM(torch.autograd.Function):
 
 
 class _Frame(NamedTuple):
-    """The coordinates of a fit: about `centre` (b, d) and, if not None, along the orthonormal rows of `span` (b, n, d)."""
+    """The coordinates of a fit: about `centre` (b, d) and, if there is one, along the orthonormal `span` (b, n, d)."""
 
     centre: Tensor
     span: Tensor | None
@@ -184,7 +185,7 @@ def _report(solution: Solution) -> None:
 
 @contextmanager
 def _one_thread(tensor: Tensor) -> Iterator[None]:
-    """Keep torch to one thread on the CPU: for tensors this small a second one only waits, and on a busy machine for long."""
+    """Keep torch to one CPU thread: for tensors this small a second one waits, and on a busy machine for long."""
     threads = torch.get_num_threads()
     if tensor.device.type != "cpu" or threads == 1:
         yield
@@ -238,19 +239,20 @@ def _check_values(features: Tensor, labels: Tensor, mask: Tensor | None) -> None
 
 @dataclass
 class SVM(Auditor):
-    """L2-regularised linear support vector machine, the paper's follower: fitted on all folds but one and judged on that one.
+    """L2-regularised linear support vector machine, the paper's follower: fitted on all folds but one and judged on
+    that one.
 
-    The utility is minus the mean hinge max(0, 1 - margin) over held-out examples, whatever loss the machine was fitted by. Scores
-    are centred class by class and scaled by the deviation over the whole audit batch, constants through which no gradient runs:
-    scaled class by class, a column of small spread would drown the others.
+    The utility is minus the mean hinge max(0, 1 - margin) over held-out examples, whatever loss the machine was fitted
+    by. Scores are centred class by class and scaled by the deviation over the whole audit batch, constants through
+    which no gradient runs: scaled class by class, a column of small spread would drown the others.
 
     Attributes:
         regularization, loss: see `fit_svm`.
         folds: stratified by class and membership.
-        groups: `class` fits one machine a class, `pooled` one for all, and `auto` the former where every class has at least
-            five examples a column.
-        capped: pay the leader for hiding only. The plain hinge is unbounded, and rewards pushing forget examples to the far
-            side of the auditor, where they are as easily detected as before.
+        groups: `class` fits one machine a class, `pooled` one for all, and `auto` the former where every class has at
+            least five examples a column.
+        capped: pay the leader for hiding only. The plain hinge is unbounded, and rewards pushing forget examples to the
+            far side of the auditor, where they are as easily detected as before.
     """
 
     regularization: float = option(0.1, above=0)
@@ -281,9 +283,7 @@ class SVM(Auditor):
         problems = cut_problems(labels, members, self.folds, generator, pooled=pooled)
         features = scores[problems.index]
         sides = torch.where(members, 1.0, -1.0).double()[problems.index]
-        weights, bias = fit_svm(
-            features, sides, problems.train, regularization=self.regularization, loss=self.loss
-        )
+        weights, bias = fit_svm(features, sides, problems.train, regularization=self.regularization, loss=self.loss)
         heldout, total = problems.heldout, problems.heldout.sum()
         hinge = heldout_hinge(features, sides, heldout, weights, bias)
         if self.capped:

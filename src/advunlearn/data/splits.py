@@ -75,13 +75,16 @@ def train_size_of(info: DatasetInfo, dataset: Dataset) -> int:
 
 
 def check_sizes(info: DatasetInfo, dataset: Dataset, forget: Forget) -> list[str]:
-    """Return one line, beginning with an option's full key, for each way in which dataset and forget scenario do not fit."""
+    """Return one line for each way in which dataset and forget scenario do not fit, with an option's full key."""
     size = train_size_of(info, dataset)
     held_out = info.test or info.train - size
     if size > info.train:
         return [f"dataset.train_size must be at most {info.train}, the dataset's training examples, got {size}"]
     if min(_parts(held_out, dataset)) < 1:
-        return [f"dataset.train_size={size} leaves {max(held_out, 0)} held-out examples, too few for audit, selection and test"]
+        return [
+            f"dataset.train_size={size} leaves {max(held_out, 0)} held-out examples, "
+            "too few for audit, selection and test"
+        ]
     if size < len(info.classes):
         return [f"dataset.train_size must be at least {len(info.classes)}, one example a class, got {size}"]
     return [f"forget.{problem}" for problem in forget.problems(info, size)]
@@ -90,8 +93,8 @@ def check_sizes(info: DatasetInfo, dataset: Dataset, forget: Forget) -> list[str
 def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Splits:
     """Return the splits that these options and the seed determine.
 
-    The training examples and the three held-out sets are stratified by class. The forget scenario moves none of the held-out
-    sets, but for rows that it requires to be trained on.
+    The training examples and the three held-out sets are stratified by class. The forget scenario moves none of the
+    held-out sets, but for rows that it requires to be trained on.
 
     Raises:
         ValueError: if the options do not fit the data.
@@ -120,7 +123,7 @@ def _parts(held_out: int, dataset: Dataset) -> tuple[int, int, int]:
 
 
 def _draw(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Return `size` of the rows and the others, both sorted; by class in proportion where every class has enough of them."""
+    """Return `size` of the rows and the others, both sorted; in proportion by class where there are enough of each."""
     if size == len(rows):
         return rows, rows[:0]
     counts = np.unique(labels[rows], return_counts=True)[1]

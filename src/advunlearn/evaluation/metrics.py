@@ -41,7 +41,8 @@ class RocSummary:
     """Everything reported of one attack on one model.
 
     Attributes:
-        auc: probability that a member scores higher than a non-member, ties counting half; `auc_low`, `auc_high` its 95 % interval.
+        auc: probability that a member scores higher than a non-member, ties counting half; `auc_low`, `auc_high` its 95
+            % interval.
         interval: how that interval was made.
         balanced_accuracy: at thresholds chosen on the other half of the examples, both ways, averaged.
         members, nonmembers: how many were scored; `excluded` had no score.
@@ -73,8 +74,8 @@ class RocSummary:
 def roc(scores: ArrayLike, members: ArrayLike, *, seed: int = 0) -> RocSummary:
     """Summarise how member scores (n,) tell members (n,) of bool from the rest; LARGE scores mean members.
 
-    An example with a NaN score is left out and counted; infinities are the extremes. The random halves of the balanced accuracy
-    come from `seed`.
+    An example with a NaN score is left out and counted; infinities are the extremes. The random halves of the balanced
+    accuracy come from `seed`.
 
     Raises:
         ValueError: for shapes that do not fit, or where no member or no non-member has a score.
@@ -108,9 +109,9 @@ def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Array, Arra
 def auc_interval(positive: Array, negative: Array) -> tuple[float, float, float, str]:
     """Return the AUC, its 95 % interval and how that was made.
 
-    DeLong's variance (1988) on the logit scale, so that the interval stays within [0, 1]. Where every member scores above every
-    non-member, or below, that variance is zero and says nothing: the interval is then the exact one of as many trials as there
-    are examples on the smaller side, all of one outcome.
+    DeLong's variance (1988) on the logit scale, so that the interval stays within [0, 1]. Where every member scores
+    above every non-member, or below, that variance is zero and says nothing: the interval is then the exact one of as
+    many trials as there are examples on the smaller side, all of one outcome.
     """
     ranks = rankdata(np.concatenate([positive, negative]))
     n, m = len(positive), len(negative)
@@ -136,7 +137,8 @@ def tpr_at_fpr(scores: Array, members: NDArray[np.bool_], fpr: float) -> TprAtFp
 
 
 def balanced_accuracy(scores: Array, members: NDArray[np.bool_], *, seed: int) -> float:
-    """Return (TPR + TNR) / 2 at a threshold chosen where it is best on one random half, judged on the other; the mean of both ways.
+    """Return (TPR + TNR) / 2 at a threshold chosen where it is best on one random half, judged on the other; the mean
+    of both ways.
 
     With fewer than two examples on a side there is nothing to choose on, and the answer is one half.
     """
@@ -155,7 +157,8 @@ def _judged(scores: Array, members: NDArray[np.bool_], chosen: NDArray[np.intp],
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the exact two-sided interval of a rate of which `successes` of `trials` were seen (Clopper and Pearson 1934).
+    """Return the exact two-sided interval of a rate of which `successes` of `trials` were seen (Clopper and Pearson
+    1934).
 
     Raises:
         ValueError: unless 0 <= successes <= trials and trials > 0.
@@ -195,7 +198,7 @@ def _scored(scores: ArrayLike, members: ArrayLike) -> tuple[Array, NDArray[np.bo
 
 
 def _note(nonmembers: int) -> str:
-    """Say at which of the low rates so few non-members cannot speak: below 3/n even no false positive is no evidence."""
+    """Say at which low rates so few non-members cannot speak: below 3/n even no false positive is no evidence."""
     silent = [f"{100 * fpr:g} %" for fpr in LOW_FPR if nonmembers * fpr < 3]
     if not silent:
         return ""

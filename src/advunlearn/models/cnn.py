@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
@@ -12,7 +13,8 @@ from advunlearn.options import option
 
 @dataclass
 class CNN(Model):
-    """Three 3x3 convolution blocks of `width`, 2 and 4 times `width` channels, each halving the image, and a linear classifier.
+    """Three 3x3 convolution blocks of `width`, 2 and 4 times `width` channels, each halving the image, and a linear
+    classifier.
 
     `batch_norm: false` leaves out BatchNorm, for methods that must not see batch statistics.
     """
@@ -25,7 +27,7 @@ class CNN(Model):
         if min(shape[1:]) < 8:
             raise ValueError(f"cnn needs images of at least 8x8 pixels, got {shape[1]}x{shape[2]}")
         channels = [shape[0], self.width, 2 * self.width, 4 * self.width]
-        blocks = [part for a, b in zip(channels, channels[1:], strict=False) for part in self._block(a, b)]
+        blocks = [part for a, b in pairwise(channels) for part in self._block(a, b)]
         return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))
 
     def _block(self, inputs: int, outputs: int) -> list[nn.Module]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 
@@ -21,5 +22,5 @@ class MLP(Model):
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Return the network; see `Model.build`."""
         widths = [math.prod(shape)] + [self.hidden] * self.layers
-        hidden = [part for a, b in zip(widths, widths[1:], strict=False) for part in (nn.Linear(a, b), nn.ReLU())]
+        hidden = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
         return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(self.hidden, classes))

@@ -11,7 +11,8 @@ class Model(Component):
     """Base of all models."""
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """Return a freshly initialised network from images (n, *shape), shape = (channels, height, width), to logits (n, classes).
+        """Return a freshly initialised network from images (n, *shape), shape = (channels, height, width), to logits
+        (n, classes).
 
         The caller seeds torch's global generator, from which torch initialises.
 

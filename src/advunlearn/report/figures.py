@@ -48,10 +48,10 @@ def draw(metrics: Mapping[str, Any], scores: Mapping[str, Array]) -> dict[str, b
 
 
 def trace_figure(trace: Mapping[str, Any]) -> Figure:
-    """Return the two players over the audit steps: the leader's loss, what the auditor can tell, and how each one pulls."""
+    """Return the two players step by step: the leader's loss, what the auditor can tell, how hard each one pulls."""
     played = all(norm is not None for norm in trace["game_gradient_norm"])
-    figure = Figure(figsize=(15 if played else 11, 3.4), layout="constrained")
-    panels = figure.subplots(1, 4 if played else 3)
+    figure = Figure(figsize=(12, 6) if played else (12, 3), layout="constrained")
+    panels = figure.subplots(2, 2).flatten() if played else figure.subplots(1, 3)
     steps = trace["step"]
     panels[0].plot(steps, trace["base_loss"], color=DARK, linewidth=1)
     panels[0].set(title="leader: loss on the retain set", yscale="log")
@@ -72,7 +72,7 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
 
 
 def _draw_auditor(axes: Axes, trace: Mapping[str, Any]) -> None:
-    """Draw accuracy on the left axis and utility on the right one, each with the dotted line of an auditor that cannot tell."""
+    """Draw accuracy (left axis) and utility (right axis), dotted where an auditor stands that cannot tell."""
     right = axes.twinx()
     right.spines["right"].set_visible(True)
     chance = {"auditor_accuracy": 0.5, "utility": trace["uninformed_utility"]}

@@ -18,8 +18,9 @@ from advunlearn.store import atomic_write
 CAPTIONS = {
     "trace": (
         "The two players",
-        "Every audit step of the game. Dotted lines: what an auditor sees that cannot tell forget from audit examples. The auditor "
-        "is refitted at every step; when it can tell, the game's gradient pushes the leader to where it cannot.",
+        "Every audit step of the game. Dotted lines: what an auditor sees that cannot tell forget from audit examples. "
+        "The auditor is refitted at every step; when it can tell, the game's gradient pushes the leader to where it "
+        "cannot.",
     ),
     "roc": (
         "Attacks at every threshold",
@@ -27,7 +28,8 @@ CAPTIONS = {
     ),
     "losses": (
         "Losses of forget and test examples",
-        "Where the two colours lie apart, the loss alone tells members from non-members. Compare the third panel with the second.",
+        "Where the two colours lie apart, the loss alone tells members from non-members. Compare the third panel with "
+        "the second.",
     ),
 }
 
@@ -95,7 +97,9 @@ def _cards(metrics: dict[str, Any]) -> list[str]:
     }
     return [
         f"<div class='card'><h3>{escape(title)}</h3><dl>"
-        + "".join(f"<dt class='{name}'>{name}</dt><dd>{value:.3f}</dd>" for name, value in zip(MODELS, found, strict=True))
+        + "".join(
+            f"<dt class='{name}'>{name}</dt><dd>{value:.3f}</dd>" for name, value in zip(MODELS, found, strict=True)
+        )
         + "</dl></div>"
         for title, found in values.items()
     ]

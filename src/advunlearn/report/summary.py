@@ -54,8 +54,24 @@ def summarise(folders: Sequence[Path], style: str = "text") -> str:
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(_label(run, key) for key in varying), []).append(run)
-    attacks = sorted({name for run in runs if run.metrics for name in run.metrics["models"]["unlearned"]["attacks"] if "/" not in name})
-    head = [*(key.removesuffix(f".{TARGET}") for key in varying), "runs", "model", "test", "forget", "retain", *(f"AUC {name}" for name in attacks)]
+    attacks = sorted(
+        {
+            name
+            for run in runs
+            if run.metrics
+            for name in run.metrics["models"]["unlearned"]["attacks"]
+            if "/" not in name
+        }
+    )
+    head = [
+        *(key.removesuffix(f".{TARGET}") for key in varying),
+        "runs",
+        "model",
+        "test",
+        "forget",
+        "retain",
+        *(f"AUC {name}" for name in attacks),
+    ]
     table = [head]
     for labels, members in groups.items():
         done = [run.metrics for run in members if run.metrics is not None]
@@ -65,7 +81,9 @@ def summarise(folders: Sequence[Path], style: str = "text") -> str:
             cells += [_mean([each["attacks"][a]["auc"] for each in found if a in each["attacks"]]) for a in attacks]
             table.append([*labels, str(len(done)), model, *cells])
     missing = [f"no result: {run.folder} ({run.state})" for run in runs if run.metrics is None]
-    return "\n".join([*(_markdown(table) if style == "markdown" else _text(table)), "mean ± half of the 95 % interval", *missing])
+    return "\n".join(
+        [*(_markdown(table) if style == "markdown" else _text(table)), "mean ± half of the 95 % interval", *missing]
+    )
 
 
 def _read(folder: Path) -> Run:
@@ -86,7 +104,7 @@ def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _varying(runs: Sequence[Run]) -> list[str]:
-    """Return the config's keys that differ between runs; an option, only if it does between runs that use its component."""
+    """Return the config's keys that differ between runs; of an option, between runs that use its component."""
 
     def differs(key: str) -> bool:
         parts = key.split(".")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from advunlearn.evaluation.comparison import MODELS
+from advunlearn.evaluation.metrics import LOW_FPR
 
-LOW_FPR = ("0.01", "0.001")
+MATCH = "match retrained"
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,13 @@ HEADINGS = ("", "", *MODELS, "gap", "wanted", "computed on")
 
 def rows(metrics: dict[str, Any]) -> list[Row]:
     """Return everything that `metrics.json` says of the models, one row a number."""
-    return [*_accuracy(metrics), *_attacks(metrics), *_losses(metrics)]
+    models = [metrics["models"][name] for name in MODELS]
+    return [*_accuracy(models), *_attacks(models), *_losses(models)]
 
 
 def comparison_table(metrics: dict[str, Any]) -> str:
     """Return the table for a terminal: the three models side by side, then times and notes."""
-    cells = [HEADINGS]
+    cells: list[tuple[str, ...]] = [HEADINGS]
     previous = ""
     for row in rows(metrics):
         section = row.section if row.section != previous else ""
@@ -53,7 +55,9 @@ def comparison_table(metrics: dict[str, Any]) -> str:
     numeric = range(2, 6)
 
     def line(words: tuple[str, ...]) -> str:
-        aligned = (w.rjust(n) if i in numeric else w.ljust(n) for i, (w, n) in enumerate(zip(words, widths, strict=True)))
+        aligned = (
+            w.rjust(n) if i in numeric else w.ljust(n) for i, (w, n) in enumerate(zip(words, widths, strict=True))
+        )
         return "  ".join(aligned).rstrip()
 
     rule = "-" * len(line(cells[0]))
@@ -66,20 +70,24 @@ def notes(metrics: dict[str, Any]) -> list[str]:
     spent = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())
     lines = [verdict(metrics), f"time: {spent}", _speed(metrics)]
     attacks = metrics["models"]["unlearned"]["attacks"]
-    lines += [f"{name}: {found['excluded']} test examples have no score" for name, found in attacks.items() if found["excluded"]]
+    lines += [
+        f"{name}: {found['excluded']} test examples are in no shadow model's reach and have no score"
+        for name, found in attacks.items()
+        if found["excluded"]
+    ]
     said = dict.fromkeys(f"note: {found['note']}" for found in attacks.values() if found["note"])
     return [*lines, *said]
 
 
 def verdict(metrics: dict[str, Any]) -> str:
-    """Return one sentence on the attack that does best on the original model: how near unlearning came to retraining."""
+    """Return one sentence: how near unlearning came to retraining, by the attack that does best on the original."""
     models = metrics["models"]
     strongest = max(models["original"]["attacks"], key=lambda name: models["original"]["attacks"][name]["auc"])
     original, retrained, unlearned = (models[name]["attacks"][strongest]["auc"] for name in MODELS)
     before, after = abs(original - retrained), abs(unlearned - retrained)
     sentence = (
-        f"{strongest}, the strongest attack, tells forget from test examples with an AUC of {original:.3f} on the original, "
-        f"{retrained:.3f} on the retrained and {unlearned:.3f} on the unlearned model"
+        f"{strongest}, the strongest attack, tells forget from test examples with an AUC of "
+        f"{original:.3f} on the original, {retrained:.3f} on the retrained and {unlearned:.3f} on the unlearned model"
     )
     if before == 0:
         return f"{sentence}."
@@ -103,59 +111,47 @@ def metrics_csv(metrics: dict[str, Any]) -> str:
         flat = [("", name, value) for name, value in measured.items() if name != "attacks"]
         flat += [(attack, name, value) for attack, found in attacks for name, value in found.items()]
         for attack, name, value in flat:
-            parts = {f"{name}_{part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
+            parts = (
+                {f"{name}_{part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
+            )
             writer.writerows((model, attack, *pair) for pair in parts.items())
     return file.getvalue()
 
 
-def _accuracy(metrics: dict[str, Any]) -> Iterator[Row]:
-    wanted = {"retain": "match retrained", "forget": "match retrained", "test": "higher"}
+def _accuracy(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
+    wanted = {"retain": MATCH, "forget": MATCH, "test": "higher"}
     for part, direction in wanted.items():
-        examples = metrics["models"]["original"]["examples"][part]
-        yield _row(
-            metrics,
-            "accuracy",
-            part,
-            lambda model, part=part: (model["accuracy"][part], model["accuracy_low"][part], model["accuracy_high"][part]),
-            direction,
-            f"{examples} {part}",
-        )
+        values = [tuple(m[key][part] for key in ("accuracy", "accuracy_low", "accuracy_high")) for m in models]
+        yield _row("accuracy", part, values, direction, f"{models[0]['examples'][part]} {part}")
 
 
-def _attacks(metrics: dict[str, Any]) -> Iterator[Row]:
-    attacks = metrics["models"]["original"]["attacks"]
+def _attacks(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
+    attacks = models[0]["attacks"]
     primary = [name for name in attacks if "/" not in name]
 
-    def of(section: str, names: list[str], *keys: str) -> Iterator[Row]:
+    def of(section: str, names: Iterable[str], *keys: str) -> Iterator[Row]:
         for name in names:
             found = attacks[name]
-            shadows = f", {found['shadows']} shadow models" if found["shadows"] else ""
-            on = f"{found['members']} forget, {found['nonmembers']} test{shadows}"
-            yield _row(metrics, section, name, lambda m, name=name: tuple(m["attacks"][name][k] for k in keys), "match retrained", on)
+            shadows = f", {found['shadows']} shadows" if found["shadows"] else ""
+            values = [tuple(m["attacks"][name][key] for key in keys) for m in models]
+            yield _row(section, name, values, MATCH, f"{found['members']} forget, {found['nonmembers']} test{shadows}")
 
-    yield from of("attack AUC", list(attacks), "auc", "auc_low", "auc_high")
+    yield from of("attack AUC", attacks, "auc", "auc_low", "auc_high")
     yield from of("balanced accuracy", primary, "balanced_accuracy")
     for fpr in LOW_FPR:
-        key = f"tpr_at_fpr_{fpr}"
-        yield from of(f"TPR at {float(fpr):.1%} FPR".replace(".0%", "%"), primary, key, f"{key}_low", f"{key}_high")
+        key = f"tpr_at_fpr_{fpr:g}"
+        yield from of(f"TPR at {100 * fpr:g}% FPR", primary, key, f"{key}_low", f"{key}_high")
 
 
-def _losses(metrics: dict[str, Any]) -> Iterator[Row]:
+def _losses(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
     for name, key in (("KS", "loss_ks"), ("Wasserstein", "loss_wasserstein")):
-        yield _row(metrics, "loss distance", name, lambda m, key=key: (m[key],), "match retrained", "forget against test")
+        yield _row("loss distance", name, [(m[key],) for m in models], MATCH, "forget against test")
 
 
-def _row(
-    metrics: dict[str, Any],
-    section: str,
-    name: str,
-    values: Callable[[Any], tuple[float, ...]],
-    wanted: str,
-    on: str,
-) -> Row:
-    found = [values(metrics["models"][model]) for model in MODELS]
-    shown = tuple(f"{v[0]:.3f}" + (f" [{_short(v[1])}, {_short(v[2])}]" if len(v) == 3 else "") for v in found)
-    return Row(section, name, shown, f"{found[2][0] - found[1][0]:+.3f}", wanted, on)
+def _row(section: str, name: str, values: Sequence[tuple[float, ...]], wanted: str, on: str) -> Row:
+    """Return the row of the three models' values, each a number or a number and its interval."""
+    shown = tuple(f"{v[0]:.3f}" + (f" [{_short(v[1])}, {_short(v[2])}]" if len(v) == 3 else "") for v in values)
+    return Row(section, name, shown, f"{values[2][0] - values[1][0]:+.3f}", wanted, on)
 
 
 def _short(value: float) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Diverged(ValueError):
 
 @contextmanager
 def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the network into training or evaluation mode and, afterwards, every part of it back into the mode that it was in."""
+    """Put the network into one mode and, afterwards, every part of it back into the mode that it was in."""
     before = {module: module.training for module in network.modules()}
     network.train(training)
     try:
@@ -76,7 +76,9 @@ def fit(
                 total += loss.detach() * len(labels)
             mean_loss = total.item() / len(examples)
             if not math.isfinite(mean_loss):
-                raise Diverged(f"training the {stream} model diverged (loss {mean_loss}); lower optimizer.lr={optimizer.lr}")
+                raise Diverged(
+                    f"training the {stream} model diverged (loss {mean_loss}); lower optimizer.lr={optimizer.lr}"
+                )
     return mean_loss
 
 

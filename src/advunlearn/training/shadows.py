@@ -14,7 +14,7 @@ from advunlearn.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Shadows:
-    """What shadow models say: logits (k, n, queries, classes) float32 on n examples, and membership (k, n), True where IN."""
+    """What shadow models say: logits (k, n, queries, classes) float32, and membership (k, n), True where IN."""
 
     logits: NDArray[np.float32]
     membership: NDArray[np.bool_]
@@ -23,8 +23,8 @@ class Shadows:
 def shadow_rows(pool: NDArray[np.int64], index: int, seed: int) -> NDArray[np.int64]:
     """Return the half of the pool's rows that shadow model `index` is trained on.
 
-    Models come in complementary pairs (2j, 2j+1), so an even number of them has every row IN exactly half of the models,
-    and a larger set begins with the smaller ones.
+    Models come in complementary pairs (2j, 2j+1), so an even number of them has every row IN exactly half of the
+    models, and a larger set begins with the smaller ones.
     """
     permuted = numpy_stream(seed, "shadow", index // 2).permutation(np.sort(pool))
     half = len(pool) // 2
@@ -40,9 +40,7 @@ def shadow_pool(train: NDArray[np.int64], test: NDArray[np.int64], seed: int) ->
     return np.concatenate([np.sort(train), np.sort(chosen)])
 
 
-def observe_shadows(
-    trainer: Trainer, pool: NDArray[np.int64], count: int, rows: NDArray[np.int64]
-) -> Shadows:
+def observe_shadows(trainer: Trainer, pool: NDArray[np.int64], count: int, rows: NDArray[np.int64]) -> Shadows:
     """Return what `count` shadow models say of `rows`, training those that the store does not hold.
 
     A row outside the pool is OUT of every model.

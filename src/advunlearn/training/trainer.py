@@ -1,4 +1,4 @@
-"""Train any model of an experiment through the store: original, retrained and shadow models differ in their rows only."""
+"""Train any model of an experiment through the store: original, retrained and shadow models differ in rows only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL_STEP = 1e9  # floating-point operations of a forward and backward pass, th
 
 @dataclass(frozen=True)
 class Trainer:
-    """Hold what every model of an experiment shares: the pool of examples (all rows, on the device) and how to fit a network to some."""
+    """Hold what every model of an experiment shares: the examples, on the device, and how to fit a network to some."""
 
     pool: Pool
     examples: Examples
@@ -63,9 +63,7 @@ class Trainer:
     def fresh(self, stream: str, *index: int) -> nn.Module:
         """Return an untrained network of this experiment."""
         height, width, channels = self.pool.images.shape[1:]
-        return initialise(
-            self.model, (channels, height, width), self.pool.classes, self.settings, stream, *index
-        )
+        return initialise(self.model, (channels, height, width), self.pool.classes, self.settings, stream, *index)
 
     def fitted(self, rows: NDArray[np.int64], stream: str, *index: int) -> tuple[nn.Module, float]:
         """Return a network trained on these rows, and its last epoch's mean loss, without asking the store."""
@@ -120,7 +118,7 @@ def multiply_adds(network: nn.Module, inputs: Tensor) -> int:
 
     def count(layer: nn.Module, _: object, output: Tensor) -> None:
         nonlocal total
-        total += layer.weight.numel() * output.numel() // layer.weight.shape[0]  # type: ignore[union-attr, operator]
+        total += output.numel() * next(layer.parameters())[0].numel()
 
     layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     hooks = [layer.register_forward_hook(count) for layer in layers]

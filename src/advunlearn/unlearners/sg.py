@@ -24,9 +24,9 @@ from advunlearn.unlearners.unlearner import Task, shared_classes
 class SG(Finetune):
     """Stackelberg-game unlearning (Di, Yu, Vorobeychik, Liu, ICLR 2025).
 
-    The leader descends L(retain; theta) + alpha M(theta), where M is the utility of the auditor's best answer to theta and its
-    gradient runs through that answer (implicit differentiation) as well as through the held-out scores. With alpha = 0 it is
-    `finetune` to the bit, and records what the auditor would have seen.
+    The leader descends L(retain; theta) + alpha M(theta), where M is the utility of the auditor's best answer to theta
+    and its gradient runs through that answer (implicit differentiation) as well as through the held-out scores. With
+    alpha = 0 it is `finetune` to the bit, and records what the auditor would have seen.
 
     Attributes:
         alpha: weight of the auditor's utility.
@@ -57,7 +57,7 @@ class SG(Finetune):
 
 
 class Game:
-    """Let the auditor answer the leader at every audit step, add alpha dM/dtheta to the gradients, and record both players."""
+    """Answer the leader at every audit step: add alpha dM/dtheta to the gradients, and record both players."""
 
     def __init__(self, options: SG, network: nn.Module, task: Task) -> None:
         self.options = options

@@ -22,8 +22,8 @@ class Task:
         retain, forget: the training examples to keep and to remove.
         audit: held-out non-members that the game's auditor may see.
         settings: device, precision, seed.
-        retrain: trains a model from scratch on the retain set, from a random stream of its own; None where there is no recipe to
-            train from, as for a person's own model.
+        retrain: trains a model from scratch on the retain set, from a random stream of its own; None where there is no
+            recipe to train from, as for a person's own model.
     """
 
     retain: Examples
@@ -35,7 +35,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Unlearned:
-    """An unlearner's result: the network, and the game's trace, a list of values a column (empty if there was no game)."""
+    """An unlearner's result: the network, and the game's trace, a list of values a column (empty without a game)."""
 
     network: nn.Module
     trace: dict[str, Any] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Unlearner(Component):
     """Base of all unlearners."""
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
-        """Return a network without the forget set's influence; the given one is changed in place and must not be used again."""
+        """Return a network without the forget set's influence; the given one is changed in place."""
         raise NotImplementedError
 
 
@@ -57,5 +57,7 @@ def shared_classes(examples: Examples, forget: Examples) -> Examples:
     """
     chosen = np.isin(examples.labels.cpu().numpy(), forget.labels.cpu().numpy()).nonzero()[0]
     if len(chosen) == 0:
-        raise ValueError("the audit set holds no example of the forget set's classes; enlarge it (dataset.audit_fraction)")
+        raise ValueError(
+            "the audit set holds no example of the forget set's classes; enlarge it (dataset.audit_fraction)"
+        )
     return examples.subset(chosen)

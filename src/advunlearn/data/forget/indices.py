@@ -13,9 +13,11 @@ from advunlearn.data.forget.scenario import Forget, Rows
 
 @dataclass
 class Indices(Forget):
-    """Forget the training rows listed in a text file, one number a line; blank lines and lines that begin with `#` are skipped.
+    """Forget the training rows listed in a text file, one number a line; blank lines and lines that begin with `#` are
+    skipped.
 
-    Rows are counted from 0 in the dataset's own training part, and are among the training examples whatever its train_size.
+    Rows are counted from 0 in the dataset's own training part, and are among the training examples whatever its
+    train_size.
     """
 
     path: str | None = None
@@ -28,7 +30,9 @@ class Indices(Forget):
             return [str(error)]
         if len(rows) < train_size:
             return []
-        return [f"path={self.path} names {len(rows)} rows to forget of {train_size} training examples: none would be left"]
+        return [
+            f"path={self.path} names {len(rows)} rows to forget of {train_size} training examples: none would be left"
+        ]
 
     def required_rows(self) -> Rows:
         """Return the rows that the file names."""

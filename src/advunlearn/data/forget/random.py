@@ -13,7 +13,7 @@ from advunlearn.options import option
 
 @dataclass
 class Random(Forget):
-    """Forget a fraction of the training examples, drawn class by class: an attack that knows only the classes learns nothing."""
+    """Forget a fraction of the training examples, the same of every class: classes alone tell an attack nothing."""
 
     fraction: float = option(0.2, above=0, below=1)
 
@@ -22,7 +22,10 @@ class Random(Forget):
         count = round(self.fraction * train_size)
         if 0 < count < train_size:
             return []
-        return [f"fraction={self.fraction:g} of {train_size} training examples is {count}: something to forget and to retain is needed"]
+        return [
+            f"fraction={self.fraction:g} of {train_size} training examples is {count}: "
+            "something to forget and to retain is needed"
+        ]
 
     def select(self, rows: Rows, labels: Rows, rng: np.random.Generator) -> Rows:
         """Return round(fraction n) rows, of each class its share; what is left over goes to the largest remainders."""
@@ -31,7 +34,5 @@ class Random(Forget):
         counts = np.floor(shares).astype(int)
         missing = round(shares.sum()) - counts.sum()
         counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1
-        drawn = [
-            rng.permutation(rows[labels == each])[:count] for each, count in zip(classes, counts, strict=True)
-        ]
+        drawn = [rng.permutation(rows[labels == each])[:count] for each, count in zip(classes, counts, strict=True)]
         return np.sort(np.concatenate(drawn))
