@@ -17,6 +17,8 @@ class AdamW(Optimizer):
     """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, none by default."""
 
     lr: float = option(2e-3, above=0)
+    epochs: int = option(60, at_least=1)
+    batch_size: int = option(50, at_least=1)
     beta1: float = option(0.9, at_least=0, below=1)
     beta2: float = option(0.999, at_least=0, below=1)
 

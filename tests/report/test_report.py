@@ -1,0 +1,125 @@
+"""The page, the tables and the pictures of runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import advunlearn
+from advunlearn.cli import main
+from advunlearn.report.figures import draw
+from advunlearn.report.page import write_report
+from advunlearn.report.summary import find_runs, summarise
+from advunlearn.report.table import comparison_table, verdict
+
+SMALL = ["optimizer.epochs=15", "unlearner.epochs=3", "attack=[threshold,classifier,lira]", "attack.shadows=4"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("report")
+        patch.setenv("ADVUNLEARN_CACHE", str(root / "cache"))
+        advunlearn.run(SMALL, root / "sg")
+        advunlearn.run([*SMALL, "seed=1"], root / "sg1")
+        advunlearn.run([*SMALL, "unlearner=finetune"], root / "finetune")
+        advunlearn.run([*SMALL, "unlearner.alpha=0.5"], root / "half")
+    return root
+
+
+def metrics_of(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_the_table_holds_every_number_of_the_metrics(finished: Path) -> None:
+    metrics = metrics_of(finished / "sg")
+    table = comparison_table(metrics)
+    for model in metrics["models"].values():
+        for attack in model["attacks"].values():
+            assert f"{attack['auc']:.3f}" in table
+        for value in (*model["accuracy"].values(), model["loss_ks"], model["loss_wasserstein"]):
+            assert f"{value:.3f}" in table
+    gap = metrics["gap"]["unlearned"]["attacks"]["lira"]
+    assert re.search(rf"lira .*{re.escape(f'{gap:+.3f}')}", table)
+    assert "match retrained" in table
+    assert "too few" in table
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(finished: Path) -> None:
+    page = (finished / "sg" / "report.html").read_text()
+    assert not re.search(r"(src|href)=['\"](?!data:)", page)
+    assert page.count("data:image/png;base64,") == 3
+    assert "$" not in re.sub(r"base64,[^']*", "", page)
+    for word in ("original", "retrained", "unlearned", "lira", "Wasserstein", "torch"):
+        assert word in page
+    assert verdict(metrics_of(finished / "sg")) in page
+
+
+def test_a_run_without_a_game_has_no_trace(finished: Path) -> None:
+    names = {path.name for path in (finished / "finetune").glob("*.png")}
+    assert names == {"roc.png", "losses.png"}
+
+
+def test_the_csv_holds_the_metrics(finished: Path) -> None:
+    with (finished / "sg" / "metrics.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    metrics = metrics_of(finished / "sg")
+    found = {(line["model"], line["attack"], line["metric"]): line["value"] for line in lines}
+    assert float(found["unlearned", "lira", "auc"]) == metrics["models"]["unlearned"]["attacks"]["lira"]["auc"]
+    assert float(found["original", "", "accuracy_test"]) == metrics["models"]["original"]["accuracy"]["test"]
+
+
+def test_a_report_written_again_is_the_same(finished: Path) -> None:
+    before = (finished / "sg" / "report.html").read_bytes()
+    write_report(finished / "sg")
+    assert (finished / "sg" / "report.html").read_bytes() == before
+
+
+def test_pictures_stand_extreme_scores() -> None:
+    member = np.arange(20) < 5
+    extreme = np.where(member, np.inf, -np.inf)
+    scores: dict[str, np.ndarray] = {"member": member}
+    for model in ("original", "retrained", "unlearned"):
+        scores |= {f"{model}/loss": np.zeros(20), f"{model}/lira": extreme}
+    assert set(draw({"trace": {}}, scores)) == {"roc", "losses"}
+
+
+def test_runs_are_grouped_by_what_differs_and_averaged_over_seeds(finished: Path) -> None:
+    table = summarise(find_runs([finished]))
+    head, *lines = table.splitlines()
+    assert head.split()[:3] == ["unlearner", "unlearner.alpha", "runs"]
+    assert "seed" not in head
+    both = [metrics_of(finished / name)["models"]["unlearned"]["attacks"]["lira"]["auc"] for name in ("sg", "sg1")]
+    line = next(line for line in lines if line.split()[:4] == ["SG", "3.0", "2", "unlearned"])
+    assert f"{np.mean(both):.3f} ± {12.706 * np.std(both, ddof=1) / np.sqrt(2):.3f}" in line
+    assert any(line.split()[:3] == ["Finetune", "1", "original"] for line in lines)
+
+
+def test_a_markdown_table(finished: Path) -> None:
+    head, rule, first, *_ = summarise(find_runs([finished / "sg", finished / "half"]), "markdown").splitlines()
+    assert head.startswith("| unlearner.alpha | runs | model |")
+    assert set(rule) == {"|", "-"}
+    assert first.count("|") == head.count("|") == rule.count("|")
+
+
+def test_runs_without_a_result_are_listed(finished: Path, tmp_path: Path) -> None:
+    failed = tmp_path / "failed"
+    failed.mkdir()
+    (failed / "manifest.json").write_text(json.dumps({"status": "failed", "error": "ValueError: no"}))
+    table = summarise(find_runs([finished / "sg", tmp_path]))
+    assert f"no result: {failed} (failed: ValueError: no)" in table
+
+
+def test_the_report_verb(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(finished / "sg")]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert main(["report", str(finished), "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("| unlearner |")
+    (tmp_path / "manifest.json").write_text(json.dumps({"status": "running", "error": None}))
+    assert main(["report", str(tmp_path)]) == 2
+    assert "does not hold a finished run" in capsys.readouterr().err

@@ -1,0 +1,139 @@
+"""One method is one file, one class and one YAML of the same name, and every one of them can be composed."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.utils import get_class
+
+from advunlearn.config import ATTACK, GROUPS, SHADOWS
+from advunlearn.folders import config_folder
+from advunlearn.options import Component
+from advunlearn.overrides import experiment_from, expand_aliases
+
+CONF = config_folder()
+FOLDERS = {
+    "dataset": "data",
+    "forget": "data/forget",
+    "model": "models",
+    "optimizer": "training",
+    "unlearner": "unlearners",
+    "auditor": "auditors",
+    "attack": "attacks",
+}
+OPTIONS = sorted(path for group in FOLDERS for path in (CONF / group).glob("*.yaml"))
+KEYWORDS = {"class": "class_"}
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_an_option_is_one_class_in_a_file_of_its_name(path: Path) -> None:
+    target = yaml.safe_load(path.read_text())["_target_"]
+    module, _, name = target.rpartition(".")
+    stem = KEYWORDS.get(path.stem, path.stem)
+    assert module == f"advunlearn.{FOLDERS[path.parent.name].replace('/', '.')}.{stem}"
+    assert name.lower().rstrip("_") == path.stem.replace("_", "")
+    classes = [
+        each
+        for _, each in inspect.getmembers(importlib.import_module(module), inspect.isclass)
+        if each.__module__ == module and issubclass(each, Component)
+    ]
+    assert classes == [get_class(target)]
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_a_file_lists_every_option_with_its_default(path: Path) -> None:
+    node = yaml.safe_load(path.read_text())
+    cls = get_class(node.pop("_target_"))
+    nested = {key.split("@")[1] for each in node.pop("defaults", []) if isinstance(each, dict) for key in each}
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    assert set(node) | nested == set(fields)
+    built = cls(**node)  # so that every shipped value is within its limits
+    shipped_differently = {("digits", "train_size"), ("cifar10", "augment")}
+    for name, value in node.items():
+        default = fields[name].default
+        default = fields[name].default_factory() if default is dataclasses.MISSING else default  # type: ignore[misc]
+        if (path.stem, name) in shipped_differently:
+            continue
+        same = math.isclose(value, default) if isinstance(default, float) else value == default
+        assert same, f"{name}: {value} in the file, {default} in the class"
+    assert isinstance(built, Component)
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_option_is_explained_where_a_person_reads_it(path: Path) -> None:
+    comments = [line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line]
+    assert comments
+    assert get_class(yaml.safe_load(path.read_text())["_target_"]).__doc__
+
+
+def test_every_class_in_the_rooms_has_its_file() -> None:
+    bases = {*GROUPS.values()}
+    listed = {yaml.safe_load(path.read_text())["_target_"] for path in OPTIONS}
+    for room in set(FOLDERS.values()):
+        package = Path(inspect.getfile(Component)).parent / room
+        for file in package.glob("*.py"):
+            module = importlib.import_module(f"advunlearn.{room.replace('/', '.')}.{file.stem}")
+            for _, cls in inspect.getmembers(module, inspect.isclass):
+                concrete = issubclass(cls, Component) and cls not in bases and "Base of all" not in (cls.__doc__ or "")
+                if cls.__module__ == module.__name__ and concrete:
+                    assert f"{cls.__module__}.{cls.__qualname__}" in listed
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_composes(path: Path) -> None:
+    assert experiment_from([f"experiment={path.stem}"]).attacks
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"{path.parent.name}={path.stem}"
+        for path in OPTIONS
+        if path.stem not in ("npz", "indices")  # which need a file of the person's own
+    ],
+)
+def test_every_option_composes(override: str) -> None:
+    experiment = experiment_from(["model=mlp", override])
+    group, name = override.split("=")
+    node = experiment.config["unlearner"] if group == "auditor" else experiment.config
+    assert name.replace("_", "") in str(node["auditor" if group == "auditor" else group]).lower().replace("_", "")
+
+
+def test_names_that_do_not_change() -> None:
+    experiment = experiment_from(
+        [
+            "dataset.train_size=300",
+            "forget.fraction=0.1",
+            "model.hidden=32",
+            "optimizer.lr=0.01",
+            "unlearner.alpha=2",
+            "attack.shadows=4",
+            "seed=3",
+            "device=cpu",
+            "precision=bf16",
+        ]
+    )
+    assert experiment.dataset.train_size == 300
+    assert experiment.shadows == 4
+    assert experiment.settings.seed == 3
+    assert experiment.config[ATTACK][SHADOWS] == 4
+    assert experiment.settings.precision == "bf16"
+
+
+def test_what_is_typed_wins_over_an_experiment() -> None:
+    assert experiment_from(["experiment=cifar10_cpu", "attack.shadows=2"]).shadows == 2
+    assert experiment_from(["attack.shadows=2", "experiment=cifar10_cpu"]).shadows == 2
+
+
+def test_the_auditor_has_a_short_name() -> None:
+    assert expand_aliases(["auditor=svm", "auditor.folds=5"]) == [
+        "auditor@unlearner.auditor=svm",
+        "unlearner.auditor.folds=5",
+    ]
+    assert experiment_from(["auditor.folds=5"]).unlearner.auditor.folds == 5  # type: ignore[attr-defined]
