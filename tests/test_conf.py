@@ -15,7 +15,7 @@ from hydra.utils import get_class
 from advunlearn.config import ATTACK, GROUPS, SHADOWS
 from advunlearn.folders import config_folder
 from advunlearn.options import Component
-from advunlearn.overrides import experiment_from, expand_aliases
+from advunlearn.overrides import expand_aliases, experiment_from
 
 CONF = config_folder()
 FOLDERS = {

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,10 @@ def index_digest(rows: NDArray[np.int64]) -> str:
 
 @dataclass(frozen=True)
 class Artefact:
-    """One finished thing: any of named tensors (safetensors), arrays (npz without pickle) and a record (JSON)."""
+    """One finished thing: any of named tensors (safetensors), arrays (npz without pickle) and a record (JSON).
+
+    From the store the tensors come on the CPU and contiguous, whether they have just been made or were read.
+    """
 
     record: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -135,8 +138,10 @@ class Store:
             except Damaged as damage:
                 self._set_aside(digest, damage)
             made = make()
+            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in made.tensors.items()}
+            made = replace(made, tensors=plain, digest=digest)
             self._keep(digest, kind, key, made)
-        return Artefact(made.record, made.tensors, made.arrays, digest)
+        return made
 
     def has(self, kind: str, key: Mapping[str, Any]) -> bool:
         """Tell whether the artefact that `key` determines is there, without reading it."""
@@ -181,8 +186,7 @@ class Store:
             write_json(draft / "key.json", {"kind": kind, **key})
             write_json(draft / "record.json", made.record)
             if made.tensors:
-                plain = {name: tensor.detach().cpu().contiguous() for name, tensor in made.tensors.items()}
-                save_file(plain, draft / "tensors.safetensors")
+                save_file(made.tensors, draft / "tensors.safetensors")
                 _sync(draft / "tensors.safetensors")
             if made.arrays:
                 np.savez(draft / "arrays.npz", **made.arrays)  # type: ignore[arg-type]

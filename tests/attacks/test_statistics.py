@@ -70,7 +70,9 @@ def test_extreme_logits_stay_finite_and_right() -> None:
     np.testing.assert_allclose(logit_margin(logits, labels), [1e4, -2e4])
     np.testing.assert_allclose(cross_entropy(logits, labels), [0, 2e4])
     np.testing.assert_allclose(entropy(logits), [0, 0], atol=1e-300)
-    np.testing.assert_allclose(modified_entropy(logits, labels), [0, 2e4 + 1e4])  # -log p_y, and -log(1 - p) of the class that has nearly all
+    np.testing.assert_allclose(
+        modified_entropy(logits, labels), [0, 2e4 + 1e4]
+    )  # -log p_y, and -log(1 - p) of the class that has nearly all
 
 
 def test_a_masked_class_counts_for_nothing() -> None:

@@ -1,0 +1,108 @@
+"""The Python interface: its docstrings' examples, and what it refuses."""
+
+from __future__ import annotations
+
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import advunlearn
+from advunlearn import api
+from advunlearn.options import ConfigError
+
+Part = tuple[torch.Tensor, torch.Tensor]
+
+
+def blobs(count: int, seed: int) -> Part:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 3
+    return torch.randn(count, 20, generator=generator) + 0.3 * labels[:, None], labels
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 3))
+
+
+@pytest.mark.parametrize("function", [api.run, api.unlearn, api.audit], ids=lambda function: function.__name__)
+def test_the_docstrings_examples_run(workplace: Path, function: object) -> None:
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    (test,) = doctest.DocTestFinder(recurse=False).find(function, globs={})
+    assert test.examples
+    assert runner.run(test).failed == 0
+
+
+def test_a_persons_own_model_is_unlearned_and_audited() -> None:
+    network = model()
+    retain, forget, audit, test = blobs(90, 0), blobs(45, 1), blobs(60, 2), blobs(300, 3)
+    inputs, labels = torch.cat([retain[0], forget[0]]), torch.cat([retain[1], forget[1]])
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(200):
+        optimizer.zero_grad()
+        F.cross_entropy(network(inputs), labels).backward()
+        optimizer.step()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    parts = {"retain": retain, "forget": forget, "audit": audit}
+    unlearned = advunlearn.unlearn(network, **parts, method="sg", alpha=3.0, epochs=30)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    aucs = [
+        advunlearn.audit(each, forget=forget, test=test, attacks=["threshold", "classifier"])["threshold"]["auc"]
+        for each in (network, advunlearn.unlearn(network, **parts, method="finetune", epochs=30), unlearned)
+    ]
+    assert aucs[0] > 0.7
+    assert aucs[2] < aucs[1] - 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"method": "sgg"}, "unlearner=sgg: no such option"),
+        ({"alpha": -1}, "unlearner.alpha must be at least 0"),
+        ({"alhpa": 1}, "unlearner.alhpa: no such option"),
+        ({"device": "gpu"}, "device must be one of"),
+    ],
+)
+def test_bad_options_are_refused(options: dict[str, object], words: str) -> None:
+    parts = {name: blobs(9, 0) for name in ("retain", "forget", "audit")}
+    with pytest.raises(ConfigError, match=words):
+        advunlearn.unlearn(model(), **parts, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ((torch.zeros(3, 20), torch.zeros(4).long()), "must be .inputs, labels. of one length, got 3 and 4"),
+        ((torch.zeros(0, 20), torch.zeros(0).long()), "of one length, got 0 and 0"),
+        ((torch.zeros(3, 20), torch.zeros(3)), "labels must be whole numbers"),
+    ],
+)
+def test_bad_tensors_are_refused(part: Part, words: str) -> None:
+    with pytest.raises(ValueError, match=f"forget.*{words}"):
+        advunlearn.audit(model(), forget=part, test=blobs(9, 0))
+
+
+def test_what_needs_a_recipe_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"lira trains shadow models.*use advunlearn\.run"):
+        advunlearn.audit(model(), forget=blobs(9, 0), test=blobs(9, 1), attacks=["lira"])
+    parts = {name: blobs(9, 0) for name in ("retain", "forget", "audit")}
+    with pytest.raises(ValueError, match="needs a model's recipe"):
+        advunlearn.unlearn(model(), **parts, method="retrain")
+
+
+def test_a_run_returns_what_it_wrote(workplace: Path) -> None:
+    result = advunlearn.run(["optimizer.epochs=3", "unlearner.epochs=1", "attack=threshold"], "mine")
+    assert result.folder == Path("mine")
+    assert np.isfinite(result.metrics["models"]["unlearned"]["loss_ks"])
+    assert result.network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_importing_the_package_imports_no_torch() -> None:
+    code = "import advunlearn, sys; assert 'torch' not in sys.modules and advunlearn.__version__"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,244 @@
+"""Whole runs: what they find, what they leave, and that they can be repeated."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from sklearn.datasets import load_digits
+
+import advunlearn
+from advunlearn.config import read_experiment
+from advunlearn.data.splits import Splits
+from advunlearn.overrides import experiment_from
+from advunlearn.store import Store, file_digest
+from tests.conftest import Command
+
+QUICK = ["optimizer.epochs=15", "unlearner.epochs=3", "attack.shadows=2"]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def without_seconds(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name not in ("seconds", "unlearning_over_retraining")}
+
+
+def test_the_default_run_shows_the_effect_it_is_there_for(workplace: Path) -> None:
+    metrics = advunlearn.run(["attack.shadows=32"]).metrics
+    lira = {name: model["attacks"]["lira"]["auc"] for name, model in metrics["models"].items()}
+    test = {name: model["accuracy"]["test"] for name, model in metrics["models"].items()}
+    assert metrics["models"]["original"]["attacks"]["lira"]["auc_low"] > 0.6
+    retrained = metrics["models"]["retrained"]["attacks"]["lira"]
+    assert retrained["auc_low"] < 0.5 < retrained["auc_high"]
+    assert abs(lira["unlearned"] - lira["retrained"]) < 0.5 * abs(lira["original"] - lira["retrained"])
+    assert abs(test["unlearned"] - test["retrained"]) < 0.02
+    assert metrics["models"]["unlearned"]["accuracy"]["retain"] > 0.99
+
+
+def test_what_a_run_leaves(command: Command, workplace: Path) -> None:
+    done = command("run", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+    (folder,) = (workplace / "outputs" / "digits" / "sg").iterdir()
+    assert str(folder / "report.html") in done.stdout
+    assert sorted(path.name for path in folder.iterdir() if path.name != ".hydra") == [
+        "advunlearn.log",
+        "config.yaml",
+        "losses.png",
+        "manifest.json",
+        "metrics.csv",
+        "metrics.json",
+        "report.html",
+        "roc.png",
+        "scores.npz",
+        "splits.npz",
+        "trace.png",
+        "unlearned.safetensors",
+    ]
+    assert sorted(path.name for path in workplace.iterdir()) == ["outputs"]
+    manifest = read(folder / "manifest.json")
+    assert manifest["status"] == "completed"
+    assert manifest["overrides"] == QUICK
+    assert [stage["name"] for stage in manifest["stages"]] == [
+        "data",
+        "pretrain",
+        "retrain",
+        "unlearn",
+        "attack",
+        "report",
+    ]
+    assert all(file_digest(folder / name) == digest for name, digest in manifest["checksums"].items())
+    for stage in manifest["stages"]:
+        assert sum(line.split()[1:2] == [stage["name"]] for line in done.stderr.splitlines()) == 1
+    metrics = read(folder / "metrics.json")
+    splits = Splits.load(folder / "splits.npz")
+    parts = list(vars(splits).values())
+    assert len(np.unique(np.concatenate(parts))) == sum(map(len, parts))
+    with np.load(folder / "scores.npz") as scores:
+        assert sorted(scores["rows"][scores["member"]]) == sorted(splits.forget)
+        assert set(scores["rows"][~scores["member"]]) <= set(splits.test)
+        for model in metrics["models"]:
+            assert len(scores[f"{model}/lira"]) == len(scores["rows"])
+    assert load_file(folder / "unlearned.safetensors")
+    again = read_experiment(OmegaConf.load(folder / "config.yaml"))
+    assert again.config == experiment_from(QUICK).config
+
+
+def test_metrics_have_the_schema_that_is_promised(workplace: Path) -> None:
+    metrics = advunlearn.run(QUICK).metrics
+    assert metrics["schema"] == 1
+    assert set(metrics["models"]) == {"original", "retrained", "unlearned"}
+    for model in metrics["models"].values():
+        assert set(model["accuracy"]) == {"retain", "forget", "test"}
+        assert {"loss_ks", "loss_wasserstein"} <= set(model)
+        assert {"threshold", "classifier", "lira"} <= set(model["attacks"])
+        for name, attack in model["attacks"].items():
+            rates = ("auc", "auc_low", "auc_high", "balanced_accuracy", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001")
+            assert all(0 <= attack[rate] <= 1 for rate in rates)
+            assert attack["shadows"] == (2 if name == "lira" else 0)
+            assert attack["members"] == 50
+    assert set(metrics["seconds"]) == {"pretrain", "retrain", "unlearn", "shadows", "attack"}
+    assert metrics["gap"]["unlearned"]["attacks"]["lira"] == pytest.approx(
+        metrics["models"]["unlearned"]["attacks"]["lira"]["auc"]
+        - metrics["models"]["retrained"]["attacks"]["lira"]["auc"]
+    )
+
+
+def test_a_second_run_takes_everything_from_the_store(workplace: Path) -> None:
+    first, second = (advunlearn.run(QUICK) for _ in range(2))
+    assert first.metrics == second.metrics
+    reused = {stage["name"]: stage["reused"] for stage in read(second.folder / "manifest.json")["stages"]}
+    assert reused == {"data": False, "pretrain": True, "retrain": True, "unlearn": True, "attack": True, "report": True}
+    assert (first.folder / "roc.png").read_bytes() == (second.folder / "roc.png").read_bytes()
+
+
+def test_the_same_seed_gives_the_same_numbers_from_an_empty_store(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = advunlearn.run(QUICK)
+    monkeypatch.setenv("ADVUNLEARN_CACHE", str(workplace / "another"))
+    second, other = advunlearn.run(QUICK), advunlearn.run([*QUICK, "seed=1"])
+    assert without_seconds(first.metrics) == without_seconds(second.metrics)
+    weights = load_file(first.folder / "unlearned.safetensors"), load_file(second.folder / "unlearned.safetensors")
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert without_seconds(first.metrics) != without_seconds(other.metrics)
+
+
+def test_only_what_changed_is_computed_again(workplace: Path) -> None:
+    advunlearn.run(QUICK)
+    changed = advunlearn.run([*QUICK, "unlearner.alpha=0.5"])
+    reused = {stage["name"]: stage["reused"] for stage in read(changed.folder / "manifest.json")["stages"]}
+    assert (reused["pretrain"], reused["retrain"], reused["unlearn"]) == (True, True, False)
+    stored = sorted(entry.kind for entry in Store().entries())
+    assert stored.count("shadow") == 2
+    assert stored.count("unlearned") == 2
+
+
+def test_alpha_zero_is_finetune_in_a_whole_run(workplace: Path) -> None:
+    shared = [*QUICK, "attack=threshold"]
+    twin = advunlearn.run([*shared, "unlearner.alpha=0"])
+    tuned = advunlearn.run([*shared, "unlearner=finetune"])
+    assert twin.metrics["models"] == tuned.metrics["models"]
+    weights = load_file(twin.folder / "unlearned.safetensors"), load_file(tuned.folder / "unlearned.safetensors")
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["model=cnn", "model.width=4", "optimizer=sgd", "optimizer.epochs=2"],
+        ["model=resnet18", "model.width=4", "optimizer.epochs=1"],
+        ["unlearner=retrain"],
+        ["unlearner=none"],
+        ["unlearner.features=logits_loss", "auditor.groups=pooled", "auditor.loss=hinge"],
+        ["forget=class", "forget.classes=[3,7]"],
+        ["dataset.train_size=500", "dataset.augment=flip_crop", "dataset.crop=1"],
+        ["attack=[lira]", "attack.lira.mode=offline", "attack.lira.variance=fixed"],
+        ["precision=bf16", "threads=1", "channels_last=false"],
+    ],
+    ids=" ".join,
+)
+def test_other_compositions_run_too(workplace: Path, overrides: list[str]) -> None:
+    quick = ["optimizer.epochs=3", "attack.shadows=2"]
+    quick += [] if overrides[0] in ("unlearner=retrain", "unlearner=none") else ["unlearner.epochs=2"]
+    result = advunlearn.run([*quick, *overrides])
+    assert (result.folder / "report.html").is_file()
+    assert not result.network.training
+
+
+def test_a_class_is_forgotten_against_test_examples_of_that_class(workplace: Path) -> None:
+    folder = advunlearn.run([*QUICK, "forget=class", "forget.classes=[3]", "attack=threshold"]).folder
+    with np.load(folder / "scores.npz") as scores:
+        assert set(scores["label"]) == {3}
+
+
+def test_a_persons_own_arrays_and_rows(workplace: Path) -> None:
+    digits = load_digits()
+    images, labels = (16 * digits.images).clip(0, 255).astype(np.uint8), digits.target
+    np.savez(workplace / "mine.npz", images=images[:600], labels=labels[:600])
+    (workplace / "rows.txt").write_text("# to forget\n3\n17\n\n" + "\n".join(map(str, range(100, 130))) + "\n")
+    overrides = ["dataset=npz", "dataset.path=mine.npz", "forget=indices", "forget.path=rows.txt"]
+    folder = advunlearn.run([*QUICK, *overrides]).folder
+    assert sorted(Splits.load(folder / "splits.npz").forget) == [3, 17, *range(100, 130)]
+
+
+def test_a_run_that_fails_says_why_in_one_line_and_keeps_the_traceback(command: Command, workplace: Path) -> None:
+    done = command("run", "optimizer.lr=1e30")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert "training the original model diverged" in errors[0]
+    assert "Traceback" not in done.stderr
+    (folder,) = (workplace / "outputs" / "digits" / "sg").iterdir()
+    manifest = read(folder / "manifest.json")
+    assert manifest["status"] == "failed"
+    assert "diverged" in manifest["error"]
+    assert "Traceback" in (folder / "advunlearn.log").read_text()
+    assert not (folder / "metrics.json").exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(workplace: Path) -> None:
+    advunlearn.run([*QUICK, "attack=threshold"], workplace / "here")
+    before = (workplace / "here" / "manifest.json").read_bytes()
+    with pytest.raises(ValueError, match="already holds a run"):
+        advunlearn.run([*QUICK, "attack=threshold"], workplace / "here")
+    assert (workplace / "here" / "manifest.json").read_bytes() == before
+
+
+def test_a_sweep_is_a_run_for_each_combination(command: Command, workplace: Path) -> None:
+    done = command("run", "-m", "seed=1,2", "unlearner=finetune,none", "attack=threshold", "optimizer.epochs=2")
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (workplace / "outputs" / "sweeps").iterdir()
+    runs = sorted(path.parent.name for path in sweep.glob("*/metrics.json"))
+    assert runs == ["0", "1", "2", "3"]
+    table = command("report", str(sweep)).stdout
+    assert "Finetune" in table
+    assert "None_" in table
+    assert "±" in table
+
+
+def test_an_interrupted_run_says_so(workplace: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "advunlearn", "run", "attack.shadows=1000"], stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    while "retrain" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    (folder,) = (workplace / "outputs" / "digits" / "sg").iterdir()
+    assert read(folder / "manifest.json")["status"] == "interrupted"
