@@ -172,7 +172,7 @@ def list_options(arguments: list[str]) -> int:
     from advunlearn.folders import config_folder
 
     parser = argparse.ArgumentParser("advunlearn list", description=list_options.__doc__)
-    groups = sorted(path.name for path in config_folder().iterdir() if path.is_dir() and path.name != "hydra")
+    groups = sorted({path.parent.name for path in config_folder().glob("*/*.yaml")})
     parser.add_argument("group", nargs="?", choices=groups, help="one of the groups")
     chosen = parser.parse_args(arguments).group
     for group in [chosen] if chosen else groups:

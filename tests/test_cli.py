@@ -1,0 +1,134 @@
+"""The verbs, their help, and what Hydra's users expect."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import advunlearn
+from advunlearn.cli import VERBS, main
+from advunlearn.folders import config_folder
+from advunlearn.store import Store
+from tests.conftest import Command
+
+QUICK = ["optimizer.epochs=2", "unlearner.epochs=1", "attack=threshold"]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from advunlearn.cli import main; main(['--help']); "
+        "heavy = {'torch', 'numpy', 'hydra', 'omegaconf', 'sklearn'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for verb in VERBS:
+        assert f"advunlearn {verb} " in done.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["-h"], ["help"], ["--help"]])
+def test_no_verb_is_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    assert "advunlearn run" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"advunlearn {advunlearn.__version__}\n"
+
+
+def test_run_help_lists_groups_options_and_examples(command: Command) -> None:
+    done = command("run", "--help")
+    assert done.returncode == 0
+    for group in ("dataset", "forget", "model", "optimizer", "unlearner", "attack", "experiment"):
+        assert f"{group}: " in done.stdout
+    assert "advunlearn run dataset=cifar10 attack=lira" in done.stdout
+    assert "shadows: 128" in done.stdout
+
+
+def test_cfg_prints_the_config_and_runs_nothing(command: Command, workplace: Path) -> None:
+    done = command("run", "--cfg", "job", "seed=7", "auditor.folds=4")
+    assert done.returncode == 0
+    assert "seed: 7" in done.stdout
+    assert "folds: 4" in done.stdout
+    assert not (workplace / "outputs").exists()
+
+
+def test_info_shows_how_the_config_was_composed(command: Command) -> None:
+    done = command("run", "--info", "defaults-tree", "unlearner=finetune")
+    assert done.returncode == 0
+    assert "unlearner: finetune" in done.stdout
+
+
+def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for path in config_folder().glob("[a-g,i-z]*/*.yaml"):
+        (line,) = (line for line in lines if line.split()[0] == path.stem and line.startswith("  "))
+        assert len(line.split()) > 3
+        assert len(line) <= 120
+    assert main(["list", "attack"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["classifier", "lira", "threshold"]
+
+
+def test_check_prints_the_config_and_what_would_be_computed(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "attack.shadows=6", "model.hidden=32"]) == 0
+    out = capsys.readouterr().out
+    assert "shadows: 6" in out
+    assert "MLP, 2,410 parameters, 250 examples, 60 epochs" in out  # 65 x 32 + 33 x 10
+    assert "6 shadow models for lira" in out
+    assert list(workplace.iterdir()) == []
+
+
+def test_data_ls_says_where_they_are(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "ls"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["digits    embedded in scikit-learn", "cifar10   not fetched yet"]
+    assert main(["data", "fetch", "digits"]) == 0
+
+
+def test_the_store_is_listed_verified_and_pruned(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "ls"]) == 0
+    assert "0.00 MB stored" in capsys.readouterr().out
+    advunlearn.run(QUICK)
+    kinds = sorted(entry.kind for entry in Store().entries())
+    assert kinds == ["attack", "model", "model", "pictures", "unlearned"]
+    assert main(["store", "ls"]) == 0
+    out = capsys.readouterr().out
+    assert all(kind in out for kind in kinds)
+    assert main(["store", "verify"]) == 0
+    assert "5 whole, 0 damaged" in capsys.readouterr().out
+    weights = next(iter(Store().root.glob("??/*/tensors.safetensors")))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert main(["store", "verify"]) == 1
+    out = capsys.readouterr().out
+    assert "tensors.safetensors is damaged" in out
+    assert "4 whole, 1 damaged" in out
+    assert main(["store", "prune", "--days", "0", "--dry-run"]) == 0
+    assert "would be deleted" in capsys.readouterr().out
+    assert len(list(Store().entries())) == 5
+    assert main(["store", "prune"]) == 0
+    assert len(list(Store().entries())) == 5
+    assert main(["store", "prune", "--days", "0"]) == 0
+    assert list(Store().entries()) == []
+
+
+def test_tab_completion_knows_groups_options_and_keys(command: Command) -> None:
+    script = command("run", "-sc", "install=bash")
+    assert script.returncode == 0
+    assert "complete" in script.stdout
+
+    def completed(line: str) -> list[str]:
+        answer = command("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)), COMP_CWORD="2")
+        return answer.stdout.split()
+
+    assert completed("advunlearn run dataset=") == ["dataset=cifar10", "dataset=digits", "dataset=npz"]
+    assert "unlearner.alpha=" in completed("advunlearn run unlearner.a")
+
+
+def test_flags_may_stand_anywhere(command: Command, workplace: Path) -> None:
+    done = command("run", *QUICK, "seed=1,2", "-m")
+    assert done.returncode == 0, done.stderr
+    assert len(list((workplace / "outputs" / "sweeps").glob("*/*/metrics.json"))) == 2

@@ -1,0 +1,113 @@
+"""Every command and every piece of code in the README, run as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import advunlearn
+from advunlearn.cli import main
+from advunlearn.overrides import experiments_from
+from advunlearn.unlearners.unlearner import Unlearner
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.split("   #")[0].strip()
+    for language, block in BLOCKS
+    if language == "bash"
+    for line in block.splitlines()
+    if line.startswith("advunlearn")
+]
+SMALL = ["optimizer.epochs=2", "attack.shadows=2"]
+
+
+def code(marker: str) -> str:
+    """Return the one block of code that holds the marker."""
+    (block,) = (block for _, block in BLOCKS if marker in block)
+    return block
+
+
+@pytest.fixture
+def persons_folder(workplace: Path) -> Path:
+    """Give what the README supposes beside a person: arrays, rows, and a method of their own."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 4
+    images = (40 * labels[:, None, None] + rng.integers(0, 90, (240, 8, 8))).astype(np.uint8)
+    np.savez("mine.npz", images=images, labels=labels)
+    Path("rows.txt").write_text("\n".join(map(str, range(0, 40, 2))))
+    Path("mymethods.py").write_text(code("class Shrink"))
+    Path("my/unlearner").mkdir(parents=True)
+    Path("my/unlearner/shrink.yaml").write_text(code("mymethods.Shrink"))
+    return workplace
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 10
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_readme_is_right(line: str, persons_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run what is quick as it stands; of a run, check all of it, and run those on small data at a small size."""
+    verb, *words = shlex.split(line)[1:]
+    if verb != "run":
+        if verb == "report":
+            advunlearn.run([*SMALL, "unlearner.epochs=1"], "outputs/sweeps/0")
+        assert main([verb, *words]) == 0
+        return
+    monkeypatch.syspath_prepend(str(persons_folder))
+    if "--cfg" in words:
+        words = []
+    config_dir = words[words.index("--config-dir") + 1] if "--config-dir" in words else None
+    overrides = [word for word in words if "=" in word]
+    assert experiments_from(overrides, config_dir, multirun="-m" in words)
+    if "cifar10" in line or "-m" in words:
+        return
+    done = subprocess.run(
+        [sys.executable, "-m", "advunlearn", verb, *words, *SMALL], capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert "report.html" in done.stdout
+
+
+def test_the_two_first_commands_are_the_ones_that_ci_runs() -> None:
+    bash = [block.strip() for language, block in BLOCKS if language == "bash"]
+    assert bash[0] == "pip install . && advunlearn run"
+    script = (Path(__file__).parents[1] / ".ci" / "run").read_text()
+    install, test = bash[1].split(" && ")
+    assert install in script
+    assert test in script
+
+
+def test_the_errors_are_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    session = code("$ advunlearn run dataset=cifar11").splitlines()
+    assert main(shlex.split(session[0])[2:]) == 2
+    assert capsys.readouterr().err.splitlines() == session[1:]
+
+
+def test_the_python_code_runs() -> None:
+    torch.manual_seed(0)
+    parts = {name: (torch.randn(30, 5), torch.arange(30) % 3) for name in ("", "f", "a", "t")}
+    names = {f"{kind}{name}": value for name, pair in parts.items() for kind, value in zip("xy", pair, strict=True)}
+    scope = {**names, "model": torch.nn.Linear(5, 3)}
+    exec(code("advunlearn.unlearn"), scope)
+    assert 0 <= scope["found"]["threshold"]["auc"] <= 1
+
+
+def test_the_method_is_one(persons_folder: Path) -> None:
+    scope: dict[str, object] = {"__name__": "mymethods"}
+    exec(code("class Shrink"), scope)
+    assert issubclass(scope["Shrink"], Unlearner)  # type: ignore[arg-type]
+
+
+def test_files_that_it_points_to_are_there() -> None:
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (Path(__file__).parents[1] / target).exists(), target
