@@ -29,7 +29,6 @@ from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.page import write_report
 from advunlearn.seeding import numpy_stream
 from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_json
-from advunlearn.training.fit import predict
 from advunlearn.training.shadows import Shadows, observe_shadows, shadow_pool
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.unlearner import Task
@@ -146,21 +145,22 @@ def attack_models(
     rows, members = attacked_rows(splits, trainer.pool.labels)
     needed = any(attack.needs_shadows for attack in experiment.attacks.values())
     count = experiment.shadows if needed else 0
-    shadow_rows = shadow_pool(splits.train, splits.test, experiment.settings.seed)
+    pool = shadow_pool(splits.train, splits.test, experiment.settings.seed)
+    observed = np.union1d(splits.train, splits.test)
 
     def make() -> Artefact:
         start = time.perf_counter()
-        shadows = observe_shadows(trainer, shadow_rows, count, rows) if needed else None
+        shadows = observe_shadows(trainer, pool, count, observed, rows) if needed else None
         attacked = time.perf_counter()
         arrays: dict[str, NDArray[Any]] = {}
         accuracies = {}
         for name, network in models.networks.items():
-            logits = predict(network, trainer.examples, experiment.settings).numpy()
+            logits = trainer.logits(network, observed)
             accuracies[name] = {
-                part: accuracy(logits[where], trainer.pool.labels[where])
+                part: accuracy(logits[np.searchsorted(observed, where), 0], trainer.pool.labels[where])
                 for part, where in (("retain", splits.retain), ("forget", splits.forget), ("test", splits.test))
             }
-            target = Observations(logits[rows][:, None], trainer.pool.labels[rows], members)
+            target = Observations(logits[np.searchsorted(observed, rows)], trainer.pool.labels[rows], members)
             arrays |= {f"{name}/{key}": value for key, value in score_model(experiment, target, shadows).items()}
         seconds = {"shadows": attacked - start, "attack": time.perf_counter() - attacked}
         return Artefact({"accuracy": accuracies, "seconds": seconds}, {}, arrays)

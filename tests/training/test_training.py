@@ -167,9 +167,9 @@ def test_the_shadow_pool_is_the_training_set_and_as_many_test_examples() -> None
 def test_shadow_models_are_reused_by_a_larger_set(tmp_path: Path) -> None:
     trainer = digits_trainer(tmp_path, optimizer=AdamW(epochs=2))
     pool = np.arange(80)
-    two = observe_shadows(trainer, pool, 2, np.arange(120))
+    two = observe_shadows(trainer, pool, 2, np.arange(120), np.arange(120))
     kept = {entry.digest for entry in trainer.store.entries()}
-    four = observe_shadows(trainer, pool, 4, np.arange(120))
+    four = observe_shadows(trainer, pool, 4, np.arange(120), np.arange(120))
     assert len(kept) == 2
     assert kept < {entry.digest for entry in trainer.store.entries()}
     assert (four.logits[:2] == two.logits).all()

@@ -40,14 +40,17 @@ def shadow_pool(train: NDArray[np.int64], test: NDArray[np.int64], seed: int) ->
     return np.concatenate([np.sort(train), np.sort(chosen)])
 
 
-def observe_shadows(trainer: Trainer, pool: NDArray[np.int64], count: int, rows: NDArray[np.int64]) -> Shadows:
+def observe_shadows(
+    trainer: Trainer, pool: NDArray[np.int64], count: int, observed: NDArray[np.int64], rows: NDArray[np.int64]
+) -> Shadows:
     """Return what `count` shadow models say of `rows`, training those that the store does not hold.
 
-    A row outside the pool is OUT of every model.
+    A row outside the pool is OUT of every model. What is kept of a model is what it says of the `observed` rows, sorted,
+    which `rows` are among: they hold what other requests to forget will ask for as well.
     """
     logits, membership = [], []
     for index in progress(range(count), "shadow models"):
         trained_on = shadow_rows(pool, index, trainer.settings.seed)
-        logits.append(trainer.shadow_logits(trained_on, index)[rows])
+        logits.append(trainer.shadow_logits(trained_on, index, observed)[np.searchsorted(observed, rows)])
         membership.append(np.isin(rows, trained_on))
     return Shadows(np.stack(logits), np.stack(membership))
