@@ -88,6 +88,16 @@ def test_bad_tensors_are_refused(part: Part, words: str) -> None:
         advunlearn.audit(model(), forget=part, test=blobs(9, 0))
 
 
+def test_the_same_seed_gives_the_same_bits_with_dropout_and_modes_come_back() -> None:
+    network = nn.Sequential(nn.Linear(20, 32), nn.BatchNorm1d(32), nn.Dropout(), nn.Linear(32, 3))
+    network[1].eval()
+    parts = {"retain": blobs(51, 0), "forget": blobs(12, 1), "audit": blobs(12, 2)}
+    first, second = (advunlearn.unlearn(network, **parts, epochs=2) for _ in range(2))
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name])
+    assert [part.training for part in first] == [True, False, True, True]
+
+
 def test_what_needs_a_recipe_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lira trains shadow models.*use advunlearn\.run"):
         advunlearn.audit(model(), forget=blobs(9, 0), test=blobs(9, 1), attacks=["lira"])

@@ -11,6 +11,7 @@ import pytest
 import advunlearn
 from advunlearn.cli import VERBS, main
 from advunlearn.folders import config_folder
+from advunlearn.overrides import experiment_from
 from advunlearn.store import Store
 from tests.conftest import Command
 
@@ -126,6 +127,19 @@ def test_tab_completion_knows_groups_options_and_keys(command: Command) -> None:
 
     assert completed("advunlearn run dataset=") == ["dataset=cifar10", "dataset=digits", "dataset=npz"]
     assert "unlearner.alpha=" in completed("advunlearn run unlearner.a")
+
+
+def test_a_deleted_attack_is_not_run(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(experiment_from(["~attack.lira"]).attacks) == ["threshold", "classifier"]
+    assert main(["check", "~attack.lira"]) == 0
+    assert "shadow models for" not in capsys.readouterr().out
+
+
+def test_check_takes_a_sweep(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "-m", "seed=1,2", "unlearner=glob(*)"]) == 0
+    assert "seed: 1" in capsys.readouterr().out
+    assert main(["check", "-m", "seed=1,x"]) == 2
+    assert "seed must be a whole number, got x" in capsys.readouterr().err
 
 
 def test_flags_may_stand_anywhere(command: Command, workplace: Path) -> None:

@@ -23,6 +23,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["++typo=1"], "typo: no such option"),
     (["seed=abc"], "seed must be a whole number, got abc"),
     (["seed=-1"], "seed must be at least 0, got -1"),
+    (["seed=4294967296"], "seed must be at least 0 and less than 4.29497e+09, got 4294967296"),
     (["seed=1.5"], "seed must be a whole number, got 1.5"),
     (["seed=1,2"], "seed=1,2: several values are a sweep (try -m seed=1,2"),
     (["device=gpu"], "device must be one of auto, cpu, cuda, cuda:N, got gpu"),
@@ -75,6 +76,13 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["model"], "model: cannot be read as key=value"),
     (["seed=[1,2"], "seed=[1,2: cannot be read as key=value"),
     (["--frobnicate"], "--frobnicate: no such flag"),
+    (
+        ["attack=lira", "attack.lira.mode=offline", "attack.lira.variance=pooled"],
+        "attack.lira.variance=pooled needs models",
+    ),
+    (["~attack.rmia"], "~attack.rmia: no such option"),
+    (["-m", "optimizer.lr=interval(0.1,1)"], "optimizer.lr=interval(0.1,1)"),
+    (["hydra.run.dirr=x"], "hydra.run.dirr"),
     (["-m", "seed=1,x"], "seed must be a whole number, got x"),
     (["-m", "unlearner=sg,fintune"], "unlearner=fintune: no such option"),
 ]

@@ -210,6 +210,33 @@ def test_a_run_that_fails_says_why_in_one_line_and_keeps_the_traceback(command: 
     assert not (folder / "metrics.json").exists()
 
 
+def test_what_an_attack_cannot_do_is_said_before_anything_is_trained(workplace: Path) -> None:
+    (workplace / "rows.txt").write_text("1\n2\n3\n")
+    with pytest.raises(ValueError, match=r"attack\.classifier\.folds=5 needs as many members and non-members, got 3"):
+        advunlearn.run(["forget=indices", "forget.path=rows.txt"])
+    assert list(Store().entries()) == []
+
+
+def test_a_persons_class_that_changed_is_computed_anew(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (workplace / "mine" / "unlearner").mkdir(parents=True)
+    (workplace / "mine" / "unlearner" / "scale.yaml").write_text("# mine\n_target_: changing.Scale\n")
+    code = (
+        "from dataclasses import dataclass\nfrom advunlearn.unlearners.unlearner import Unlearned, Unlearner\n"
+        "@dataclass\nclass Scale(Unlearner):\n"
+        "    def unlearn(self, network, task):\n"
+        "        for p in network.parameters():\n            p.data *= {}\n        return Unlearned(network)\n"
+    )
+    folders = []
+    for factor in (0.5, 0.5, 0.0):
+        (workplace / "changing.py").write_text(code.format(factor))
+        words = ["run", "--config-dir", "mine", "unlearner=scale", "optimizer.epochs=2", "attack=threshold"]
+        done = subprocess.run([sys.executable, "-m", "advunlearn", *words], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        folders.append(Path(done.stdout.split("report: ")[1].strip()).parent)
+    reused = [read(folder / "manifest.json")["stages"][3]["reused"] for folder in folders]
+    assert reused == [False, True, False]
+
+
 def test_a_folder_that_holds_a_run_is_not_written_over(workplace: Path) -> None:
     advunlearn.run([*QUICK, "attack=threshold"], workplace / "here")
     before = (workplace / "here" / "manifest.json").read_bytes()

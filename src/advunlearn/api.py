@@ -19,7 +19,7 @@ from advunlearn.evaluation.metrics import roc
 from advunlearn.overrides import expand_aliases, experiment_from
 from advunlearn.settings import Settings
 from advunlearn.train import Result, run_experiment, score_model
-from advunlearn.training.fit import predict
+from advunlearn.training.fit import predict, seeded
 from advunlearn.unlearners.unlearner import Task
 
 Part = tuple[Tensor, Tensor]
@@ -97,8 +97,11 @@ def unlearn(
         settings=settings,
     )
     network = copy.deepcopy(model).to(settings.torch_device())
-    unlearned = experiment.unlearner.unlearn(network, task).network
-    return unlearned.train(model.training).to(next(model.parameters()).device)
+    with seeded(settings, "unlearn"):
+        unlearned = experiment.unlearner.unlearn(network, task).network
+    for part, before in zip(unlearned.modules(), model.modules(), strict=True):
+        part.training = before.training
+    return unlearned.to(next(model.parameters()).device)
 
 
 def audit(

@@ -67,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: list[str]) -> int:
     """`advunlearn run`: check every override, then hand them to Hydra."""
-    # Hydra 1.3 takes overrides before its flags for mistakes.
-    flags = [word for word in arguments if word in ("-m", "--multirun")]
-    arguments = flags[:1] + [word for word in arguments if word not in flags]
+    # Hydra takes overrides on both sides of a flag for mistakes.
+    overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    arguments = overrides + [word for word in arguments if word not in overrides]
     if not _HELP_FLAGS.intersection(arguments):
         problems = _check(arguments)
         if problems:
@@ -101,6 +101,8 @@ def _check(arguments: list[str]) -> list[str]:
 
 def _start_hydra(arguments: list[str]) -> int:
     import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     from advunlearn.folders import config_folder
     from advunlearn.options import ConfigError
@@ -117,6 +119,8 @@ def _start_hydra(arguments: list[str]) -> int:
         hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(job)()
     except ConfigError as error:
         return _refuse(error.problems)
+    except (HydraException, OmegaConfBaseException) as error:
+        return _refuse([str(error).splitlines()[0]])
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
@@ -150,16 +154,17 @@ def check(arguments: list[str]) -> int:
     """`advunlearn check`: find every mistake, print the config and what would be computed."""
     parser = argparse.ArgumentParser("advunlearn check", description=check.__doc__)
     parser.add_argument("--config-dir", help="a folder with your own options")
+    parser.add_argument("-m", "--multirun", action="store_true", help="check a sweep; what is printed is its first run")
     parser.add_argument("overrides", nargs="*", help="as behind `advunlearn run`")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from omegaconf import OmegaConf
 
     from advunlearn.options import ConfigError
-    from advunlearn.overrides import experiment_from
+    from advunlearn.overrides import experiments_from
     from advunlearn.plan import describe
 
     try:
-        experiment = experiment_from(options.overrides, options.config_dir)
+        experiment = experiments_from(options.overrides, options.config_dir, multirun=options.multirun)[0]
     except ConfigError as error:
         return _refuse(error.problems)
     sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(experiment.config)))

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,7 +17,7 @@ from advunlearn.attacks.attack import Attack
 from advunlearn.data.dataset import Dataset
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
-from advunlearn.models.model import Model
+from advunlearn.models.model import Model, skeleton
 from advunlearn.options import Component, ConfigError, OptionError
 from advunlearn.settings import Settings
 from advunlearn.training.optimizer import Optimizer
@@ -33,6 +32,7 @@ GROUPS: dict[str, type[Component]] = {
 }
 ATTACK = "attack"
 SHADOWS = "shadows"
+LOSS = "loss"  # what scores.npz calls each model's losses, beside the attacks' scores
 
 C = TypeVar("C", bound=Component)
 
@@ -91,8 +91,7 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         return
     yield from check_sizes(info, experiment.dataset, experiment.forget)
     try:
-        with torch.device("meta"):
-            experiment.model.build(info.shape, len(info.classes))
+        skeleton(experiment.model, info.shape, len(info.classes))
     except ValueError as error:
         yield f"model: {error}; dataset images are {info.shape[1]}x{info.shape[2]}"
     if any(attack.needs_shadows for attack in experiment.attacks.values()) and experiment.shadows < 2:
@@ -114,6 +113,8 @@ def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], i
     if not isinstance(shadows, int) or isinstance(shadows, bool) or shadows < 0 or shadows % 2:
         problems.append(f"attack.shadows must be an even whole number, got {shadows} (try attack.shadows=16)")
     named = {name: part for name, part in node.items() if name != SHADOWS}
+    if LOSS in named:
+        problems.append(f"attack.{LOSS}: that name is taken by the losses themselves; name your attack otherwise")
     known = [
         SHADOWS,
         *(f"{name}.{option}" for name, part in named.items() if isinstance(part, Mapping) for option in part),
@@ -127,19 +128,6 @@ def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], i
     if not named:
         problems.append("attack: choose at least one (try attack=lira)")
     return attacks, shadows if isinstance(shadows, int) else 0
-
-
-def build(base: type[C], node: Mapping[str, Any], key: str) -> C:
-    """Return the component that `node` describes: the class that its `_target_` names, a `base`, with its options.
-
-    Raises:
-        ConfigError: with every mistake in it, one line each, each starting with `key`.
-    """
-    problems: list[str] = []
-    component = _build_target(base, node, key, problems)
-    if component is None:
-        raise ConfigError(problems)
-    return component
 
 
 def _build_target(base: type[C], node: Any, key: str, problems: list[str]) -> C | None:

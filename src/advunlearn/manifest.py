@@ -62,7 +62,6 @@ class Manifest:
             "started": _now(),
             "finished": None,
             "stages": [],
-            "warnings": [],
             "checksums": {},
         }
 
@@ -105,11 +104,6 @@ class Manifest:
         self.data["stages"].append({"name": name, "seconds": seconds, **stage.notes})
         self.write()
         logger.info("%-9s %6.1f s%s", name, seconds, "  (from the store)" if stage.notes["reused"] else "")
-
-    def warn(self, message: str) -> None:
-        """Log a warning and keep it in the manifest."""
-        logger.warning(message)
-        self.data["warnings"].append(message)
 
     def checksum(self, *names: str) -> None:
         """Record the SHA-256 of files of the run's folder."""

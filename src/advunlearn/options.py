@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import inspect
 import math
 import operator
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -93,4 +96,11 @@ class Component:
         """Return the options as plain data, with their class: what identifies this component in the store."""
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         plain = {name: value.resolved() if isinstance(value, Component) else value for name, value in options.items()}
-        return {"_target_": f"{type(self).__module__}.{type(self).__qualname__}", **plain}
+        return {"_target_": f"{type(self).__module__}.{type(self).__qualname__}", **_source(type(self)), **plain}
+
+
+def _source(cls: type) -> dict[str, str]:
+    """Return the checksum of the file of a person's own class, which they may change; ours have schema numbers."""
+    if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        return {}
+    return {"_source_": hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()}

@@ -65,12 +65,12 @@ def experiments_from(overrides: Sequence[str], config_dir: str | None = None, *,
     """
     register_resolvers()
     problems: list[str] = []
-    parsed = _parse(expand_aliases(overrides), multirun, problems)
     own = Path(config_dir).absolute() if config_dir else None
     found: list[Experiment] = []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), **version_base()):
         loader = GlobalHydra.instance().config_loader()
+        parsed = _parse(loader, expand_aliases(overrides), multirun, problems)
         for variant in _variants(parsed):
             mistakes: list[str] = []
             config = _compose(loader, [_single(text) for text in variant], own, mistakes)
@@ -89,23 +89,21 @@ def _single(text: str) -> Override:
     return OverridesParser.create().parse_override(text)
 
 
-def _parse(overrides: Sequence[str], multirun: bool, problems: list[str]) -> list[list[str]]:
+def _parse(loader: ConfigLoader, overrides: Sequence[str], multirun: bool, problems: list[str]) -> list[list[str]]:
     """Return, for each override that can be read, the single overrides that it sweeps over."""
     parsed = []
     for text in overrides:
         try:
-            override = _single(text)
+            override = OverridesParser.create(config_loader=loader).parse_override(text)
+            key = text.split("=", 1)[0]
+            if not override.is_sweep_override():
+                parsed.append([text])
+            elif multirun:
+                parsed.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            else:
+                problems.append(f"{text}: several values are a sweep (try -m {text}; a list is {key}=[...])")
         except (HydraException, OmegaConfBaseException) as error:
             problems.append(f"{text}: cannot be read as key=value ({str(error).splitlines()[0]})")
-            continue
-        if override.is_sweep_override():
-            key = text.split("=", 1)[0]
-            if not multirun:
-                problems.append(f"{text}: several values are a sweep (try -m {text}; a list is {key}=[...])")
-                continue
-            parsed.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-        else:
-            parsed.append([text])
     return parsed
 
 
@@ -179,11 +177,14 @@ def _composition_problem(error: Exception, groups: Sequence[str]) -> str:
 
 def _apply(config: DictConfig, override: Override, problems: list[str]) -> None:
     key = override.key_or_group
+    parent, _, name = key.rpartition(".")
     if override.is_delete():
-        if OmegaConf.select(config, key) is None:
+        holder = OmegaConf.select(config, parent) if parent else config
+        if isinstance(holder, DictConfig) and name in holder:
+            del holder[name]
+        else:
             problems.append(f"~{key}: no such option")
         return
-    parent = key.rsplit(".", 1)[0]
     if key in (*GROUPS, ATTACK):
         problems.append(f"{key}={override.get_value_string()}: no such option")
     elif "." in key and not isinstance(OmegaConf.select(config, parent), DictConfig):

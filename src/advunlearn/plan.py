@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-
 from advunlearn.config import Experiment
 from advunlearn.data.splits import train_size_of
+from advunlearn.models.model import skeleton
 
 
 def describe(experiment: Experiment) -> str:
     """Return the stages of a run, one line each, with the sizes that are known without loading the data."""
     info = experiment.dataset.info()
-    with torch.device("meta"):
-        network = experiment.model.build(info.shape, len(info.classes))
+    network = skeleton(experiment.model, info.shape, len(info.classes))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     train = train_size_of(info, experiment.dataset)
     shadowed = [name for name, attack in experiment.attacks.items() if attack.needs_shadows]

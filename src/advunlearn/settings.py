@@ -25,7 +25,7 @@ class Settings(Component):
         threads: CPU threads of torch; null leaves torch's own choice.
     """
 
-    seed: int = option(0, at_least=0)
+    seed: int = option(0, at_least=0, below=2**32)
     device: str = "auto"
     precision: str = option("fp32", choices=("fp32", "bf16"))
     channels_last: bool = True
@@ -65,4 +65,5 @@ class Settings(Component):
             "precision": self.precision,
             "channels_last": self.channels_last,
             "compile": self.compile,
+            "threads": self.threads,
         }

@@ -92,13 +92,16 @@ def index_digest(rows: NDArray[np.int64]) -> str:
 class Artefact:
     """One finished thing: any of named tensors (safetensors), arrays (npz without pickle) and a record (JSON).
 
-    From the store the tensors come on the CPU and contiguous, whether they have just been made or were read.
+    `digest` is its name, by what determines it, and `content` the SHA-256 of its tensors and arrays, which another
+    machine may have made with other bits. From the store the tensors come on the CPU and contiguous, whether they have
+    just been made or were read.
     """
 
     record: dict[str, Any]
     tensors: dict[str, Tensor]
     arrays: dict[str, NDArray[Any]]
     digest: str = ""
+    content: str = ""
     reused: bool = False
 
 
@@ -140,12 +143,8 @@ class Store:
             made = make()
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in made.tensors.items()}
             made = replace(made, tensors=plain, digest=digest)
-            self._keep(digest, kind, key, made)
-        return made
-
-    def has(self, kind: str, key: Mapping[str, Any]) -> bool:
-        """Tell whether the artefact that `key` determines is there, without reading it."""
-        return (self.folder(self.digest(kind, key)) / MARKER).is_file()
+            files = self._keep(digest, kind, key, made)
+        return replace(made, content=_content(files))
 
     def _set_aside(self, digest: str, damage: Damaged) -> None:
         aside = self.root / "damaged" / f"{digest[:16]}-{secrets.token_hex(4)}"
@@ -176,9 +175,9 @@ class Store:
                     arrays = {name: stored[name] for name in stored.files}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"an unreadable artefact ({type(error).__name__})") from error
-        return Artefact(record, tensors, arrays, digest, reused=True)
+        return Artefact(record, tensors, arrays, digest, _content(marker["files"]), reused=True)
 
-    def _keep(self, digest: str, kind: str, key: Mapping[str, Any], made: Artefact) -> None:
+    def _keep(self, digest: str, kind: str, key: Mapping[str, Any], made: Artefact) -> dict[str, str]:
         folder = self.folder(digest)
         draft = self.root / "drafts" / f"{digest[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
         draft.mkdir(parents=True)
@@ -196,6 +195,7 @@ class Store:
             folder.parent.mkdir(parents=True, exist_ok=True)
             os.replace(draft, folder)
             _sync(folder.parent)
+            return files
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 
@@ -216,6 +216,10 @@ class Store:
         folder = self.folder(digest)
         (folder / MARKER).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _content(files: Mapping[str, str]) -> str:
+    return "+".join(files[name] for name in ("tensors.safetensors", "arrays.npz") if name in files)
 
 
 @dataclass(frozen=True)

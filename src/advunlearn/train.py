@@ -6,7 +6,6 @@ that a second run does only what is new.
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.page import write_report
 from advunlearn.seeding import numpy_stream
 from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_json
+from advunlearn.training.fit import seeded
 from advunlearn.training.shadows import Shadows, observe_shadows, shadow_pool
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.unlearner import Task
@@ -81,6 +81,9 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
     with manifest.stage("data"):
         pool = experiment.dataset.load()
         splits = make_splits(pool, experiment.dataset, experiment.forget, settings.seed)
+        _, members = attacked_rows(splits, pool.labels)
+        for attack in experiment.attacks.values():
+            attack.check(members)
         splits.save(manifest.folder / "splits.npz")
         manifest.data["splits"] = {part: len(rows) for part, rows in vars(splits).items()}
         manifest.data["dataset_checksum"] = pool.checksum
@@ -104,13 +107,11 @@ def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manife
     with manifest.stage("retrain") as stage:
         keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
     with manifest.stage("unlearn") as stage:
-        keep("unlearned", stage, *unlearn(experiment, trainer, splits, models.networks["original"]))
+        keep("unlearned", stage, *unlearn(experiment, trainer, splits, models.artefacts["original"]))
     return models
 
 
-def unlearn(
-    experiment: Experiment, trainer: Trainer, splits: Splits, original: nn.Module
-) -> tuple[nn.Module, Artefact]:
+def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, original: Artefact) -> tuple[nn.Module, Artefact]:
     """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
     examples = trainer.examples
     task = Task(
@@ -121,20 +122,20 @@ def unlearn(
         retrain=lambda stream: trainer.fitted(splits.retain, stream)[0],
     )
 
-    def make() -> Artefact:
-        start = time.perf_counter()
-        unlearned = experiment.unlearner.unlearn(copy.deepcopy(original), task)
-        record = {"seconds": time.perf_counter() - start, "trace": unlearned.trace}
-        return Artefact(record, dict(unlearned.network.state_dict()), {})
+    def make() -> tuple[nn.Module, dict[str, Any]]:
+        with seeded(experiment.settings, "unlearn"):
+            unlearned = experiment.unlearner.unlearn(trainer.restore(original, "original"), task)
+        return unlearned.network, {"trace": unlearned.trace}
 
     key = {
         "schema": UNLEARN_SCHEMA,
         "original": trainer.key(splits.train, "original"),
+        "weights": original.content,
         "forget": index_digest(splits.forget),
         "audit": index_digest(splits.audit),
         "unlearner": experiment.unlearner.resolved(),
     }
-    artefact = trainer.store.get_or_make("unlearned", key, make)
+    artefact = trainer.store.get_or_make("unlearned", key, lambda: trainer.timed(make))
     return trainer.restore(artefact, "original"), artefact
 
 
@@ -167,7 +168,7 @@ def attack_models(
 
     key = {
         "schema": ATTACK_SCHEMA,
-        "models": {name: artefact.digest for name, artefact in models.artefacts.items()},
+        "models": {name: [artefact.digest, artefact.content] for name, artefact in models.artefacts.items()},
         "test": index_digest(splits.test),
         "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
         "shadows": count,
@@ -287,7 +288,7 @@ def draw_pictures(
 
     key = {
         "schema": PICTURES_SCHEMA,
-        "attack": evidence.artefact.digest,
-        "unlearned": models.artefacts["unlearned"].digest,
+        "attack": [evidence.artefact.digest, evidence.artefact.content],
+        "unlearned": [models.artefacts["unlearned"].digest, models.artefacts["unlearned"].content],
     }
     return store.get_or_make("pictures", key, make)

@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from advunlearn.attacks.attack import Observations
 from advunlearn.attacks.lira import FLOOR, LiRA, default_variance, log_likelihood_ratio
 from advunlearn.evaluation.metrics import roc
+from advunlearn.options import OptionError
 from advunlearn.training.shadows import Shadows
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -162,10 +163,19 @@ def test_the_attack_asks_margins_of_logits() -> None:
 
 
 def test_few_shadow_models_share_their_variance() -> None:
-    assert [default_variance(count) for count in (2, 4, 16, 64, 128)] == [
-        "fixed",
-        "fixed",
-        "pooled",
-        "pooled",
-        "per_example",
-    ]
+    both = [default_variance(count, both=True) for count in (2, 4, 16, 64, 128)]
+    assert both == ["fixed", "fixed", "pooled", "pooled", "per_example"]
+    assert [default_variance(count, both=False) for count in (4, 16)] == ["fixed", "per_example"]
+
+
+def test_offline_scores_ask_nothing_of_models_that_saw_the_example() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 30)
+    membership = rng.random((16, 30)) < 0.5
+    logits = rng.normal(size=(16, 30, 1, 4)).astype(np.float32)
+    target = Observations(rng.normal(size=(30, 1, 4)).astype(np.float32), labels, np.arange(30) < 10)
+    louder = np.where(membership[:, :, None, None], 10 * logits, logits)
+    scores = [LiRA(mode="offline").score(target, Shadows(each, membership), rng)[""] for each in (logits, louder)]
+    assert np.array_equal(*scores)
+    with pytest.raises(OptionError, match="variance=pooled needs models that saw the example"):
+        LiRA(mode="offline", variance="pooled")

@@ -51,6 +51,14 @@ def test_a_classifier_that_cannot_know_scores_one_half(members: int) -> None:
     assert np.mean(aucs) == pytest.approx(0.5, abs=4 * np.std(aucs) / np.sqrt(40))
 
 
+def test_one_member_a_class_is_spread_over_the_folds() -> None:
+    labels = np.repeat(np.arange(10), 100)
+    members = np.arange(1000) % 100 == 0
+    logits = np.random.default_rng(0).normal(size=(1000, 1, 10)).astype(np.float32)
+    score = Classifier().score(Observations(logits, labels, members), None, np.random.default_rng(0))[""]
+    assert np.isfinite(score).all()
+
+
 def test_too_few_members_for_the_folds_are_refused() -> None:
     with pytest.raises(ValueError, match=r"attack\.classifier\.folds=5 needs as many members and non-members, got 3"):
         Classifier().score(observations(3, 20, 0.0, 0), None, np.random.default_rng(0))

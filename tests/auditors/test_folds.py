@@ -56,3 +56,10 @@ def test_one_problem_for_all_classes_still_spreads_each_class() -> None:
     for index, heldout in zip(problems.index, problems.heldout, strict=True):
         strata = 2 * labels + members
         assert torch.bincount(strata[index[heldout]], minlength=20).tolist() == [1] * 20
+
+
+def test_one_member_a_class_still_puts_members_into_every_fold() -> None:
+    labels = torch.arange(50) % 10
+    members = torch.arange(50) < 10
+    problems = cut_problems(labels, members, 5, torch.Generator().manual_seed(0), pooled=True)
+    assert problems.heldout.any(1).all()

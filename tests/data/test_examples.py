@@ -46,6 +46,15 @@ def test_an_epoch_shows_every_example_once_in_an_order_of_its_own() -> None:
     assert first != second
 
 
+def test_a_last_batch_of_one_joins_the_batch_before() -> None:
+    examples = Examples(torch.arange(9.0)[:, None], torch.arange(9))
+    batches = [labels.tolist() for _, labels in examples.epoch(4, torch.Generator(), torch.Generator())]
+    assert [len(batch) for batch in batches] == [4, 5]
+    assert sorted(itertools.chain(*batches)) == list(range(9))
+    ones = [labels.tolist() for _, labels in examples.epoch(1, torch.Generator(), torch.Generator())]
+    assert [len(batch) for batch in ones] == [1] * 9
+
+
 def test_the_pool_becomes_examples_on_the_device() -> None:
     images = np.arange(2 * 3 * 4 * 2, dtype=np.uint8).reshape(2, 3, 4, 2)
     pool = Pool(images, np.array([1, 0]), 2, 2, np.float32([10, 20]), np.float32([2, 4]))

@@ -89,6 +89,20 @@ def test_named_rows_are_trained_on_and_forgotten(tmp_path: Path, pool: Pool) -> 
     assert len(np.setdiff1d(splits.train, plain.train)) <= 3
 
 
+def test_named_rows_of_a_sorted_dataset_cost_no_class_its_examples(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(10), 500)
+    images = np.zeros((5000, 2, 2, 1), np.uint8)
+    sorted_pool = Pool(images, labels, 5000, 10, np.zeros(1, np.float32), np.ones(1, np.float32))
+    rows = np.random.default_rng(0).choice(5000, 300, replace=False)
+    (tmp_path / "rows.txt").write_text("\n".join(map(str, rows)))
+    dataset = Dataset(train_size=1000)
+    splits = make_splits(sorted_pool, dataset, Indices(path=str(tmp_path / "rows.txt")), seed=0)
+    without = make_splits(sorted_pool, dataset, Random(), seed=0)
+    for part in ("train", "audit", "selection", "test"):
+        now, before = (np.bincount(labels[getattr(each, part)], minlength=10) for each in (splits, without))
+        assert now.tolist() == before.tolist(), part
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

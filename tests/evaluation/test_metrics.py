@@ -68,6 +68,18 @@ def test_perfect_separation_still_has_an_interval() -> None:
     assert summary.auc_low == pytest.approx(clopper_pearson(10, 10)[0])
 
 
+def test_scores_that_are_all_alike_are_not_sure_of_one_half() -> None:
+    summary = roc(np.ones(300), np.arange(300) < 50)
+    assert summary.auc == 0.5
+    assert summary.auc_low < 0.4 < 0.6 < summary.auc_high
+
+
+def test_one_member_or_one_nonmember_is_enough_for_an_interval() -> None:
+    for members in ([True, False, False], [True, True, False]):
+        summary = roc([3, 2, 1], np.array(members))
+        assert 0 <= summary.auc_low <= summary.auc <= summary.auc_high <= 1
+
+
 def test_clopper_pearson_is_the_textbooks() -> None:
     assert clopper_pearson(0, 10) == pytest.approx((0, 1 - 0.025**0.1))
     assert clopper_pearson(10, 10) == pytest.approx((0.025**0.1, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,13 @@ def test_runs_are_grouped_by_what_differs_and_averaged_over_seeds(finished: Path
     line = next(line for line in lines if line.split()[:4] == ["SG", "3.0", "2", "unlearned"])
     assert f"{np.mean(both):.3f} ± {12.706 * np.std(both, ddof=1) / np.sqrt(2):.3f}" in line
     assert any(line.split()[:3] == ["Finetune", "1", "original"] for line in lines)
+
+
+def test_a_repeated_seed_counts_once(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "sg", tmp_path / "again")
+    table = summarise(find_runs([finished / "sg", finished / "sg1", tmp_path]))
+    assert table.splitlines()[1].split()[0] == "2"
+    assert "1 repeats of a seed left out" in table
 
 
 def test_a_markdown_table(finished: Path) -> None:

@@ -72,12 +72,12 @@ def test_one_step_is_plain_gradient_descent() -> None:
 def test_training_memorises_and_repeats_to_the_bit(tmp_path: Path) -> None:
     trainer = digits_trainer(tmp_path, optimizer=AdamW(lr=0.01, epochs=60))
     rows = np.arange(100)
-    network, loss = trainer.fitted(rows, "original")
+    network, record = trainer.fitted(rows, "original")
     torch.rand(5)  # the global generator is nobody's stream
     again, _ = trainer.fitted(rows[::-1], "original")
     other, _ = trainer.fitted(rows, "retrained")
     logits = predict(network, trainer.examples, CPU)
-    assert loss < 0.05
+    assert record["loss"] < 0.05
     assert (logits[:100].argmax(1).numpy() == trainer.pool.labels[:100]).all()
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
     assert not torch.equal(logits, predict(other, trainer.examples, CPU))
@@ -137,8 +137,8 @@ def test_initialisation_leaves_the_global_generator_alone() -> None:
 
 def test_bf16_keeps_float32_weights(tmp_path: Path) -> None:
     trainer = digits_trainer(tmp_path, settings=Settings(device="cpu", precision="bf16"))
-    network, loss = trainer.fitted(np.arange(50), "original")
-    assert math.isfinite(loss)
+    network, record = trainer.fitted(np.arange(50), "original")
+    assert math.isfinite(record["loss"])
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert predict(network, trainer.examples, trainer.settings).dtype == torch.float32
 

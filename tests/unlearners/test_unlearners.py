@@ -189,6 +189,16 @@ def test_divergence_is_said_in_one_line() -> None:
         Finetune(lr=1e30, epochs=3).unlearn(network(), task())
 
 
+def test_a_game_that_diverges_says_what_to_lower() -> None:
+    with pytest.raises(Diverged, match=r"lower unlearner\.lr=1e\+30 or unlearner\.alpha=3"):
+        SG(lr=1e30, epochs=3).unlearn(network(), task())
+
+
+def test_a_game_about_one_example_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2 examples to forget"):
+        SG().unlearn(network(), task(forget=examples(1, 1)))
+
+
 def test_something_that_is_no_auditor_is_refused() -> None:
     with pytest.raises(OptionError, match="auditor must be an Auditor"):
         SG(auditor=3)

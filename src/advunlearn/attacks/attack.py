@@ -33,6 +33,9 @@ class Attack(Component):
 
     needs_shadows: ClassVar[bool] = False
 
+    def check(self, members: NDArray[np.bool_]) -> None:
+        """Raise a ValueError, in one line, where this attack cannot tell so few members (n,) from the rest."""
+
     def score(
         self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:

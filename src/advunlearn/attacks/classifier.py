@@ -29,6 +29,14 @@ class Classifier(Attack):
     folds: int = option(5, at_least=2)
     regularization: float = option(1.0, above=0)
 
+    def check(self, members: NDArray[np.bool_]) -> None:
+        """Refuse fewer members or non-members than folds; see `Attack.check`."""
+        fewest = int(min(members.sum(), (~members).sum()))
+        if fewest < self.folds:
+            raise ValueError(
+                f"attack.classifier.folds={self.folds} needs as many members and non-members, got {fewest}"
+            )
+
     def score(
         self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
@@ -37,11 +45,7 @@ class Classifier(Attack):
         Raises:
             ValueError: if there are fewer members or non-members than folds.
         """
-        fewest = int(min(target.members.sum(), (~target.members).sum()))
-        if fewest < self.folds:
-            raise ValueError(
-                f"attack.classifier.folds={self.folds} needs as many members and non-members, got {fewest}"
-            )
+        self.check(target.members)
         logits = target.logits.astype(np.float64)
         labels = np.repeat(target.labels[:, None], logits.shape[1], axis=1)
         features = np.concatenate([logits.reshape(len(logits), -1), cross_entropy(logits, labels)], axis=1)
@@ -51,7 +55,7 @@ class Classifier(Attack):
         # Stratified by class as well: where a class has more of its members in one fold, a fit on the others takes it
         # for a class of non-members, and an attack that knows nothing would seem to rank members last.
         fold = np.empty(len(features), dtype=int)
-        fold[np.lexsort((rng.random(len(fold)), target.members, target.labels))] = np.arange(len(fold)) % self.folds
+        fold[np.lexsort((rng.random(len(fold)), target.labels, target.members))] = np.arange(len(fold)) % self.folds
         score = np.empty(len(features))
         for number in range(self.folds):
             seen, judged = fold != number, fold == number

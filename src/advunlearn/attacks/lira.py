@@ -125,11 +125,11 @@ def _check(
         raise ValueError("margins must be finite")
 
 
-def default_variance(shadows: int) -> str:
-    """Return the variance that ranks best for this many shadow models, half of them on each side."""
+def default_variance(shadows: int, *, both: bool) -> str:
+    """Return the variance that ranks best for this many shadow models, half of them on each side; are `both` used?"""
     if shadows <= 4:
         return "fixed"
-    return "pooled" if shadows < 128 else "per_example"
+    return "pooled" if both and shadows < 128 else "per_example"
 
 
 @dataclass
@@ -150,6 +150,12 @@ class LiRA(Attack):
 
     needs_shadows: ClassVar[bool] = True
 
+    def conflicts(self) -> list[str]:
+        """Refuse a variance over both sides in a mode that has only one."""
+        if self.mode == "online" or self.variance != "pooled":
+            return []
+        return ["variance=pooled needs models that saw the example; mode=offline has none (try variance=per_example)"]
+
     def score(
         self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
@@ -162,13 +168,14 @@ class LiRA(Attack):
             raise ValueError("lira needs shadow models")
         labels = np.repeat(target.labels[:, None], target.logits.shape[1], axis=1)
         margins = np.stack([logit_margin(logits, labels) for logits in shadows.logits])
-        variance = default_variance(len(margins)) if self.variance == "auto" else self.variance
+        online = self.mode == "online"
+        variance = self.variance if self.variance != "auto" else default_variance(len(margins), both=online)
         score = log_likelihood_ratio(
             logit_margin(target.logits, labels),
             margins,
             shadows.membership,
             center=self.center,
             variance=variance,
-            side="both" if self.mode == "online" else "out",
+            side="both" if online else "out",
         )
         return {"": score}

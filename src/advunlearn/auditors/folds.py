@@ -37,7 +37,7 @@ def cut_problems(labels: Tensor, members: Tensor, folds: int, generator: torch.G
     the others takes it for a class of non-members. A problem that lacks a member or a non-member on either side is left
     out, with both its masks empty.
     """
-    fold = assign_folds(2 * labels + members, folds, generator)
+    fold = assign_folds(labels + members * (labels.max() + 1), folds, generator)
     groups = torch.zeros_like(labels) if pooled else labels
     _, group, counts = torch.unique(groups, return_inverse=True, return_counts=True)
     order = torch.argsort(group, stable=True)

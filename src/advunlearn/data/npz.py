@@ -45,6 +45,8 @@ class Npz(Dataset):
             if {"test_images", "test_labels"} & headers.keys():
                 self._check_part(headers, "test_")
                 test_rows = len(self._labels("test_labels"))
+                if self._labels("test_labels").max() > labels.max():
+                    raise ValueError(f"test_labels must occur in labels, which end at {labels.max()}")
                 if headers["test_images"][0][1:] != headers["images"][0][1:]:
                     raise ValueError("test_images must have the size of images")
         except OSError as error:

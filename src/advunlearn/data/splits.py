@@ -111,7 +111,9 @@ def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Spli
     audit, others = _draw(held_out, pool.labels, audit_size, rng)
     selection, test = _draw(others, pool.labels, selection_size, rng)
     required = forget.required_rows()
-    train, audit, selection, test = _require(required, [train, audit, selection, test])
+    train, audit, selection, test = _require(
+        required, [train, audit, selection, test], pool.labels, numpy_stream(seed, "required")
+    )
     forgotten = forget.select(train, pool.labels[train], numpy_stream(seed, "forget"))
     return Splits(np.setdiff1d(train, forgotten), forgotten, audit, selection, test)
 
@@ -134,14 +136,20 @@ def _draw(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> tupl
     return np.sort(drawn), np.sort(others)
 
 
-def _require(required: Rows, parts: list[Rows]) -> list[Rows]:
-    """Bring the required rows into the first part, each in exchange for one of its others, so that no size changes."""
+def _require(required: Rows, parts: list[Rows], labels: Rows, rng: np.random.Generator) -> list[Rows]:
+    """Bring the required rows into the first part, each in exchange for another, of its class if it can be."""
     train = parts[0]
     missing = np.setdiff1d(required, train)
-    free = np.setdiff1d(train, required)[: len(missing)]
-    swapped = [np.union1d(np.setdiff1d(train, free), missing)]
+    free = rng.permutation(np.setdiff1d(train, required))
+    given = np.full(len(missing), -1)
+    for each in np.unique(labels[missing]):
+        wanted = np.flatnonzero(labels[missing] == each)
+        found = free[labels[free] == each][: len(wanted)]
+        given[wanted[: len(found)]] = found
+    others = np.setdiff1d(free, given, assume_unique=True)
+    given[given < 0] = rng.permutation(others)[: (given < 0).sum()]
+    swapped = [np.union1d(np.setdiff1d(train, given), missing)]
     for part in parts[1:]:
-        taken = np.isin(part, missing)
-        given, free = free[: taken.sum()], free[taken.sum() :]
-        swapped.append(np.union1d(part[~taken], given))
+        taken = np.isin(missing, part)
+        swapped.append(np.union1d(np.setdiff1d(part, missing[taken]), given[taken]))
     return swapped

@@ -109,9 +109,9 @@ def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Array, Arra
 def auc_interval(positive: Array, negative: Array) -> tuple[float, float, float, str]:
     """Return the AUC, its 95 % interval and how that was made.
 
-    DeLong's variance (1988) on the logit scale, so that the interval stays within [0, 1]. Where every member scores
-    above every non-member, or below, that variance is zero and says nothing: the interval is then the exact one of as
-    many trials as there are examples on the smaller side, all of one outcome.
+    DeLong's variance (1988) on the logit scale, so that the interval stays within [0, 1]. Where all
+    members score above all non-members, or below, or all alike, that variance is zero and says nothing: the interval is
+    then the exact one of a rate over as many trials as there are examples on the smaller side.
     """
     ranks = rankdata(np.concatenate([positive, negative]))
     n, m = len(positive), len(negative)
@@ -119,7 +119,7 @@ def auc_interval(positive: Array, negative: Array) -> tuple[float, float, float,
     below = 1 - (ranks[n:] - rankdata(negative)) / n
     auc = float(above.mean())
     variance = sum(float(part.var(ddof=1)) / len(part) if len(part) > 1 else 0.25 for part in (above, below))
-    if auc in (0.0, 1.0):
+    if variance == 0 or auc in (0.0, 1.0):
         low, high = clopper_pearson(round(auc * min(n, m)), min(n, m))
         return auc, low, high, "Clopper-Pearson on the smaller side"
     width = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance) / (auc * (1 - auc))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from advunlearn.options import Component
@@ -20,3 +21,16 @@ class Model(Component):
             ValueError: in one line, if the images are too small for the network.
         """
         raise NotImplementedError
+
+
+def skeleton(model: Model, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Return the network without memory for its weights, to see whether it can be built and how large it is.
+
+    Raises:
+        ValueError: see `Model.build`.
+    """
+    try:
+        with torch.device("meta"):
+            return model.build(shape, classes)
+    except (RuntimeError, NotImplementedError):  # a constructor that looks at its weights needs to have some
+        return model.build(shape, classes)

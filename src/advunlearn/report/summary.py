@@ -17,12 +17,13 @@ TARGET = "_target_"
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder: its flat config, its metrics (None if it has not finished) and its state in words."""
+    """One run's folder: its flat config, metrics (None if it has not finished), state in words and time of its end."""
 
     folder: Path
     config: dict[str, Any]
     metrics: dict[str, Any] | None
     state: str
+    finished: str
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
@@ -52,7 +53,8 @@ def summarise(folders: Sequence[Path], style: str = "text") -> str:
     runs = [_read(folder) for folder in folders]
     varying = _varying(runs)
     groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
+    latest, repeats = _latest(runs)
+    for run in latest:
         groups.setdefault(tuple(_label(run, key) for key in varying), []).append(run)
     attacks = sorted(
         {
@@ -81,9 +83,20 @@ def summarise(folders: Sequence[Path], style: str = "text") -> str:
             cells += [_mean([each["attacks"][a]["auc"] for each in found if a in each["attacks"]]) for a in attacks]
             table.append([*labels, str(len(done)), model, *cells])
     missing = [f"no result: {run.folder} ({run.state})" for run in runs if run.metrics is None]
+    missing += [f"{repeats} repeats of a seed left out: the same numbers again"] if repeats else []
     return "\n".join(
         [*(_markdown(table) if style == "markdown" else _text(table)), "mean ± half of the 95 % interval", *missing]
     )
+
+
+def _latest(runs: Sequence[Run]) -> tuple[list[Run], int]:
+    """Return the runs without those that a later one of the same config and seed repeats, and how many those were."""
+    by_config: dict[str, Run] = {}
+    unfinished = [run for run in runs if run.metrics is None]
+    finished = sorted((run for run in runs if run.metrics is not None), key=lambda run: run.finished)
+    for run in finished:
+        by_config[json.dumps(run.config, sort_keys=True)] = run
+    return [*by_config.values(), *unfinished], len(finished) - len(by_config)
 
 
 def _read(folder: Path) -> Run:
@@ -92,7 +105,8 @@ def _read(folder: Path) -> Run:
     flat = dict(_flatten(OmegaConf.to_container(OmegaConf.load(config)))) if config.is_file() else {}
     finished = manifest["status"] == "completed" and metrics.is_file()
     state = manifest["status"] + (f": {manifest['error']}" if manifest["error"] else "")
-    return Run(folder, flat, json.loads(metrics.read_text()) if finished else None, state)
+    found = json.loads(metrics.read_text()) if finished else None
+    return Run(folder, flat, found, state, str(manifest.get("finished")))
 
 
 def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -34,13 +34,20 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
             module.training = was_training
 
 
+@contextmanager
+def seeded(settings: Settings, stream: str, *index: int) -> Iterator[None]:
+    """Seed torch's global generators, which networks and layers draw from, from a stream, and restore them after."""
+    device = settings.torch_device()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(torch_stream(settings.seed, stream, *index).initial_seed())
+        yield
+
+
 def initialise(
     model: Model, shape: tuple[int, int, int], classes: int, settings: Settings, stream: str, *index: int
 ) -> nn.Module:
     """Return a fresh network on the device, initialised from the stream `init/<stream>` whatever was drawn before."""
-    generator = torch_stream(settings.seed, f"init/{stream}", *index)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())
+    with seeded(settings, f"init/{stream}", *index):
         network = model.build(shape, classes)
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
     return network.to(settings.torch_device()).to(memory_format=memory_format)
@@ -62,7 +69,7 @@ def fit(
     torch_optimizer, schedule = optimizer.create(network.parameters(), steps)
     forward = torch.compile(network) if settings.compile else network
     mean_loss = math.nan
-    with mode(network, training=True):
+    with mode(network, training=True), seeded(settings, f"fit/{stream}", *index):
         for _ in progress(range(optimizer.epochs), " ".join([stream, *map(str, index)])):
             total = torch.zeros((), device=examples.labels.device)
             for inputs, labels in examples.epoch(optimizer.batch_size, order, augment):

@@ -45,8 +45,8 @@ def observe_shadows(
 ) -> Shadows:
     """Return what `count` shadow models say of `rows`, training those that the store does not hold.
 
-    A row outside the pool is OUT of every model. What is kept of a model is what it says of the `observed` rows, sorted,
-    which `rows` are among: they hold what other requests to forget will ask for as well.
+    A row outside the pool is OUT of every model. What is kept of a model is what it says of the `observed` rows,
+    sorted, which `rows` are among: they hold what other requests to forget will ask for as well.
     """
     logits, membership = [], []
     for index in progress(range(count), "shadow models"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -65,18 +66,38 @@ class Trainer:
         height, width, channels = self.pool.images.shape[1:]
         return initialise(self.model, (channels, height, width), self.pool.classes, self.settings, stream, *index)
 
-    def fitted(self, rows: NDArray[np.int64], stream: str, *index: int) -> tuple[nn.Module, float]:
-        """Return a network trained on these rows, and its last epoch's mean loss, without asking the store."""
+    def fitted(self, rows: NDArray[np.int64], stream: str, *index: int) -> tuple[nn.Module, dict[str, Any]]:
+        """Return a network trained on these rows, and its last epoch's mean loss by name, without asking the store."""
         network = self.fresh(stream, *index)
         # Row order must not matter: the key holds the rows as a set.
         loss = fit(network, self.examples.subset(np.sort(rows)), self.optimizer, self.settings, stream, *index)
-        return network, loss
+        return network, {"loss": loss}
+
+    @cached_property
+    def warm(self) -> bool:
+        """Take a step on a throw-away network: a process's first one loads code that no stage's time should hold."""
+        recipe = replace(self.optimizer, epochs=1)
+        fit(
+            self.fresh("warm"),
+            self.examples.subset(np.arange(min(8, len(self.examples)))),
+            recipe,
+            self.settings,
+            "warm",
+        )
+        return True
+
+    def timed(self, make: Callable[[], tuple[nn.Module, dict[str, Any]]]) -> Artefact:
+        """Return a network that is made now as an artefact; its record also says how long that took, in seconds."""
+        assert self.warm
+        start = time.perf_counter()
+        network, record = make()
+        return Artefact({"seconds": time.perf_counter() - start, **record}, dict(network.state_dict()), {})
 
     def train(self, rows: NDArray[np.int64], stream: str) -> tuple[nn.Module, Artefact]:
         """Return the network trained on these rows, from the store if it is there, with its artefact."""
 
         def make() -> Artefact:
-            return timed(lambda: self.fitted(rows, stream))
+            return self.timed(lambda: self.fitted(rows, stream))
 
         artefact = self.store.get_or_make("model", self.key(rows, stream), make)
         return self.restore(artefact, stream), artefact
@@ -99,19 +120,12 @@ class Trainer:
 
         def make() -> Artefact:
             start = time.perf_counter()
-            network, loss = self.fitted(rows, "shadow", index)
+            network, record = self.fitted(rows, "shadow", index)
             logits = self.logits(network, observed)
-            return Artefact({"seconds": time.perf_counter() - start, "loss": loss}, {}, {"logits": logits})
+            return Artefact({"seconds": time.perf_counter() - start, **record}, {}, {"logits": logits})
 
         key = {**self.key(rows, "shadow", index), "observed": index_digest(observed)}
         return self.store.get_or_make("shadow", key, make).arrays["logits"]
-
-
-def timed(make: Callable[[], tuple[nn.Module, float]]) -> Artefact:
-    """Return what was trained as an artefact that also records how long it took, in seconds, and its loss."""
-    start = time.perf_counter()
-    network, loss = make()
-    return Artefact({"seconds": time.perf_counter() - start, "loss": loss}, dict(network.state_dict()), {})
 
 
 def multiply_adds(network: nn.Module, inputs: Tensor) -> int:

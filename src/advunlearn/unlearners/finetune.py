@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -55,11 +56,12 @@ class Finetune(Unlearner):
         steps = self.epochs * math.ceil(len(task.retain) / self.batch_size)
         optimizer, schedule = self._sgd().create(network.parameters(), steps)
         follower = self.follower(network, task)
+        forward = torch.compile(network) if task.settings.compile else network
         step = 0
         for epoch in progress(range(self.epochs), STREAM):
             for inputs, labels in task.retain.epoch(self.batch_size, order, augment):
                 with mode(network, training=True), task.settings.autocast():
-                    logits = network(inputs)
+                    logits = forward(inputs)
                 loss = F.cross_entropy(logits.float(), labels)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

@@ -15,7 +15,7 @@ from advunlearn.auditors.svm import SVM
 from advunlearn.data.examples import Examples
 from advunlearn.options import option
 from advunlearn.seeding import torch_stream
-from advunlearn.training.fit import mode
+from advunlearn.training.fit import Diverged, mode
 from advunlearn.unlearners.finetune import Finetune, Follower
 from advunlearn.unlearners.unlearner import Task, shared_classes
 
@@ -66,6 +66,10 @@ class Game:
         self.audit = shared_classes(task.audit, task.forget)
         self.settings = task.settings
         self.size = min(options.audit_size, len(self.forget), len(self.audit))
+        if self.size < 2:
+            raise ValueError(
+                f"the game needs at least 2 examples to forget and 2 of their classes to audit, got {self.size}"
+            )
         self.generator = torch_stream(task.settings.seed, "audit")
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.records: list[dict[str, Any]] = []
@@ -106,6 +110,9 @@ class Game:
         # In evaluation mode: no membership leaks into batch statistics, and the running ones stay clean.
         with mode(self.network, training=False), self.settings.autocast():
             logits = self.network(both.prepare(both.inputs))
+        if not bool(logits.isfinite().all()):
+            alpha, lr = self.options.alpha, self.options.lr
+            raise Diverged(f"unlearning diverged; lower unlearner.lr={lr:g} or unlearner.alpha={alpha:g}")
         scores = score_columns(logits, both.labels, self.options.features)
         return self.options.auditor.utility(
             scores[: self.size], scores[self.size :], members.labels, nonmembers.labels, self.generator
