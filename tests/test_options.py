@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from advunlearn.options import Component, OptionError, option
+from advunlearn.store import file_digest
 
 
 @dataclass
@@ -53,6 +55,7 @@ def test_all_bad_options_are_reported_together() -> None:
 def test_resolved_names_the_class_and_every_option() -> None:
     assert Part(count=3).resolved() == {
         "_target_": f"{__name__}.Part",
+        "_source_": file_digest(Path(__file__)),  # of a class that is not ours
         "count": 3,
         "share": 0.5,
         "kind": "a",

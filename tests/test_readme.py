@@ -98,7 +98,7 @@ def test_the_python_code_runs() -> None:
     parts = {name: (torch.randn(30, 5), torch.arange(30) % 3) for name in ("", "f", "a", "t")}
     names = {f"{kind}{name}": value for name, pair in parts.items() for kind, value in zip("xy", pair, strict=True)}
     scope = {**names, "model": torch.nn.Linear(5, 3)}
-    exec(code("advunlearn.unlearn"), scope)
+    exec(code("advunlearn.unlearn("), scope)
     assert 0 <= scope["found"]["threshold"]["auc"] <= 1
 
 

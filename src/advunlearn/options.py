@@ -62,7 +62,7 @@ def _complaint(field: dataclasses.Field[Any], value: Any) -> str | None:
     limits = [(*_ORDER[kind], limit) for kind, limit in field.metadata.items() if kind in _ORDER]
     if all(holds(value, limit) for _, holds, limit in limits):
         return None
-    wanted = " and ".join(f"{words} {limit:g}" for words, _, limit in limits)
+    wanted = " and ".join(f"{words} {limit:.10g}" for words, _, limit in limits)
     has_default = field.default is not dataclasses.MISSING and field.default is not None
     hint = f" (try {field.name}={field.default})" if has_default else ""
     return f"{field.name} must be {wanted}, got {value}{hint}"

@@ -94,7 +94,7 @@ def _parse(loader: ConfigLoader, overrides: Sequence[str], multirun: bool, probl
     parsed = []
     for text in overrides:
         try:
-            override = OverridesParser.create(config_loader=loader).parse_override(text)
+            (override,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
             key = text.split("=", 1)[0]
             if not override.is_sweep_override():
                 parsed.append([text])
