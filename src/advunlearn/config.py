@@ -7,6 +7,7 @@ import difflib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from hydra.utils import get_class
@@ -179,13 +180,18 @@ def _typed(value: Any, hint: Any, key: str, problems: list[str]) -> Any:
     """Return the value as the type that the option is declared with, by OmegaConf's rules."""
     if hint is Any:
         return value
-    node = OmegaConf.structured(dataclasses.make_dataclass("Option", [("value", hint)]))
+    node = OmegaConf.structured(_option_class(hint))
     try:
         node.value = value
     except OmegaConfBaseException:
         problems.append(f"{key} must be {_describe(hint)}, got {value}")
         return None
     return OmegaConf.to_object(node).value  # type: ignore[union-attr]
+
+
+@cache
+def _option_class(hint: Any) -> type:
+    return dataclasses.make_dataclass("Option", [("value", hint)])
 
 
 def _describe(hint: Any) -> str:

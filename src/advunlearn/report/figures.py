@@ -65,7 +65,7 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
         panels[3].plot(steps, trace["cosine"], color=DARK, linewidth=1)
         panels[3].axhline(0, color="#bbbbbb", linestyle=":", linewidth=1)
         panels[3].set(title="cosine of the two gradients", ylim=(-1, 1))
-    panels[2].legend(loc="lower right")
+    panels[2].legend(loc="best")
     for axes in panels:
         axes.set_xlabel("step")
     return figure
