@@ -79,7 +79,7 @@ def test_bad_options_are_refused(options: dict[str, object], words: str) -> None
     ("part", "words"),
     [
         ((torch.zeros(3, 20), torch.zeros(4).long()), "must be .inputs, labels. of one length, got 3 and 4"),
-        ((torch.zeros(0, 20), torch.zeros(0).long()), "of one length, got 0 and 0"),
+        ((torch.zeros(0, 20), torch.zeros(0).long()), "must hold at least one example, got none"),
         ((torch.zeros(3, 20), torch.zeros(3)), "labels must be whole numbers"),
     ],
 )
@@ -96,6 +96,11 @@ def test_the_same_seed_gives_the_same_bits_with_dropout_and_modes_come_back() ->
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name])
     assert [part.training for part in first] == [True, False, True, True]
+
+
+def test_arrays_and_one_attack_by_its_name_are_taken() -> None:
+    forget, test = (tuple(each.numpy() for each in blobs(30, seed)) for seed in (0, 1))
+    assert list(advunlearn.audit(model(), forget=forget, test=test, attacks="classifier")) == ["classifier"]
 
 
 def test_what_needs_a_recipe_is_refused() -> None:

@@ -57,7 +57,7 @@ MISTAKES: list[tuple[list[str], str]] = [
         ["dataset.audit_fraction=0.6", "dataset.selection_fraction=0.6"],
         "dataset.audit_fraction and selection_fraction must",
     ),
-    (["forget.fraction=1.5"], "forget.fraction must be greater than 0 and less than 1, got 1.5"),
+    (["forget.fraction=1.5"], "must be greater than 0 and less than 1, got 1.5 (try forget.fraction=0.2)"),
     (["forget=class", "forget.classes=[12]"], "forget.classes"),
     (["forget=class", "forget.classes=[]"], "forget.classes"),
     (["forget=class", "forget.classes=[0,1,2,3,4,5,6,7,8,9]"], "forget.classes"),
@@ -83,6 +83,13 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["~attack.rmia"], "~attack.rmia: no such option"),
     (["-m", "optimizer.lr=interval(0.1,1)"], "optimizer.lr=interval(0.1,1)"),
     (["hydra.run.dirr=x"], "hydra.run.dirr"),
+    (["--config-dir", "nowhere", "seed=1"], "--config-dir nowhere: no such folder"),
+    (
+        ["--config-dir", "mine", "unlearner=typo"],
+        "unlearners.sg has no class SGG (did you mean SG?)",
+    ),
+    (["--config-dir", "mine", "unlearner=lost"], "unlearner._target_: cannot import nowhere.SG (ModuleNotFoundError"),
+    (["forget=class", "forget.classes=3"], "forget.classes must be a list of whole numbers, got 3"),
     (["-m", "seed=1,x"], "seed must be a whole number, got x"),
     (["-m", "unlearner=sg,fintune"], "unlearner=fintune: no such option"),
 ]
@@ -94,6 +101,9 @@ def files(workplace: Path) -> Path:
     (workplace / "many.txt").write_text("\n".join(map(str, range(5000))))
     images = np.zeros((40, 4, 4), dtype=np.uint8)
     np.savez(workplace / "tiny.npz", images=images, labels=np.arange(40) % 2)
+    (workplace / "mine" / "unlearner").mkdir(parents=True)
+    (workplace / "mine" / "unlearner" / "typo.yaml").write_text("_target_: advunlearn.unlearners.sg.SGG\n")
+    (workplace / "mine" / "unlearner" / "lost.yaml").write_text("_target_: nowhere.SG\n")
     return workplace
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from advunlearn.attacks.attack import Observations
@@ -19,10 +21,10 @@ from advunlearn.evaluation.metrics import roc
 from advunlearn.overrides import expand_aliases, experiment_from
 from advunlearn.settings import Settings
 from advunlearn.train import Result, run_experiment, score_model
-from advunlearn.training.fit import predict, seeded
+from advunlearn.training.fit import predict
 from advunlearn.unlearners.unlearner import Task
 
-Part = tuple[Tensor, Tensor]
+Part = tuple[Tensor, Tensor] | tuple[NDArray[Any], NDArray[Any]]
 
 
 def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Result:
@@ -64,8 +66,8 @@ def unlearn(
 
     Args:
         model: maps inputs (n, ...) to logits (n, classes).
-        retain, forget, audit: (inputs, integer labels): what to keep, what to remove, and held-out examples that were
-            never trained on, for the game's auditor.
+        retain, forget, audit: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,), tensors
+            or arrays: what to keep, what to remove, and held-out examples that were never trained on, for the auditor.
         method: an option of the group `unlearner`: sg, finetune, ...
         options: the method's options, such as `alpha=3, epochs=10`.
 
@@ -97,8 +99,7 @@ def unlearn(
         settings=settings,
     )
     network = copy.deepcopy(model).to(settings.torch_device())
-    with seeded(settings, "unlearn"):
-        unlearned = experiment.unlearner.unlearn(network, task).network
+    unlearned = experiment.unlearner.run(network, task).network
     for part, before in zip(unlearned.modules(), model.modules(), strict=True):
         part.training = before.training
     return unlearned.to(next(model.parameters()).device)
@@ -109,7 +110,7 @@ def audit(
     *,
     forget: Part,
     test: Part,
-    attacks: Sequence[str] = ("threshold", "classifier"),
+    attacks: str | Sequence[str] = ("threshold", "classifier"),
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, dict[str, Any]]:
@@ -130,7 +131,8 @@ def audit(
         >>> 0 <= found["threshold"]["auc_low"] <= found["threshold"]["auc"] <= found["threshold"]["auc_high"] <= 1
         True
     """
-    experiment = _experiment([f"attack=[{','.join(attacks)}]"], seed, device)
+    names = [attacks] if isinstance(attacks, str) else attacks
+    experiment = _experiment([f"attack=[{','.join(names)}]"], seed, device)
     untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows]
     if untrained:
         raise ValueError(
@@ -158,8 +160,10 @@ def _overrides(group: str, options: dict[str, Any]) -> list[str]:
 
 
 def _examples(part: Part, name: str, settings: Settings) -> Examples:
-    inputs, labels = part
-    if len(inputs) != len(labels) or len(labels) == 0:
+    inputs, labels = (torch.as_tensor(each) for each in part)
+    if len(labels) == 0:
+        raise ValueError(f"{name} must hold at least one example, got none")
+    if len(inputs) != len(labels):
         raise ValueError(f"{name} must be (inputs, labels) of one length, got {len(inputs)} and {len(labels)}")
     if labels.dim() != 1 or labels.is_floating_point():
         raise ValueError(f"{name} labels must be whole numbers (n,), got {labels.dtype} {tuple(labels.shape)}")

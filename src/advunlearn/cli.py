@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return VERBS[verb](rest)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        sys.stderr.write("interrupted; what is finished is in the store, and the same command goes on from there\n")
         return 130
 
 
@@ -269,7 +269,8 @@ def store(arguments: list[str]) -> int:
         sys.stdout.write(f"{entry.digest[:16]}  {entry.kind:<10}{days:>7.1f} days {entry.size / 1e6:>9.2f} MB\n")
         total += entry.size
     done = {"ls": "stored", "prune": "would be deleted" if options.verb == "prune" and options.dry_run else "deleted"}
-    sys.stdout.write(f"{total / 1e6:.2f} MB {done[options.verb]} in {kept.root}\n")
+    which = f", made more than {options.days:g} days ago" if options.verb == "prune" else ""
+    sys.stdout.write(f"{total / 1e6:.2f} MB {done[options.verb]}{which} in {kept.root}\n")
     return 0
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
+import sys
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -136,10 +137,14 @@ def _build_target(base: type[C], node: Any, key: str, problems: list[str]) -> C 
         problems.append(f"{key} must name one of its options, got {node} (see: advunlearn list {key})")
         return None
     try:
-        cls = get_class(str(node["_target_"]))
+        module, _, name = str(node["_target_"]).rpartition(".")
+        cls = getattr(importlib.import_module(module), name, None)
     except Exception as error:  # whatever importing a person's own module raises
-        reason = str(error.__cause__ or error).splitlines()[-1]
-        problems.append(f"{key}._target_: cannot import {node['_target_']} ({reason})")
+        problems.append(f"{key}._target_: cannot import {node['_target_']} ({type(error).__name__}: {error})")
+        return None
+    if not isinstance(cls, type):
+        near = nearest(name, vars(sys.modules[module]))
+        problems.append(f"{key}._target_: the module {module} has no class {name}{near}")
         return None
     has_options = dataclasses.is_dataclass(cls)
     if not (has_options and issubclass(cls, base)):
@@ -167,7 +172,7 @@ def _build(cls: type[C], options: Mapping[str, Any], key: str, problems: list[st
     try:
         return cls(**values)
     except OptionError as error:
-        problems.extend(prefix + problem for problem in error.problems)
+        problems.extend(prefix + problem.replace("(try ", f"(try {prefix}") for problem in error.problems)
     except (TypeError, ValueError) as error:
         problems.append(f"{key}: {error}")
     return None
@@ -197,7 +202,7 @@ def _option_class(hint: Any) -> type:
 def _describe(hint: Any) -> str:
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is list:
-        return f"a list, each of it {_describe(parts[0])}"
+        return {int: "a list of whole numbers", float: "a list of numbers"}.get(parts[0], "a list")
     if type(None) in parts:
         return " or ".join([*(_describe(part) for part in parts if part is not type(None)), "null"])
     return _WORDS.get(hint, str(hint))

@@ -80,7 +80,7 @@ class Manifest:
             self.data["status"] = "completed"
         else:
             self.data["status"] = "failed" if isinstance(error, Exception) else "interrupted"
-            self.data["error"] = f"{type(error).__name__}: {error}"
+            self.data["error"] = f"{type(error).__name__}: {error}".removesuffix(": ")
             if isinstance(error, Exception):
                 self._handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "failed", (), sys.exc_info()))
         self.data["finished"] = _now()

@@ -66,6 +66,8 @@ def experiments_from(overrides: Sequence[str], config_dir: str | None = None, *,
     register_resolvers()
     problems: list[str] = []
     own = Path(config_dir).absolute() if config_dir else None
+    if own is not None and not own.is_dir():
+        raise ConfigError([f"--config-dir {config_dir}: no such folder"])
     found: list[Experiment] = []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), **version_base()):
@@ -103,8 +105,14 @@ def _parse(loader: ConfigLoader, overrides: Sequence[str], multirun: bool, probl
             else:
                 problems.append(f"{text}: several values are a sweep (try -m {text}; a list is {key}=[...])")
         except (HydraException, OmegaConfBaseException) as error:
-            problems.append(f"{text}: cannot be read as key=value ({str(error).splitlines()[0]})")
+            problems.append(f"{text}: cannot be read as key=value{_reason(error)}")
     return parsed
+
+
+def _reason(error: Exception) -> str:
+    """Return the parser's own words, unless they speak of its insides."""
+    words = str(error).splitlines()[0]
+    return "" if "Exception" in words else f" ({words})"
 
 
 def _variants(parsed: Sequence[Sequence[str]]) -> Iterator[list[str]]:

@@ -28,7 +28,6 @@ from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.page import write_report
 from advunlearn.seeding import numpy_stream
 from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_json
-from advunlearn.training.fit import seeded
 from advunlearn.training.shadows import Shadows, observe_shadows, shadow_pool
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.unlearner import Task
@@ -123,8 +122,7 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, original: 
     )
 
     def make() -> tuple[nn.Module, dict[str, Any]]:
-        with seeded(experiment.settings, "unlearn"):
-            unlearned = experiment.unlearner.unlearn(trainer.restore(original, "original"), task)
+        unlearned = experiment.unlearner.run(trainer.restore(original, "original"), task)
         return unlearned.network, {"trace": unlearned.trace}
 
     key = {

@@ -61,6 +61,15 @@ def test_the_page_is_one_file_that_asks_for_nothing(finished: Path) -> None:
     assert verdict(metrics_of(finished / "sg")) in page
 
 
+def test_the_verdict_says_on_which_side_and_whether_it_is_noise(finished: Path) -> None:
+    metrics = metrics_of(finished / "sg")
+    for name, auc in (("original", 0.9), ("retrained", 0.5), ("unlearned", 0.45)):
+        metrics["models"][name]["attacks"] = {"lira": {"auc": auc, "auc_low": auc - 0.05, "auc_high": auc + 0.05}}
+    assert verdict(metrics).endswith("to retraining from 0.400 to 0.050 on the other side.")
+    metrics["models"]["original"]["attacks"]["lira"]["auc_low"] = 0.54
+    assert verdict(metrics).endswith("within the noise of this few examples.")
+
+
 def test_a_run_without_a_game_has_no_trace(finished: Path) -> None:
     names = {path.name for path in (finished / "finetune").glob("*.png")}
     assert names == {"roc.png", "losses.png"}

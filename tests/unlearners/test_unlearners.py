@@ -21,7 +21,7 @@ from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.none import None_
 from advunlearn.unlearners.retrain import Retrain
 from advunlearn.unlearners.sg import SG
-from advunlearn.unlearners.unlearner import Task, shared_classes
+from advunlearn.unlearners.unlearner import Task, Unlearner, shared_classes
 
 CPU = Settings(device="cpu")
 
@@ -197,6 +197,15 @@ def test_a_game_that_diverges_says_what_to_lower() -> None:
 def test_a_game_about_one_example_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 examples to forget"):
         SG().unlearn(network(), task(forget=examples(1, 1)))
+
+
+def test_a_method_that_returns_something_else_is_told_what_to_return() -> None:
+    class Careless(Unlearner):
+        def unlearn(self, network: nn.Module, task: Task) -> nn.Module:  # type: ignore[override]
+            return network
+
+    with pytest.raises(ValueError, match=r"Careless\.unlearn must return Unlearned\(network\), got Sequential"):
+        Careless().run(network(), task())
 
 
 def test_something_that_is_no_auditor_is_refused() -> None:

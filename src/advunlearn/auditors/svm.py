@@ -278,7 +278,7 @@ class SVM(Auditor):
         scores = torch.cat([member_scores, nonmember_scores]).double()
         labels = torch.cat([member_labels, nonmember_labels])
         members = torch.arange(len(labels), device=labels.device) < len(member_labels)
-        scores = standardise(centre(scores, labels))
+        scores = standardise(scores, labels)
         pooled = not self._classwise(labels, scores.shape[1])
         problems = cut_problems(labels, members, self.folds, generator, pooled=pooled)
         features = scores[problems.index]
@@ -301,15 +301,16 @@ class SVM(Auditor):
         return int(torch.unique(labels, return_counts=True)[1].min()) >= 5 * columns
 
 
-def standardise(scores: Tensor) -> Tensor:
-    """Return the scores (n, d) with each column at mean 0 and deviation 1, or 0 where it is constant."""
+def standardise(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the scores (n, d) less their class's mean, each column at deviation 1, or unscaled where it is constant.
+
+    Less the mean, one machine can serve all classes. Mean and deviation are constants: no gradient runs through them.
+    """
     fixed = scores.detach()
-    deviation = fixed.std(0, correction=0)
-    return (scores - fixed.mean(0)) / torch.where(deviation > 0, deviation, 1.0)
-
-
-def centre(scores: Tensor, labels: Tensor) -> Tensor:
-    """Return the scores (n, d) less their class's mean: one machine can then serve all classes."""
     _, group, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    sums = scores.new_zeros(len(counts), scores.shape[1]).index_add(0, group, scores.detach())
-    return scores - (sums / counts[:, None])[group]
+    sums = fixed.new_zeros(len(counts), fixed.shape[1]).index_add(0, group, fixed)
+    mean = (sums / counts[:, None])[group]
+    deviation = (fixed - mean).square().mean(0).sqrt()
+    # Where every class has one example or equal ones, rounding is all that is left: scaled up, it would drive the game.
+    constant = deviation <= 1e-9 * fixed.abs().amax(0)
+    return (scores - mean) / torch.where(constant, 1.0, deviation)

@@ -33,7 +33,7 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
         ValueError: for a path that is not there, or that has no run at or below it.
     """
     found: dict[Path, None] = {}
-    for path in paths:
+    for path in (path.parent if path.is_file() else path for path in paths):
         if not path.is_dir():
             raise ValueError(f"{path}: no such folder")
         runs = sorted(manifest.parent for manifest in path.rglob("manifest.json"))
@@ -84,9 +84,9 @@ def summarise(folders: Sequence[Path], style: str = "text") -> str:
             table.append([*labels, str(len(done)), model, *cells])
     missing = [f"no result: {run.folder} ({run.state})" for run in runs if run.metrics is None]
     missing += [f"{repeats} repeats of a seed left out: the same numbers again"] if repeats else []
-    return "\n".join(
-        [*(_markdown(table) if style == "markdown" else _text(table)), "mean ± half of the 95 % interval", *missing]
-    )
+    body = _markdown(table) if style == "markdown" else _text(table)
+    legend = ["mean ± half of the 95 % interval over seeds"] if any("±" in line for line in body) else []
+    return "\n".join([*body, *legend, *missing])
 
 
 def _latest(runs: Sequence[Run]) -> tuple[list[Run], int]:

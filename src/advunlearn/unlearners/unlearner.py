@@ -12,6 +12,7 @@ from torch import nn
 from advunlearn.data.examples import Examples
 from advunlearn.options import Component
 from advunlearn.settings import Settings
+from advunlearn.training.fit import seeded
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,19 @@ class Unlearned:
 
 class Unlearner(Component):
     """Base of all unlearners."""
+
+    def run(self, network: nn.Module, task: Task) -> Unlearned:
+        """Return what `unlearn` does, from the random stream of unlearning.
+
+        Raises:
+            ValueError: if that is not an `Unlearned`.
+        """
+        with seeded(task.settings, "unlearn"):
+            unlearned = self.unlearn(network, task)
+        if not isinstance(unlearned, Unlearned):
+            name, got = type(self).__name__, type(unlearned).__name__
+            raise ValueError(f"{name}.unlearn must return Unlearned(network), got {got}")
+        return unlearned
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return a network without the forget set's influence; the given one is changed in place."""
