@@ -79,6 +79,7 @@ def test_what_a_run_leaves(command: Command, workplace: Path) -> None:
         "attack",
         "report",
     ]
+    assert all(2**20 < stage["peak_memory"] < 2**36 for stage in manifest["stages"])
     assert all(file_digest(folder / name) == digest for name, digest in manifest["checksums"].items())
     for stage in manifest["stages"]:
         assert sum(line.split()[1:2] == [stage["name"]] for line in done.stderr.splitlines()) == 1

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import logging
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -98,12 +99,17 @@ class Manifest:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         yield stage
-        if self.device.type == "cuda":
-            stage.note(peak_memory=torch.cuda.max_memory_allocated(self.device))
+        stage.note(peak_memory=self._peak_memory())
         seconds = time.perf_counter() - start
         self.data["stages"].append({"name": name, "seconds": seconds, **stage.notes})
         self.write()
         logger.info("%-9s %6.1f s%s", name, seconds, "  (from the store)" if stage.notes["reused"] else "")
+
+    def _peak_memory(self) -> int:
+        """Return bytes: on CUDA the most that this stage held on the device, on the CPU that the process ever held."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
     def checksum(self, *names: str) -> None:
         """Record the SHA-256 of files of the run's folder."""
