@@ -23,6 +23,7 @@ from advunlearn.models.model import Model, skeleton
 from advunlearn.options import Component, ConfigError, OptionError
 from advunlearn.settings import Settings
 from advunlearn.training.optimizer import Optimizer
+from advunlearn.training.shadows import ShadowOptions
 from advunlearn.unlearners.unlearner import Unlearner
 
 GROUPS: dict[str, type[Component]] = {
@@ -33,7 +34,7 @@ GROUPS: dict[str, type[Component]] = {
     "unlearner": Unlearner,
 }
 ATTACK = "attack"
-SHADOWS = "shadows"
+SHARED = [field.name for field in dataclasses.fields(ShadowOptions)]  # beside the attacks, for all of them
 LOSS = "loss"  # what scores.npz calls each model's losses, beside the attacks' scores
 
 C = TypeVar("C", bound=Component)
@@ -50,7 +51,7 @@ class Experiment:
     optimizer: Optimizer
     unlearner: Unlearner
     attacks: dict[str, Attack]
-    shadows: int
+    shadow_options: ShadowOptions
     config: dict[str, Any]
 
 
@@ -71,7 +72,7 @@ def read_experiment(config: DictConfig) -> Experiment:
     parts = {group: _build_target(base, plain.get(group), group, problems) for group, base in GROUPS.items()}
     attacks, shadows = _build_attacks(plain.get(ATTACK), problems)
     if not problems:
-        experiment = Experiment(settings=settings, attacks=attacks, shadows=shadows, config=plain, **parts)  # type: ignore[arg-type]
+        experiment = Experiment(settings=settings, attacks=attacks, shadow_options=shadows, config=plain, **parts)  # type: ignore[arg-type]
         problems = list(_combinations(experiment))
     if problems:
         raise ConfigError(problems)
@@ -96,29 +97,28 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         skeleton(experiment.model, info.shape, len(info.classes))
     except ValueError as error:
         yield f"model: {error}; dataset images are {info.shape[1]}x{info.shape[2]}"
-    if any(attack.needs_shadows for attack in experiment.attacks.values()) and experiment.shadows < 2:
-        yield f"attack.shadows must be at least 2 for these attacks, got {experiment.shadows} (try attack.shadows=16)"
+    if any(attack.needs_shadows for attack in experiment.attacks.values()) and experiment.shadow_options.shadows < 2:
+        yield "attack.shadows must be at least 2 for these attacks, got 0 (try attack.shadows=16)"
     try:
         experiment.settings.torch_device()
     except ValueError as error:
         yield str(error)
 
 
-def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], int]:
+def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], ShadowOptions]:
     if not isinstance(node, Mapping):
         problems.append(f"attack must be one or several attacks, got {node} (try attack=lira)")
-        return {}, 0
+        return {}, ShadowOptions()
     if "_target_" in node:
         problems.append("attack: its file must begin with the line `# @package attack.NAME`")
-        return {}, 0
-    shadows = node.get(SHADOWS)
-    if not isinstance(shadows, int) or isinstance(shadows, bool) or shadows < 0 or shadows % 2:
-        problems.append(f"attack.shadows must be an even whole number, got {shadows} (try attack.shadows=16)")
-    named = {name: part for name, part in node.items() if name != SHADOWS}
+        return {}, ShadowOptions()
+    shared = {name: value for name, value in node.items() if name in SHARED}
+    shadows = _build(ShadowOptions, shared, ATTACK, problems)
+    named = {name: part for name, part in node.items() if name not in SHARED}
     if LOSS in named:
         problems.append(f"attack.{LOSS}: that name is taken by the losses themselves; name your attack otherwise")
     known = [
-        SHADOWS,
+        *SHARED,
         *(f"{name}.{option}" for name, part in named.items() if isinstance(part, Mapping) for option in part),
     ]
     attacks = {}
@@ -129,7 +129,7 @@ def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], i
             attacks[name] = attack
     if not named:
         problems.append("attack: choose at least one (try attack=lira)")
-    return attacks, shadows if isinstance(shadows, int) else 0
+    return attacks, shadows or ShadowOptions()
 
 
 def _build_target(base: type[C], node: Any, key: str, problems: list[str]) -> C | None:

@@ -22,5 +22,5 @@ def describe(experiment: Experiment) -> str:
         f"attack    {', '.join(experiment.attacks)}",
     ]
     if shadowed:
-        lines.append(f"          {experiment.shadows} shadow models for {', '.join(shadowed)}")
+        lines.append(f"          {experiment.shadow_options.shadows} shadow models for {', '.join(shadowed)}")
     return "would compute, unless the store holds it:\n" + "\n".join(f"  {line}" for line in lines)

@@ -6,6 +6,7 @@ that a second run does only what is new.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
-from advunlearn.attacks.attack import Observations
+from advunlearn.attacks.attack import Answers, Observations
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.config import Experiment
 from advunlearn.data.examples import examples_of
@@ -34,7 +35,7 @@ from advunlearn.unlearners.unlearner import Task
 
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
 UNLEARN_SCHEMA = 1
-ATTACK_SCHEMA = 1
+ATTACK_SCHEMA = 2
 PICTURES_SCHEMA = 1
 
 
@@ -141,25 +142,33 @@ def attack_models(
     experiment: Experiment, trainer: Trainer, splits: Splits, models: Models, manifest: Manifest
 ) -> Evidence:
     """Run every attack on the three models, with the same shadow models, through the store."""
-    rows, members = attacked_rows(splits, trainer.pool.labels)
+    labels = trainer.pool.labels
+    rows, members = attacked_rows(splits, labels)
     needed = any(attack.needs_shadows for attack in experiment.attacks.values())
-    count = experiment.shadows if needed else 0
+    options = experiment.shadow_options
     pool = shadow_pool(splits.train, splits.test, experiment.settings.seed)
-    observed = np.union1d(splits.train, splits.test)
+    observed = np.sort(np.concatenate([splits.train, splits.test, splits.selection]))
 
     def make() -> Artefact:
         start = time.perf_counter()
-        shadows = observe_shadows(trainer, pool, count, observed, rows) if needed else None
+        shadows = observe_shadows(trainer, pool, options, observed, rows, splits.selection) if needed else None
         attacked = time.perf_counter()
         arrays: dict[str, NDArray[Any]] = {}
         accuracies = {}
         for name, network in models.networks.items():
-            logits = trainer.logits(network, observed)
+            logits = trainer.logits(network, observed, options.queries)
+
+            def answers(where: NDArray[np.int64], logits: NDArray[np.float32] = logits) -> Answers:
+                return Answers(logits[np.searchsorted(observed, where)], labels[where])
+
+            parts = {"retain": splits.retain, "forget": splits.forget, "test": splits.test}
             accuracies[name] = {
-                part: accuracy(logits[np.searchsorted(observed, where), 0], trainer.pool.labels[where])
-                for part, where in (("retain", splits.retain), ("forget", splits.forget), ("test", splits.test))
+                part: accuracy(answers(where).logits[:, 0], labels[where]) for part, where in parts.items()
             }
-            target = Observations(logits[np.searchsorted(observed, rows)], trainer.pool.labels[rows], members)
+            said = answers(rows)
+            target = Observations(
+                said.logits, said.labels, members, retain=answers(splits.retain), population=answers(splits.selection)
+            )
             arrays |= {f"{name}/{key}": value for key, value in score_model(experiment, target, shadows).items()}
         seconds = {"shadows": attacked - start, "attack": time.perf_counter() - attacked}
         return Artefact({"accuracy": accuracies, "seconds": seconds}, {}, arrays)
@@ -169,11 +178,12 @@ def attack_models(
         "models": {name: [artefact.digest, artefact.content] for name, artefact in models.artefacts.items()},
         "test": index_digest(splits.test),
         "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
-        "shadows": count,
+        "shadows": dataclasses.asdict(options) if needed else None,
+        "queries": options.queries,
     }
     with manifest.stage("attack") as stage:
         artefact = trainer.store.get_or_make("attack", key, make)
-        stage.note(reused=artefact.reused, artefact=artefact.digest, shadows=count)
+        stage.note(reused=artefact.reused, artefact=artefact.digest, shadows=options.shadows if needed else 0)
     return Evidence(rows, members, artefact)
 
 
@@ -226,9 +236,8 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
     measured = {}
     for name in MODELS:
         losses, scores = evidence.of(name)
-        shadows = {
-            key: experiment.shadows if experiment.attacks[key.split("/")[0]].needs_shadows else 0 for key in scores
-        }
+        needing = {attack for attack, options in experiment.attacks.items() if options.needs_shadows}
+        shadows = {key: experiment.shadow_options.shadows * (key.split("/")[0] in needing) for key in scores}
         measured[name] = measure(
             record["accuracy"][name],
             examples,

@@ -152,7 +152,9 @@ def test_the_attack_asks_margins_of_logits() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 30)
     members = np.arange(30) < 10
-    shadows = Shadows(rng.normal(size=(8, 30, 1, 4)).astype(np.float32), rng.random((8, 30)) < 0.5)
+    shadows = Shadows(
+        rng.normal(size=(8, 30, 1, 4)).astype(np.float32), rng.random((8, 30)) < 0.5, np.zeros((8, 0, 1, 4), np.float32)
+    )
     target = Observations(rng.normal(size=(30, 1, 4)).astype(np.float32), labels, members)
     online = LiRA().score(target, shadows, rng)[""]
     offline = LiRA(mode="offline").score(target, shadows, rng)[""]
@@ -175,7 +177,9 @@ def test_offline_scores_ask_nothing_of_models_that_saw_the_example() -> None:
     logits = rng.normal(size=(16, 30, 1, 4)).astype(np.float32)
     target = Observations(rng.normal(size=(30, 1, 4)).astype(np.float32), labels, np.arange(30) < 10)
     louder = np.where(membership[:, :, None, None], 10 * logits, logits)
-    scores = [LiRA(mode="offline").score(target, Shadows(each, membership), rng)[""] for each in (logits, louder)]
+    scores = [
+        LiRA(mode="offline").score(target, Shadows(each, membership, each[:, :0]), rng)[""] for each in (logits, louder)
+    ]
     assert np.array_equal(*scores)
     with pytest.raises(OptionError, match="variance=pooled needs models that saw the example"):
         LiRA(mode="offline", variance="pooled")

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from advunlearn.data.dataset import Pool
 from advunlearn.data.digits import Digits
-from advunlearn.data.examples import Examples, FlipCrop, Normalise, examples_of
+from advunlearn.data.examples import QUERIES, Examples, FlipCrop, Normalise, Query, examples_of
 
 
 def test_flip_crop_is_a_window_of_the_padded_image_or_its_mirror() -> None:
@@ -71,3 +71,18 @@ def test_subset_and_followed_by() -> None:
     both = examples.subset(np.array([4, 0])).followed_by(examples.subset(torch.tensor([2])))
     assert both.labels.tolist() == [4, 0, 2]
     assert both.inputs[:, 0].tolist() == [4, 0, 2]
+
+
+def test_queries_are_views_that_keep_the_shape_and_begin_with_the_image_itself() -> None:
+    images = torch.randint(0, 256, (3, 1, 32, 16), dtype=torch.uint8)
+    views = [query(images) for query in QUERIES]
+    assert len(views) == 18
+    assert (views[0] == images).all()
+    assert (views[1] == images.flip(-1)).all()
+    assert len({view.numpy().tobytes() for view in views}) == 18
+    assert all(view.shape == images.shape and view.dtype == images.dtype for view in views)
+    down = Query(down=1)(images)  # by a sixteenth of the height
+    assert (down[:, :, 2:] == images[:, :, :-2]).all()
+    assert not down[:, :, :2].any()
+    right = Query(mirror=True, right=-1)(images)
+    assert (right[..., :-1] == images.flip(-1)[..., 1:]).all()

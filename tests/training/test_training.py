@@ -19,7 +19,7 @@ from advunlearn.training.adamw import AdamW
 from advunlearn.training.fit import Diverged, fit, initialise, mode, predict
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.sgd import SGD
-from advunlearn.training.shadows import observe_shadows, shadow_pool, shadow_rows
+from advunlearn.training.shadows import ShadowOptions, observe_shadows, shadow_pool, shadow_rows
 from advunlearn.training.trainer import Trainer
 
 CPU = Settings(device="cpu")
@@ -167,13 +167,14 @@ def test_the_shadow_pool_is_the_training_set_and_as_many_test_examples() -> None
 def test_shadow_models_are_reused_by_a_larger_set(tmp_path: Path) -> None:
     trainer = digits_trainer(tmp_path, optimizer=AdamW(epochs=2))
     pool = np.arange(80)
-    two = observe_shadows(trainer, pool, 2, np.arange(120), np.arange(120))
+    two = observe_shadows(trainer, pool, ShadowOptions(2), np.arange(130), np.arange(120), np.arange(120, 130))
     kept = {entry.digest for entry in trainer.store.entries()}
-    four = observe_shadows(trainer, pool, 4, np.arange(120), np.arange(120))
+    four = observe_shadows(trainer, pool, ShadowOptions(4), np.arange(130), np.arange(120), np.arange(120, 130))
     assert len(kept) == 2
     assert kept < {entry.digest for entry in trainer.store.entries()}
     assert (four.logits[:2] == two.logits).all()
     assert (four.membership[:2] == two.membership).all()
     assert four.logits.shape == (4, 120, 1, 10)
+    assert four.population.shape == (4, 10, 1, 10)
     assert not four.membership[:, 80:].any()
     assert (four.membership[:, :80].sum(0) == 2).all()

@@ -13,19 +13,27 @@ from advunlearn.training.shadows import Shadows
 
 
 @dataclass(frozen=True)
-class Observations:
-    """What an attack may ask the model that it attacks.
-
-    Attributes:
-        logits: (n, queries, classes) float32.
-        labels: (n,), the examples' true classes.
-        members: (n,) bool, True for forget examples and False for test examples; an attack that is fitted on them must
-            score each example by a fit that never saw it.
-    """
+class Answers:
+    """What a model says of some examples: logits (n, queries, classes) float32, beside their true labels (n,)."""
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Observations(Answers):
+    """What an attack may ask the model that it attacks: of the examples to tell apart, and of others to compare with.
+
+    Attributes:
+        members: (n,) bool, True for forget examples and False for test examples; an attack that is fitted on them must
+            score each example by a fit that never saw it.
+        retain: the training examples that the model keeps; None where they are not at hand.
+        population: non-members that are not among the n, the selection set; None where they are not at hand.
+    """
+
     members: NDArray[np.bool_]
+    retain: Answers | None = None
+    population: Answers | None = None
 
 
 class Attack(Component):

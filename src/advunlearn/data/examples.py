@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -43,6 +44,31 @@ class FlipCrop:
         columns = torch.where(flips[:, None], columns.flip(1), columns)
         each = torch.arange(count, device=images.device)[:, None, None]
         return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Query:
+    """One fixed view of images (n, c, h, w): mirrored or not, and shifted by sixteenths of their height and width."""
+
+    mirror: bool = False
+    down: int = 0
+    right: int = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the images seen so, zero-padded."""
+        if not (self.mirror or self.down or self.right):
+            return images
+        images = images.flip(-1) if self.mirror else images
+        height, width = images.shape[-2:]
+        down, right = self.down * max(height // 16, 1), self.right * max(width // 16, 1)
+        pad = abs(down), abs(right)
+        padded = F.pad(images, (pad[1], pad[1], pad[0], pad[0]))
+        return padded[..., pad[0] - down : pad[0] - down + height, pad[1] - right : pad[1] - right + width]
+
+
+_SHIFTS = sorted(itertools.product((-1, 0, 1), repeat=2), key=lambda shift: abs(shift[0]) + abs(shift[1]))
+QUERIES = [Query(mirror, down, right) for down, right in _SHIFTS for mirror in (False, True)]
+"""The views that an attack may ask about (Carlini et al. 2022, section VI-B): the image, its mirror image, shifts."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +123,10 @@ class Examples:
         for index in batches:
             yield self.prepare(self.inputs[index], augment), self.labels[index]
 
-    def batches(self, batch_size: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the examples in order, never augmented, as (inputs, labels) batches."""
+    def batches(self, batch_size: int = 1000, query: Query = QUERIES[0]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the examples in order, never augmented but all seen alike, as (inputs, labels) batches."""
         for inputs, labels in zip(self.inputs.split(batch_size), self.labels.split(batch_size), strict=True):
-            yield self.prepare(inputs), labels
+            yield self.prepare(query(inputs)), labels
 
 
 def examples_of(pool: Pool, dataset: Dataset, device: torch.device, *, channels_last: bool) -> Examples:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples
+from advunlearn.data.examples import QUERIES, Examples, Query
 from advunlearn.models.model import Model
 from advunlearn.progress import progress
 from advunlearn.seeding import torch_stream
@@ -89,7 +89,7 @@ def fit(
     return mean_loss
 
 
-def predict(network: nn.Module, examples: Examples, settings: Settings) -> Tensor:
-    """Return the network's float32 logits (n, classes) on the CPU, in evaluation mode, without augmentation."""
+def predict(network: nn.Module, examples: Examples, settings: Settings, query: Query = QUERIES[0]) -> Tensor:
+    """Return the network's float32 logits (n, classes) on the CPU, in evaluation mode, of one view of each example."""
     with mode(network, training=False), torch.no_grad(), settings.autocast():
-        return torch.cat([network(inputs).float() for inputs, _ in examples.batches()]).cpu()
+        return torch.cat([network(inputs).float() for inputs, _ in examples.batches(query=query)]).cpu()
