@@ -143,8 +143,8 @@ def test_names_that_do_not_change() -> None:
 
 
 def test_what_is_typed_wins_over_an_experiment() -> None:
-    assert experiment_from(["experiment=cifar10_cpu", "attack.shadows=2"]).shadows == 2
-    assert experiment_from(["attack.shadows=2", "experiment=cifar10_cpu"]).shadows == 2
+    assert experiment_from(["experiment=cifar10_cpu", "attack.shadows=2"]).shadow_options.shadows == 2
+    assert experiment_from(["attack.shadows=2", "experiment=cifar10_cpu"]).shadow_options.shadows == 2
 
 
 def test_the_auditor_has_a_short_name() -> None:
