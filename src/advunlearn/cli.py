@@ -143,6 +143,9 @@ def job(config: DictConfig) -> None:
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
     }
     result = run_experiment(read_experiment(config), folder, about)
+    if not result.metrics:
+        sys.stdout.write("the shadow models of this shard are in the store\n")
+        return
     sys.stdout.write(f"\n{comparison_table(result.metrics)}\n\nreport: {folder / 'report.html'}\n")
 
 

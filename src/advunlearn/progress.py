@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterable[T]:
-    """Return `items` behind a progress bar that is silent when standard error is not a terminal."""
-    return tqdm(items, desc=label, total=total, leave=False, disable=not sys.stderr.isatty())
+def progress(items: Iterable[T], label: str, total: int | None = None) -> tqdm[T]:
+    """Return `items` behind a progress bar that is silent in a worker thread, and without a terminal to write to."""
+    watched = sys.stderr.isatty() and threading.current_thread() is threading.main_thread()
+    return tqdm(items, desc=label, total=total, leave=False, disable=not watched)

@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,16 +43,22 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def claim(path: Path) -> Iterator[None]:
-    """Hold the right to make something; the system drops it with the process that holds it, however that one ends."""
+def claim(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the right to make something; the system drops it with the process that holds it, however that one ends.
+
+    Another holder is waited for or, without `wait`, left to it: then False is given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                yield False
+                return
             logger.info("waiting for another process that is making the same (%s)", path)
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield True
         path.unlink(missing_ok=True)  # only once it is made: who waits on this file then finds it
 
 
@@ -140,11 +146,30 @@ class Store:
                 pass
             except Damaged as damage:
                 self._set_aside(digest, damage)
-            made = make()
-            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in made.tensors.items()}
-            made = replace(made, tensors=plain, digest=digest)
-            files = self._keep(digest, kind, key, made)
-        return replace(made, content=_content(files))
+            return self._keep(digest, kind, key, make())
+
+    def make_missing(
+        self, kind: str, keys: Sequence[Mapping[str, Any]], make: Callable[[], Iterable[Artefact]]
+    ) -> None:
+        """Make several artefacts at once, one a key in order, if any is missing that no other process is making.
+
+        Each is kept as soon as `make` yields it. None is read: `get_or_make` finds what is damaged, or was left to
+        another process that did not finish.
+        """
+        digests = [self.digest(kind, key) for key in keys]
+        with contextlib.ExitStack() as claims:
+            ours = {
+                digest
+                for digest in digests
+                if not self.folder(digest).exists()
+                and claims.enter_context(claim(self.root / "claims" / digest, wait=False))
+                and not self.folder(digest).exists()  # another process may have made it meanwhile
+            }
+            if not ours:
+                return
+            for digest, key, made in zip(digests, keys, make(), strict=True):
+                if digest in ours:
+                    self._keep(digest, kind, key, made)
 
     def _set_aside(self, digest: str, damage: Damaged) -> None:
         aside = self.root / "damaged" / f"{digest[:16]}-{secrets.token_hex(4)}"
@@ -177,7 +202,9 @@ class Store:
             raise Damaged(f"an unreadable artefact ({type(error).__name__})") from error
         return Artefact(record, tensors, arrays, digest, _content(marker["files"]), reused=True)
 
-    def _keep(self, digest: str, kind: str, key: Mapping[str, Any], made: Artefact) -> dict[str, str]:
+    def _keep(self, digest: str, kind: str, key: Mapping[str, Any], made: Artefact) -> Artefact:
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in made.tensors.items()}
+        made = replace(made, tensors=plain, digest=digest)
         folder = self.folder(digest)
         draft = self.root / "drafts" / f"{digest[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
         draft.mkdir(parents=True)
@@ -195,7 +222,7 @@ class Store:
             folder.parent.mkdir(parents=True, exist_ok=True)
             os.replace(draft, folder)
             _sync(folder.parent)
-            return files
+            return replace(made, content=_content(files))
         finally:
             shutil.rmtree(draft, ignore_errors=True)
 

@@ -6,7 +6,6 @@ that a second run does only what is new.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.page import write_report
 from advunlearn.seeding import numpy_stream
 from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_json
-from advunlearn.training.shadows import Shadows, observe_shadows, shadow_pool
+from advunlearn.training.shadows import ShadowOptions, Shadows, ShadowSet, shadow_pool
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.unlearner import Task
 
@@ -41,11 +40,14 @@ PICTURES_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Result:
-    """What a run returns: its folder, the contents of `metrics.json`, and the unlearned network in evaluation mode."""
+    """What a run returns: its folder, the contents of `metrics.json`, and the unlearned network in evaluation mode.
+
+    A run that only trains a shard of the shadow models has neither metrics nor a network.
+    """
 
     folder: Path
     metrics: dict[str, Any]
-    network: nn.Module
+    network: nn.Module | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ def run_experiment(experiment: Experiment, folder: Path, about: dict[str, Any] |
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
         trainer, splits = prepare(experiment, manifest)
+        if experiment.shadow_options.shard is not None:
+            with manifest.stage("shadows"):
+                shadow_set(trainer, splits, experiment.shadow_options).train()
+            return Result(folder, {}, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         metrics = evaluate(experiment, splits, models, evidence)
@@ -146,12 +152,12 @@ def attack_models(
     rows, members = attacked_rows(splits, labels)
     needed = any(attack.needs_shadows for attack in experiment.attacks.values())
     options = experiment.shadow_options
-    pool = shadow_pool(splits.train, splits.test, experiment.settings.seed)
-    observed = np.sort(np.concatenate([splits.train, splits.test, splits.selection]))
+    set_of_shadows = shadow_set(trainer, splits, options)
+    observed = set_of_shadows.observed
 
     def make() -> Artefact:
         start = time.perf_counter()
-        shadows = observe_shadows(trainer, pool, options, observed, rows, splits.selection) if needed else None
+        shadows = set_of_shadows.observe(rows, splits.selection) if needed else None
         attacked = time.perf_counter()
         arrays: dict[str, NDArray[Any]] = {}
         accuracies = {}
@@ -178,13 +184,20 @@ def attack_models(
         "models": {name: [artefact.digest, artefact.content] for name, artefact in models.artefacts.items()},
         "test": index_digest(splits.test),
         "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
-        "shadows": dataclasses.asdict(options) if needed else None,
+        "shadows": options.identity() if needed else None,
         "queries": options.queries,
     }
     with manifest.stage("attack") as stage:
         artefact = trainer.store.get_or_make("attack", key, make)
         stage.note(reused=artefact.reused, artefact=artefact.digest, shadows=options.shadows if needed else 0)
     return Evidence(rows, members, artefact)
+
+
+def shadow_set(trainer: Trainer, splits: Splits, options: ShadowOptions) -> ShadowSet:
+    """Return the shadow models of a run; they are asked about every row that an attack may want."""
+    pool = shadow_pool(splits.train, splits.test, trainer.settings.seed)
+    observed = np.sort(np.concatenate([splits.train, splits.test, splits.selection]))
+    return ShadowSet(trainer, options, pool, observed)
 
 
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

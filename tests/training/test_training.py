@@ -19,7 +19,6 @@ from advunlearn.training.adamw import AdamW
 from advunlearn.training.fit import Diverged, fit, initialise, mode, predict
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.sgd import SGD
-from advunlearn.training.shadows import ShadowOptions, observe_shadows, shadow_pool, shadow_rows
 from advunlearn.training.trainer import Trainer
 
 CPU = Settings(device="cpu")
@@ -141,40 +140,3 @@ def test_bf16_keeps_float32_weights(tmp_path: Path) -> None:
     assert math.isfinite(record["loss"])
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
     assert predict(network, trainer.examples, trainer.settings).dtype == torch.float32
-
-
-@pytest.mark.parametrize("size", [40, 41])
-def test_every_row_is_in_exactly_half_of_the_shadow_models(size: int) -> None:
-    pool = np.arange(100, 100 + size)
-    models = [shadow_rows(pool, index, seed=0) for index in range(8)]
-    counts = np.stack([np.isin(pool, rows) for rows in models]).sum(0)
-    assert {len(rows) for rows in models} == {size // 2}
-    if size % 2 == 0:
-        assert (counts == 4).all()
-    assert all(len(np.intersect1d(models[j], models[j + 1])) == 0 for j in range(0, 8, 2))
-    assert len({tuple(sorted(rows)) for rows in models}) == 8
-
-
-def test_the_shadow_pool_is_the_training_set_and_as_many_test_examples() -> None:
-    train, test = np.arange(50), np.arange(200, 300)
-    pool = shadow_pool(train, test, seed=1)
-    assert np.isin(train, pool).all()
-    assert np.isin(pool[50:], test).all()
-    assert len(np.unique(pool)) == 100
-    assert len(shadow_pool(train, test[:20], seed=1)) == 70
-
-
-def test_shadow_models_are_reused_by_a_larger_set(tmp_path: Path) -> None:
-    trainer = digits_trainer(tmp_path, optimizer=AdamW(epochs=2))
-    pool = np.arange(80)
-    two = observe_shadows(trainer, pool, ShadowOptions(2), np.arange(130), np.arange(120), np.arange(120, 130))
-    kept = {entry.digest for entry in trainer.store.entries()}
-    four = observe_shadows(trainer, pool, ShadowOptions(4), np.arange(130), np.arange(120), np.arange(120, 130))
-    assert len(kept) == 2
-    assert kept < {entry.digest for entry in trainer.store.entries()}
-    assert (four.logits[:2] == two.logits).all()
-    assert (four.membership[:2] == two.membership).all()
-    assert four.logits.shape == (4, 120, 1, 10)
-    assert four.population.shape == (4, 10, 1, 10)
-    assert not four.membership[:, 80:].any()
-    assert (four.membership[:, :80].sum(0) == 2).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,17 +33,45 @@ class FlipCrop:
 
     crop: int
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the augmented images, (n, c, h, w) as given; draws come from a CPU generator whatever the device."""
+    def __call__(self, images: Tensor, *generators: torch.Generator) -> Tensor:
+        """Return the augmented images, (n, c, h, w) as given.
+
+        Draws come from CPU generators whatever the device, each for its equal share of the images in order.
+        """
         count, _, height, width = images.shape
-        draws = torch.randint(0, 2 * self.crop + 1, (2, count), generator=generator).to(images.device)
-        flips = torch.randint(0, 2, (count,), generator=generator).bool().to(images.device)
+        share = count // len(generators)
+        drawn = [
+            (
+                torch.randint(0, 2 * self.crop + 1, (2, share), generator=generator),
+                torch.randint(0, 2, (share,), generator=generator),
+            )
+            for generator in generators
+        ]
+        draws = torch.cat([shift for shift, _ in drawn], 1).to(images.device)
+        flips = torch.cat([flip for _, flip in drawn]).bool().to(images.device)
         padded = F.pad(images, (self.crop,) * 4)
         rows = draws[0, :, None] + torch.arange(height, device=images.device)
         columns = draws[1, :, None] + torch.arange(width, device=images.device)
         columns = torch.where(flips[:, None], columns.flip(1), columns)
         each = torch.arange(count, device=images.device)[:, None, None]
         return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def batch_sizes(count: int, batch_size: int) -> list[int]:
+    """Return the sizes of an epoch's batches of so many examples; the last may be short.
+
+    It is never a single example, of which BatchNorm could make nothing: that one joins the batch before.
+    """
+    sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
+    if len(sizes) > 1 and sizes[-1] == 1 < batch_size:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
+
+
+def draw_batches(rows: Tensor, batch_size: int, order: torch.Generator) -> list[Tensor]:
+    """Return the rows (n,), each once, in random order and in the batches of an epoch."""
+    permuted = rows[torch.randperm(len(rows), generator=order).to(rows.device)]
+    return list(permuted.split(batch_sizes(len(rows), batch_size)))
 
 
 @dataclass(frozen=True)
@@ -99,10 +127,10 @@ class Examples:
             self, inputs=torch.cat([self.inputs, other.inputs]), labels=torch.cat([self.labels, other.labels])
         )
 
-    def prepare(self, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return raw inputs as the network takes them, augmented if a generator is given."""
-        if generator is not None and self.augment is not None:
-            inputs = self.augment(inputs, generator)
+    def prepare(self, inputs: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
+        """Return raw inputs as the network takes them, augmented if generators are given, each for an equal share."""
+        if generators and self.augment is not None:
+            inputs = self.augment(inputs, *generators)
         if self.normalise is not None:
             inputs = self.normalise(inputs)
         if self.channels_last and inputs.dim() == 4:
@@ -112,16 +140,9 @@ class Examples:
     def epoch(
         self, batch_size: int, order: torch.Generator, augment: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every example once in random order as (inputs, labels) batches for training; the last may be short.
-
-        It is never a single example, of which BatchNorm could make nothing: that one joins the batch before.
-        """
-        permutation = torch.randperm(len(self), generator=order).to(self.labels.device)
-        batches = list(permutation.split(batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
-            batches[-2:] = [torch.cat(batches[-2:])]
-        for index in batches:
-            yield self.prepare(self.inputs[index], augment), self.labels[index]
+        """Yield every example once in random order as (inputs, labels) batches for training; see `draw_batches`."""
+        for index in draw_batches(torch.arange(len(self), device=self.labels.device), batch_size, order):
+            yield self.prepare(self.inputs[index], [augment]), self.labels[index]
 
     def batches(self, batch_size: int = 1000, query: Query = QUERIES[0]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the examples in order, never augmented but all seen alike, as (inputs, labels) batches."""

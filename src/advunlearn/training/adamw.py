@@ -25,4 +25,4 @@ class AdamW(Optimizer):
     def torch_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return torch's optimizer over these parameters."""
         betas = (self.beta1, self.beta2)
-        return torch.optim.AdamW(parameters, lr=self.lr, betas=betas, weight_decay=self.weight_decay)
+        return torch.optim.AdamW(parameters, lr=self.lr, betas=betas, weight_decay=self.weight_decay, fused=True)

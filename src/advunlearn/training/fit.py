@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advunlearn.data.examples import QUERIES, Examples, Query
+from advunlearn.data.examples import QUERIES, Examples, Query, batch_sizes
 from advunlearn.models.model import Model
 from advunlearn.progress import progress
 from advunlearn.seeding import torch_stream
 from advunlearn.settings import Settings
 from advunlearn.training.optimizer import Optimizer
+from advunlearn.training.workers import halt_point
 
 
 class Diverged(ValueError):
@@ -34,11 +36,17 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
             module.training = was_training
 
 
+_generators = threading.RLock()
+
+
 @contextmanager
 def seeded(settings: Settings, stream: str, *index: int) -> Iterator[None]:
-    """Seed torch's global generators, which networks and layers draw from, from a stream, and restore them after."""
+    """Seed torch's global generators, which networks and layers draw from, from a stream, and restore them after.
+
+    The process has only one of each, so a thread waits here until no other thread is inside.
+    """
     device = settings.torch_device()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with _generators, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(torch_stream(settings.seed, stream, *index).initial_seed())
         yield
 
@@ -65,14 +73,15 @@ def fit(
     """
     order = torch_stream(settings.seed, f"batches/{stream}", *index)
     augment = torch_stream(settings.seed, f"augment/{stream}", *index)
-    steps = optimizer.epochs * math.ceil(len(examples) / optimizer.batch_size)
+    steps = optimizer.epochs * len(batch_sizes(len(examples), optimizer.batch_size))
     torch_optimizer, schedule = optimizer.create(network.parameters(), steps)
     forward = torch.compile(network) if settings.compile else network
     mean_loss = math.nan
-    with mode(network, training=True), seeded(settings, f"fit/{stream}", *index):
+    with mode(network, training=True):
         for _ in progress(range(optimizer.epochs), " ".join([stream, *map(str, index)])):
             total = torch.zeros((), device=examples.labels.device)
             for inputs, labels in examples.epoch(optimizer.batch_size, order, augment):
+                halt_point()
                 with settings.autocast():
                     logits = forward(inputs)
                 loss = F.cross_entropy(logits.float(), labels)
@@ -82,11 +91,14 @@ def fit(
                 schedule.step()
                 total += loss.detach() * len(labels)
             mean_loss = total.item() / len(examples)
-            if not math.isfinite(mean_loss):
-                raise Diverged(
-                    f"training the {stream} model diverged (loss {mean_loss}); lower optimizer.lr={optimizer.lr}"
-                )
+            check_loss(mean_loss, stream, optimizer)
     return mean_loss
+
+
+def check_loss(loss: float, stream: str, optimizer: Optimizer) -> None:
+    """Raise `Diverged` unless an epoch's mean loss is finite."""
+    if not math.isfinite(loss):
+        raise Diverged(f"training the {stream} model diverged (loss {loss}); lower optimizer.lr={optimizer.lr}")
 
 
 def predict(network: nn.Module, examples: Examples, settings: Settings, query: Query = QUERIES[0]) -> Tensor:

@@ -24,5 +24,10 @@ class SGD(Optimizer):
         """Return torch's optimizer over these parameters."""
         nesterov = self.nesterov and self.momentum > 0
         return torch.optim.SGD(
-            parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, nesterov=nesterov
+            parameters,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=nesterov,
+            fused=True,
         )

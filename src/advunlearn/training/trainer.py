@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,12 +19,17 @@ from advunlearn.data.examples import QUERIES, Examples
 from advunlearn.models.model import Model
 from advunlearn.settings import Settings
 from advunlearn.store import Artefact, Store, index_digest
-from advunlearn.training.fit import fit, initialise, predict
+from advunlearn.training.fit import fit, initialise, predict, seeded
 from advunlearn.training.optimizer import Optimizer
+from advunlearn.training.stack import fit_stack
 
-SCHEMA = 1  # raise it when this file's or fit's results change: stored models of the old code are then not reused
+SCHEMA = 2  # raise it when this file's or fit's results change: stored models of the old code are then not reused
 _THREADS = torch.get_num_threads()  # torch's own choice, before anything changes it
-SMALL_STEP = 1e9  # floating-point operations of a forward and backward pass, three times two a multiply-add
+# Floating-point operations of a step, three times two a multiply-add. Below the first number a second CPU thread costs
+# more than it does; below the others most of a step is preparation, which stacked networks share, and not arithmetic.
+SMALL_STEP = 1e9
+STACKED_STEP = {"cpu": 3e7, "cuda": 2e10}
+ELEMENTWISE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad)
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,50 @@ class Trainer:
 
         On small tensors a second thread costs more than it does, and many times more on a machine that is busy.
         """
-        height, width, channels = self.pool.images.shape[1:]
-        network = self.model.build((channels, height, width), self.pool.classes).eval()
-        step = 6 * self.optimizer.batch_size * multiply_adds(network, torch.zeros(1, channels, height, width))
-        torch.set_num_threads(self.settings.threads or (1 if step < SMALL_STEP else _THREADS))
+        torch.set_num_threads(self.settings.threads or (1 if self.step_size < SMALL_STEP else _THREADS))
+
+    @cached_property
+    def step_size(self) -> int:
+        """Return the floating-point operations of a training step."""
+        network = self.fresh("warm").eval()
+        inputs = self.examples.prepare(self.examples.inputs[:1])
+        return 6 * self.optimizer.batch_size * multiply_adds(network, inputs)
+
+    @cached_property
+    def draws(self) -> bool:
+        """Does a network draw from torch's global generators as it trains, as dropout does?"""
+        cuda = self.settings.torch_device().type == "cuda"
+        state = torch.cuda.get_rng_state if cuda else torch.get_rng_state
+        network = self.fresh("warm").train()
+        with seeded(self.settings, "warm"):
+            before = state()
+            network(self.examples.prepare(self.examples.inputs[:2]))
+            return not torch.equal(before, state())
+
+    @property
+    def can_stack(self) -> bool:
+        """Can networks be fitted as one? Not where one draws from the common generator, or mixes with the others."""
+        optimizer = self.optimizer.torch_optimizer([nn.Parameter(torch.zeros(1))])
+        if self.draws or self.settings.compile or not isinstance(optimizer, ELEMENTWISE):
+            return False
+        rows = np.arange(min(4, len(self.examples)))
+        try:
+            self.fitted_stack([rows, rows], "warm", [0, 1], replace(self.optimizer, epochs=1))
+        except RuntimeError:  # vmap's, for what it cannot do
+            return False
+        return True
+
+    @cached_property
+    def stacks(self) -> bool:
+        """Are many networks fitted faster as one, and can they be?"""
+        return self.step_size < STACKED_STEP[self.settings.torch_device().type] and self.can_stack
+
+    @property
+    def workers(self) -> int:
+        """Return how many networks may be fitted at the same time, one a CPU core; on a GPU one after another."""
+        if self.settings.torch_device().type != "cpu" or self.draws or self.settings.compile:
+            return 1
+        return self.settings.threads or _THREADS
 
     def fresh(self, stream: str, *index: int) -> nn.Module:
         """Return an untrained network of this experiment."""
@@ -70,8 +116,31 @@ class Trainer:
         """Return a network trained on these rows, and its last epoch's mean loss by name, without asking the store."""
         network = self.fresh(stream, *index)
         # Row order must not matter: the key holds the rows as a set.
-        loss = fit(network, self.examples.subset(np.sort(rows)), self.optimizer, self.settings, stream, *index)
+        examples = self.examples.subset(np.sort(rows))
+        # Only where it is needed: to other threads the process's generators are locked meanwhile.
+        with seeded(self.settings, f"fit/{stream}", *index) if self.draws else nullcontext():
+            loss = fit(network, examples, self.optimizer, self.settings, stream, *index)
         return network, {"loss": loss}
+
+    def fitted_stack(
+        self,
+        rows: Sequence[NDArray[np.int64]],
+        stream: str,
+        indices: Sequence[int],
+        optimizer: Optimizer | None = None,
+    ) -> list[tuple[nn.Module, dict[str, Any]]]:
+        """Return what `fitted` would, but for rounding, of several equally long sets of rows, fitted as one network."""
+        networks = [self.fresh(stream, index) for index in indices]
+        losses = fit_stack(
+            networks,
+            self.examples,
+            [np.sort(each) for each in rows],
+            optimizer or self.optimizer,
+            self.settings,
+            stream,
+            indices,
+        )
+        return [(network, {"loss": loss}) for network, loss in zip(networks, losses, strict=True)]
 
     @cached_property
     def warm(self) -> bool:
@@ -112,23 +181,6 @@ class Trainer:
         """Return what a network says of each row under the first so many of `QUERIES`, (n, queries, classes)."""
         examples = self.examples.subset(rows)
         return np.stack([predict(network, examples, self.settings, query).numpy() for query in QUERIES[:queries]], 1)
-
-    def shadow_logits(
-        self, rows: NDArray[np.int64], index: int, observed: NDArray[np.int64], queries: int
-    ) -> NDArray[np.float32]:
-        """Return what shadow model `index`, trained on `rows`, says of the observed rows, (n, queries, classes).
-
-        Only they are stored: a network is 45 MB where its logits on 60,000 images are 2.4 MB, and no attack needs more.
-        """
-
-        def make() -> Artefact:
-            start = time.perf_counter()
-            network, record = self.fitted(rows, "shadow", index)
-            logits = self.logits(network, observed, queries)
-            return Artefact({"seconds": time.perf_counter() - start, **record}, {}, {"logits": logits})
-
-        key = {**self.key(rows, "shadow", index), "observed": index_digest(observed), "queries": queries}
-        return self.store.get_or_make("shadow", key, make).arrays["logits"]
 
 
 def multiply_adds(network: nn.Module, inputs: Tensor) -> int:

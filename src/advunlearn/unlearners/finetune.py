@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advunlearn.data.examples import batch_sizes
 from advunlearn.options import option
 from advunlearn.progress import progress
 from advunlearn.seeding import torch_stream
@@ -53,7 +54,7 @@ class Finetune(Unlearner):
         """Return the network after `epochs` passes over the retain set; see `Unlearner.unlearn`."""
         order = torch_stream(task.settings.seed, f"batches/{STREAM}")
         augment = torch_stream(task.settings.seed, f"augment/{STREAM}")
-        steps = self.epochs * math.ceil(len(task.retain) / self.batch_size)
+        steps = self.epochs * len(batch_sizes(len(task.retain), self.batch_size))
         optimizer, schedule = self._sgd().create(network.parameters(), steps)
         follower = self.follower(network, task)
         forward = torch.compile(network) if task.settings.compile else network

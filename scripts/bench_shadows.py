@@ -1,0 +1,142 @@
+"""Time shadow models: one by one through a torch DataLoader, as the usual LiRA code does, beside ours, in one run.
+
+    python scripts/bench_shadows.py     # digits: a narrow and the default MLP, the small CNN
+    python scripts/bench_shadows.py --shadows 8 dataset=cifar10 model=resnet18 optimizer=sgd optimizer.epochs=2
+
+Both train the same models on the same halves; the DataLoader way is timed on a few of them and printed a model, as is
+ours. The difference is the largest between the parameters of models trained two epochs in a stack and one by one from
+the same streams: beyond that, training itself amplifies the rounding of sums.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from advunlearn.data.examples import examples_of
+from advunlearn.data.splits import make_splits
+from advunlearn.overrides import experiment_from
+from advunlearn.store import Store
+from advunlearn.train import shadow_set
+from advunlearn.training.shadows import STACK, ShadowSet
+from advunlearn.training.trainer import Trainer
+
+DEFAULT = (
+    ["model=mlp", "model.hidden=32"],
+    ["model=mlp"],
+    ["model=cnn"],
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="as behind `advunlearn run`; three networks on digits without")
+    parser.add_argument("--shadows", type=int, default=64)
+    parser.add_argument("--peers", type=int, default=6, help="models to time the DataLoader way on")
+    parser.add_argument("--repeats", type=int, default=3, help="the best of so many counts, on both sides")
+    arguments = parser.parse_args()
+    print(f"torch {torch.__version__}, {_device()}, {arguments.shadows} shadow models, seconds a model")
+    print(f"{'':34} {'DataLoader':>10} {'ours':>8} {'ratio':>7}  {'how':26} {'difference':>10}")
+    for overrides in [arguments.overrides] if arguments.overrides else DEFAULT:
+        with tempfile.TemporaryDirectory() as folder:
+            shadows = set_of([*overrides, f"attack.shadows={arguments.shadows}", "attack=lira"], Path(folder))
+            theirs, ours = [], []
+            for repeat in range(arguments.repeats):
+                theirs.append(time_peer(shadows, arguments.peers))
+                ours.append(time_ours(shadows, Path(folder) / str(repeat)))
+            trainer = shadows.trainer
+            how = f"stacks of {STACK}" if shadows.stacked else "one by one"
+            how = f"{how}, {trainer.workers} at a time" if trainer.workers > 1 else how
+            name, ratio = " ".join(overrides), min(theirs) / min(ours)
+            difference = largest_difference(shadows)
+            print(
+                f"{name:34} {min(theirs):10.4f} {min(ours):8.4f} {ratio:6.1f}x  {how:26} {difference:10.1e}", flush=True
+            )
+
+
+def set_of(overrides: list[str], folder: Path) -> ShadowSet:
+    """Return the shadow models of the experiment that these overrides compose."""
+    experiment = experiment_from(overrides)
+    settings, dataset = experiment.settings, experiment.dataset
+    pool = dataset.load()
+    examples = examples_of(pool, dataset, settings.torch_device(), channels_last=settings.channels_last)
+    trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, Store(folder))
+    splits = make_splits(pool, dataset, experiment.forget, settings.seed)
+    return shadow_set(trainer, splits, experiment.shadow_options)
+
+
+def time_ours(shadows: ShadowSet, folder: Path) -> float:
+    """Train the whole set into an empty store and return the seconds a model, with what it says of every example."""
+    fresh = dataclasses.replace(shadows, trainer=dataclasses.replace(shadows.trainer, store=Store(folder)))
+    assert fresh.trainer.warm
+    fresh.stacked  # noqa: B018 - chosen before the clock runs
+    start = time.perf_counter()
+    fresh.train()
+    return _seconds_since(start) / fresh.options.shadows
+
+
+def time_peer(shadows: ShadowSet, models: int) -> float:
+    """Train some models one by one through a DataLoader and return the seconds a model, with the same questions."""
+    trainer, device = shadows.trainer, shadows.trainer.settings.torch_device()
+    height, width, channels = trainer.pool.images.shape[1:]
+    whole = trainer.examples.subset(np.arange(len(trainer.examples)))
+    inputs = torch.cat([batch.cpu().contiguous() for batch, _ in whole.batches()])
+    labels = trainer.examples.labels.cpu()
+    trainer.choose_threads()
+    start = time.perf_counter()
+    for index in range(models):
+        torch.manual_seed(index)
+        network = trainer.model.build((channels, height, width), trainer.pool.classes).to(device)
+        rows = torch.as_tensor(np.sort(shadows.rows(index)))
+        options = trainer.optimizer
+        loader = DataLoader(TensorDataset(inputs[rows], labels[rows]), batch_size=options.batch_size, shuffle=True)
+        optimizer, schedule = options.create(network.parameters(), options.epochs * len(loader))
+        for _ in range(options.epochs):
+            for images, targets in loader:
+                optimizer.zero_grad()
+                F.cross_entropy(network(images.to(device)), targets.to(device)).backward()
+                optimizer.step()
+                schedule.step()
+        network.eval()
+        with torch.no_grad():
+            observed = torch.as_tensor(shadows.observed)
+            for images in inputs[observed].split(options.batch_size):
+                network(images.to(device)).cpu()
+    return _seconds_since(start) / models
+
+
+def largest_difference(shadows: ShadowSet) -> float:
+    """Return the largest difference between parameters of stacked and of single models, each trained two epochs."""
+    trainer = dataclasses.replace(shadows.trainer, optimizer=dataclasses.replace(shadows.trainer.optimizer, epochs=2))
+    if not trainer.can_stack:
+        return float("nan")
+    indices = range(4)
+    stacked = trainer.fitted_stack([shadows.rows(index) for index in indices], "shadow", indices)
+    single = [trainer.fitted(shadows.rows(index), "shadow", index) for index in indices]
+    return max(
+        (a - b).abs().max().item()
+        for (one, _), (other, _) in zip(stacked, single, strict=True)
+        for a, b in zip(one.parameters(), other.parameters(), strict=True)
+    )
+
+
+def _seconds_since(start: float) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} cores"
+
+
+if __name__ == "__main__":
+    main()

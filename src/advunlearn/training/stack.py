@@ -1,0 +1,100 @@
+"""Fit many small networks at once: one network whose every weight has a leading axis of models."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn import functional as F
+
+from advunlearn.data.examples import Examples, draw_batches
+from advunlearn.seeding import torch_stream
+from advunlearn.settings import Settings
+from advunlearn.training.fit import check_loss
+from advunlearn.training.optimizer import Optimizer
+from advunlearn.training.workers import halt_point
+
+
+def fit_stack(
+    networks: Sequence[nn.Module],
+    examples: Examples,
+    rows: Sequence[NDArray[np.int64]],
+    optimizer: Optimizer,
+    settings: Settings,
+    stream: str,
+    indices: Sequence[int],
+) -> list[float]:
+    """Fit k networks in place, each to its own rows of the examples, and return their last epochs' mean losses.
+
+    Each comes out as `fit` would leave it by itself, from the same streams, but for the rounding of sums: what one
+    network does touches no other.
+
+    Args:
+        networks: of one architecture; their buffers, such as BatchNorm's, are each one's own.
+        rows: (n,) each, one n for all.
+        indices: of each network within the random stream.
+
+    Raises:
+        Diverged: as soon as an epoch's mean loss of a network is not finite.
+    """
+    parameters, buffers = stack_module_state(list(networks))  # type: ignore[arg-type]
+    skeleton = copy.deepcopy(networks[0]).to("meta").train()
+
+    def forward(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        with settings.autocast():
+            return functional_call(skeleton, (parameters, buffers), (inputs,))
+
+    data = _Batches(examples, rows, optimizer.batch_size, settings, stream, indices)
+    torch_optimizer, schedule = optimizer.create(parameters.values(), optimizer.epochs * len(data))
+    means = [math.nan] * len(networks)
+    for _ in range(optimizer.epochs):
+        total = torch.zeros(len(networks), device=examples.labels.device)
+        for inputs, labels in data.epoch():
+            halt_point()
+            logits = vmap(forward)(parameters, buffers, inputs).float()
+            losses = F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none")
+            torch_optimizer.zero_grad(set_to_none=True)
+            losses.mean(1).sum().backward()
+            torch_optimizer.step()
+            schedule.step()
+            total += losses.detach().sum(1)
+        means = (total / len(rows[0])).tolist()
+        for mean in means:
+            check_loss(mean, stream, optimizer)
+    for position, network in enumerate(networks):
+        network.load_state_dict({name: each[position] for name, each in (parameters | buffers).items()})
+    return means
+
+
+class _Batches:
+    """The batches that each of k networks would see by itself, side by side as (k, b, ...)."""
+
+    def __init__(
+        self,
+        examples: Examples,
+        rows: Sequence[NDArray[np.int64]],
+        batch_size: int,
+        settings: Settings,
+        stream: str,
+        indices: Sequence[int],
+    ) -> None:
+        self.examples, self.batch_size = examples, batch_size
+        self.rows = [torch.as_tensor(each, device=examples.labels.device) for each in rows]
+        self.orders = [torch_stream(settings.seed, f"batches/{stream}", index) for index in indices]
+        self.augments = [torch_stream(settings.seed, f"augment/{stream}", index) for index in indices]
+
+    def __len__(self) -> int:
+        return len(draw_batches(self.rows[0], self.batch_size, torch.Generator()))
+
+    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+        drawn = [draw_batches(rows, self.batch_size, order) for rows, order in zip(self.rows, self.orders, strict=True)]
+        for batches in zip(*drawn, strict=True):
+            shape, index = (len(batches), len(batches[0])), torch.cat(batches)
+            inputs = self.examples.prepare(self.examples.inputs[index], self.augments)
+            yield inputs.unflatten(0, shape), self.examples.labels[index].unflatten(0, shape)
