@@ -14,6 +14,7 @@ from advunlearn.training.shadows import Shadows
 
 STDERR = "stderr"  # reserved among variants: the primary score's standard error, which is no score
 
+
 @dataclass(frozen=True)
 class Answers:
     """What a model says of some examples: logits (n, queries, classes) float32, beside their true labels (n,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,12 +50,7 @@ def log_likelihood_ratio(
     Raises:
         ValueError: for shapes that do not fit, NaN or infinite margins, and unknown options.
     """
-    _check(
-        target,
-        shadows,
-        membership,
-        {"center": (center, CENTERS), "variance": (variance, VARIANCES), "side": (side, SIDES)},
-    )
+    _check(target, shadows, membership, center, variance, side)
     sides = [_moments(shadows, inside, center) for inside in (membership, ~membership)]
     return _ratio(target, sides, variance, side)
 
@@ -75,12 +70,7 @@ def ratio_error(
     right on average and rough one by one, as the jackknife of a median is. See `log_likelihood_ratio` for arguments and
     errors.
     """
-    _check(
-        target,
-        shadows,
-        membership,
-        {"center": (center, CENTERS), "variance": (variance, VARIANCES), "side": (side, SIDES)},
-    )
+    _check(target, shadows, membership, center, variance, side)
     sides = [_moments_without_each(shadows, inside, center) for inside in (membership, ~membership)]
     return jackknife_error(_ratio(target, sides, variance, side), membership)
 
@@ -186,9 +176,8 @@ def _deviation(count: Array, total: Array, squares: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0.0)))
 
 
-def _check(
-    target: Array, shadows: Array, membership: NDArray[np.bool_], options: dict[str, tuple[str, tuple[str, ...]]]
-) -> None:
+def _check(target: Array, shadows: Array, membership: NDArray[np.bool_], center: str, variance: str, side: str) -> None:
+    options = {"center": (center, CENTERS), "variance": (variance, VARIANCES), "side": (side, SIDES)}
     for name, (value, choices) in options.items():
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")
@@ -254,5 +243,5 @@ class LiRA(Attack):
         online = self.mode == "online"
         variance = self.variance if self.variance != "auto" else default_variance(len(margins), both=online)
         arguments = (logit_margin(target.logits, labels), margins, shadows.membership)
-        options = {"center": self.center, "variance": variance, "side": "both" if online else "out"}
+        options: dict[str, Any] = {"center": self.center, "variance": variance, "side": "both" if online else "out"}
         return {"": log_likelihood_ratio(*arguments, **options), STDERR: ratio_error(*arguments, **options)}
