@@ -34,7 +34,8 @@ def log_likelihood_ratio(
 ) -> Array:
     """Return each example's log-likelihood ratio (n,), LARGE for members, the mean over its queries.
 
-    An example that has no shadow model on a side that is needed gets NaN.
+    An example that has no shadow model on a side that is needed gets NaN. Where no example has two of them on a side,
+    all residuals are zero and so is sigma: the order of the ratios still counts, their size does not.
 
     Args:
         target: (n, q) logit margins of the attacked model on n examples, q queries each.

@@ -29,5 +29,5 @@ class Population(Attack):
             ValueError: without a population.
         """
         if target.population is None or len(target.population.labels) == 0:
-            raise ValueError("population needs non-members to compare with, got none")
+            raise ValueError("population needs non-members beside the examples under attack, got none")
         return {"": 1 - share_below(target.losses(), target.population.losses())}
