@@ -91,7 +91,8 @@ def test_what_a_run_leaves(command: Command, workplace: Path) -> None:
         assert sorted(scores["rows"][scores["member"]]) == sorted(splits.forget)
         assert set(scores["rows"][~scores["member"]]) <= set(splits.test)
         for model in metrics["models"]:
-            assert len(scores[f"{model}/lira"]) == len(scores["rows"])
+            assert len(scores[f"{model}/lira"]) == len(scores[f"{model}/lira/stderr"]) == len(scores["rows"])
+            assert "lira/stderr" not in metrics["models"][model]["attacks"]
     assert load_file(folder / "unlearned.safetensors")
     again = read_experiment(OmegaConf.load(folder / "config.yaml"))
     assert again.config == experiment_from(QUICK).config
@@ -167,6 +168,7 @@ def test_alpha_zero_is_finetune_in_a_whole_run(workplace: Path) -> None:
         ["forget=class", "forget.classes=[3,7]"],
         ["dataset.train_size=500", "dataset.augment=flip_crop", "dataset.crop=1"],
         ["attack=[lira]", "attack.lira.mode=offline", "attack.lira.variance=fixed"],
+        ["attack=[rmia,population]", "attack.rmia.mode=offline", "attack.queries=2"],
         ["precision=bf16", "threads=1", "channels_last=false"],
     ],
     ids=" ".join,

@@ -20,7 +20,7 @@ from advunlearn.data.examples import Examples
 from advunlearn.evaluation.metrics import roc
 from advunlearn.overrides import expand_aliases, experiment_from
 from advunlearn.settings import Settings
-from advunlearn.train import Result, run_experiment, score_model
+from advunlearn.train import Result, run_experiment, score_model, split_scores
 from advunlearn.training.fit import predict
 from advunlearn.unlearners.unlearner import Task
 
@@ -147,8 +147,8 @@ def audit(
         labels=both.labels.cpu().numpy(),
         members=np.arange(len(both)) < len(members),
     )
-    scores = score_model(experiment, target, None)
-    return {name: roc(score, target.members, seed=seed).as_dict() for name, score in scores.items() if name != "loss"}
+    _, scores = split_scores(score_model(experiment, target, None))
+    return {name: roc(score, target.members, seed=seed).as_dict() for name, score in scores.items()}
 
 
 def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:

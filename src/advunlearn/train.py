@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
-from advunlearn.attacks.attack import Answers, Observations
+from advunlearn.attacks.attack import STDERR, Answers, Observations
 from advunlearn.attacks.statistics import cross_entropy
-from advunlearn.config import Experiment
+from advunlearn.config import LOSS, Experiment
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
 from advunlearn.evaluation.comparison import MODELS, accuracy, gap, measure
@@ -34,7 +34,7 @@ from advunlearn.unlearners.unlearner import Task
 
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
 UNLEARN_SCHEMA = 1
-ATTACK_SCHEMA = 2
+ATTACK_SCHEMA = 3
 PICTURES_SCHEMA = 1
 
 
@@ -216,13 +216,21 @@ def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np
 def score_model(
     experiment: Experiment, target: Observations, shadows: Shadows | None
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the losses of one model and every attack's member scores, (n,) each, by name."""
-    arrays = {"loss": cross_entropy(target.logits[:, 0], target.labels)}
+    """Return the losses of one model and every attack's member scores and standard errors, (n,) each, by name."""
+    arrays = {LOSS: cross_entropy(target.logits[:, 0], target.labels)}
     for name, attack in experiment.attacks.items():
         rng = numpy_stream(experiment.settings.seed, f"attack/{name}")
         for variant, score in attack.score(target, shadows, rng).items():
             arrays[f"{name}/{variant}" if variant else name] = score
     return arrays
+
+
+def split_scores(
+    arrays: dict[str, NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Return the losses and the member scores among what `score_model` returns, without their standard errors."""
+    scores = {name: array for name, array in arrays.items() if name != LOSS and not name.endswith(f"/{STDERR}")}
+    return arrays[LOSS], scores
 
 
 @dataclass(frozen=True)
@@ -239,7 +247,7 @@ class Evidence:
         arrays = {
             name.removeprefix(prefix): array for name, array in self.artefact.arrays.items() if name.startswith(prefix)
         }
-        return arrays.pop("loss"), arrays
+        return split_scores(arrays)
 
 
 def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> dict[str, Any]:

@@ -10,8 +10,18 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from advunlearn.attacks.attack import Observations
-from advunlearn.attacks.lira import FLOOR, LiRA, default_variance, log_likelihood_ratio
+from advunlearn.attacks.attack import STDERR, Observations
+from advunlearn.attacks.jackknife import jackknife_error
+from advunlearn.attacks.lira import (
+    CENTERS,
+    FLOOR,
+    SIDES,
+    VARIANCES,
+    LiRA,
+    default_variance,
+    log_likelihood_ratio,
+    ratio_error,
+)
 from advunlearn.evaluation.metrics import roc
 from advunlearn.options import OptionError
 from advunlearn.training.shadows import Shadows
@@ -108,6 +118,52 @@ def test_an_example_without_a_side_has_no_score_and_warns_of_nothing() -> None:
     assert np.isnan(one_sided[4])
 
 
+@pytest.mark.parametrize("center", CENTERS)
+@pytest.mark.parametrize("variance", VARIANCES)
+@pytest.mark.parametrize("side", SIDES)
+def test_the_error_is_that_of_leaving_out_each_model_in_turn(center: str, variance: str, side: str) -> None:
+    rng = np.random.default_rng(0)
+    membership = rng.random((9, 60)) < 0.5  # with examples of 0, 1 and 2 models on a side, of even and odd numbers
+    membership[:, 0], membership[:, 1], membership[:, 2] = True, np.arange(9) < 1, np.arange(9) < 2
+    target, shadows = rng.normal(size=(60, 2)), rng.normal(size=(9, 60, 2)) + 3 * membership[..., None]
+    options = {"center": center, "variance": variance, "side": side}
+    without = np.stack(
+        [
+            log_likelihood_ratio(target, np.delete(shadows, model, 0), np.delete(membership, model, 0), **options)  # type: ignore[arg-type]
+            for model in range(9)
+        ]
+    )
+    found = ratio_error(target, shadows, membership, **options)  # type: ignore[arg-type]
+    np.testing.assert_allclose(found, jackknife_error(without, membership), rtol=1e-9)
+    assert np.isnan(found[0])
+    assert np.isnan(found[1]) == (side == "both")
+    assert np.isfinite(found[2])
+
+
+@pytest.mark.parametrize(("center", "within"), [("mean", 0.06), ("median", 0.2)])
+@pytest.mark.parametrize("variance", ["fixed", "pooled"])
+def test_the_error_is_how_far_ratios_scatter_over_other_shadow_models(
+    center: str, variance: str, within: float
+) -> None:
+    rng = np.random.default_rng(0)
+    membership = np.argsort(rng.random((32, 100)), axis=0) < 16
+    target, ratios, errors = rng.normal(size=(100, 1)), [], []
+    for _ in range(100):
+        shadows = rng.normal(size=(32, 100, 1)) + membership[..., None]
+        ratios.append(log_likelihood_ratio(target, shadows, membership, center=center, variance=variance))
+        errors.append(ratio_error(target, shadows, membership, center=center, variance=variance))
+    assert np.mean(errors) == pytest.approx(np.std(ratios, axis=0).mean(), rel=within)
+
+
+def test_with_one_model_a_side_the_order_of_the_ratios_counts_and_not_their_size() -> None:
+    rng = np.random.default_rng(0)
+    target, shadows, membership = rng.normal(size=(20, 1)), rng.normal(size=(2, 20, 1)), np.eye(2, dtype=bool)
+    membership = np.repeat(membership[:, :1], 20, axis=1)
+    found = log_likelihood_ratio(target, shadows, membership, variance="fixed")
+    nearer = (target - shadows[1]) ** 2 - (target - shadows[0]) ** 2
+    assert np.argsort(found).tolist() == np.argsort(nearer[:, 0]).tolist()
+
+
 def test_known_distributions_give_the_analytic_auc() -> None:
     rng = np.random.default_rng(0)
     members = np.arange(20000) < 10000
@@ -156,7 +212,9 @@ def test_the_attack_asks_margins_of_logits() -> None:
         rng.normal(size=(8, 30, 1, 4)).astype(np.float32), rng.random((8, 30)) < 0.5, np.zeros((8, 0, 1, 4), np.float32)
     )
     target = Observations(rng.normal(size=(30, 1, 4)).astype(np.float32), labels, members)
-    online = LiRA().score(target, shadows, rng)[""]
+    scores = LiRA().score(target, shadows, rng)
+    assert list(scores) == ["", STDERR]
+    online = scores[""]
     offline = LiRA(mode="offline").score(target, shadows, rng)[""]
     assert online.shape == offline.shape == (30,)
     assert not np.array_equal(online, offline)

@@ -8,8 +8,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from advunlearn.attacks.statistics import Array, cross_entropy
 from advunlearn.options import Component
 from advunlearn.training.shadows import Shadows
+
+STDERR = "stderr"  # reserved among variants: the primary score's standard error, which is no score
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,10 @@ class Answers:
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
+
+    def losses(self) -> Array:
+        """Return the cross-entropy of each answer, (n, queries); see `logit_margin` for errors."""
+        return cross_entropy(self.logits, np.repeat(self.labels[:, None], self.logits.shape[1], axis=1))
 
 
 @dataclass(frozen=True)
@@ -50,5 +57,7 @@ class Attack(Component):
         """Return member scores (n,) by variant; the attack's primary score has the empty name.
 
         NaN marks an example that the attack has nothing to say about; the evaluation leaves it out and counts it.
+        `STDERR` is no variant but how far the primary score would move with other shadow models: its standard error
+        (n,), NaN where too few say it; it is kept beside the scores and not evaluated.
         """
         raise NotImplementedError

@@ -71,6 +71,16 @@ def modified_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
     return wrong + np.where(complement > 0, complement * -true, 0.0)
 
 
+def share_below(values: Array, population: Array) -> Array:
+    """Return the share of a population (z, q) that lies strictly below each of the values (n, q), query by query, and
+    of that the mean over queries, (n,); NaN where a value is NaN.
+    """
+    ranks = [
+        np.searchsorted(np.sort(others), own, side="left") for own, others in zip(values.T, population.T, strict=True)
+    ]
+    return np.asarray(np.where(np.isnan(values).any(1), np.nan, np.mean(ranks, axis=0) / len(population)))
+
+
 def _expected(values: Array, weights: Array, skip: NDArray[np.intp] | None = None) -> Array:
     """Return sum of weights * values over the last axis, with 0 * inf = 0, leaving out the column `skip`."""
     terms = np.multiply(weights, values, out=np.zeros_like(values), where=weights > 0)

@@ -1,0 +1,33 @@
+"""The population attack (Ye et al. 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advunlearn.attacks.attack import Attack, Observations
+from advunlearn.attacks.statistics import share_below
+from advunlearn.training.shadows import Shadows
+
+
+@dataclass
+class Population(Attack):
+    """Attack P: what share of a population of non-members has no lower loss than the example, under the same model?
+
+    One threshold on the loss for all examples, so it ranks them as the loss does; what it adds is the scale: one minus
+    the score is the false-positive rate at which the example is called a member.
+    """
+
+    def score(
+        self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the shares, multiples of one over the population's size, the mean over queries; see `Attack.score`.
+
+        Raises:
+            ValueError: without a population.
+        """
+        if target.population is None or len(target.population.labels) == 0:
+            raise ValueError("population needs non-members beside the examples under attack, got none")
+        return {"": 1 - share_below(target.losses(), target.population.losses())}
