@@ -37,9 +37,15 @@ class Observations(Answers):
 
 
 class Attack(Component):
-    """Base of all attacks. A score is LARGE where the example is more likely a member, without exception."""
+    """Base of all attacks. A score is LARGE where the example is more likely a member, without exception.
+
+    Attributes:
+        needs_shadows: does it compare with shadow models?
+        cross_fitted: is each of the n examples scored by a fit on others of them? See `metrics.auc_interval`.
+    """
 
     needs_shadows: ClassVar[bool] = False
+    cross_fitted: ClassVar[bool] = False
 
     def check(self, members: NDArray[np.bool_]) -> None:
         """Raise a ValueError, in one line, where this attack cannot tell so few members (n,) from the rest."""
@@ -52,3 +58,7 @@ class Attack(Component):
         NaN marks an example that the attack has nothing to say about; the evaluation leaves it out and counts it.
         """
         raise NotImplementedError
+
+    def figures(self, target: Observations) -> dict[str, float]:
+        """Return what else the attack's paper reports of the model, by name; nothing unless an attack says so."""
+        return {}
