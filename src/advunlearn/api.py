@@ -148,7 +148,11 @@ def audit(
         members=np.arange(len(both)) < len(members),
     )
     scores = score_model(experiment, target, None)
-    return {name: roc(score, target.members, seed=seed).as_dict() for name, score in scores.items() if name != "loss"}
+    scores.pop("loss")
+    fitted = {key: experiment.attacks[key.split("/")[0]].cross_fitted for key in scores}
+    return {
+        key: roc(score, target.members, seed=seed, cross_fitted=fitted[key]).as_dict() for key, score in scores.items()
+    }
 
 
 def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:

@@ -148,7 +148,7 @@ def test_the_gap_is_above_the_retrained_model() -> None:
     def model(accuracy: float, boost: float) -> dict[str, object]:
         scores = {"threshold": rng.normal(size=60) + boost * members}
         accuracies, examples = {"test": accuracy}, {"test": 50}
-        return measure(accuracies, examples, rng.random(60), scores, members, {"threshold": 0}, seed=0)
+        return measure(accuracies, examples, rng.random(60), scores, members, {"threshold": 0}, (), {}, seed=0)
 
     original, retrained = model(0.9, 3.0), model(0.8, 0.0)
     found = gap(original, retrained)

@@ -41,7 +41,8 @@ class Attack(Component):
 
     Attributes:
         needs_shadows: does it compare with shadow models?
-        cross_fitted: is each of the n examples scored by a fit on others of them? See `metrics.auc_interval`.
+        cross_fitted: is each of the n examples scored by a fit on others of them, members and non-members? See
+            `metrics.auc_interval`.
     """
 
     needs_shadows: ClassVar[bool] = False

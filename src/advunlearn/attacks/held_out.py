@@ -53,8 +53,8 @@ def balanced_weights(members: NDArray[np.bool_], labels: NDArray[np.int64]) -> A
     Then the class says nothing about membership, however unlike the two sides' class shares are by chance. A class that
     has only one side weighs nothing.
     """
-    _, label = np.unique(labels, return_inverse=True)
-    counts = np.zeros((label.max() + 1, 2))
-    np.add.at(counts, (label, members.astype(int)), 1)
-    both = counts.all(1)[label]
-    return np.where(both, counts.sum(1)[label] / 2 / counts[label, members.astype(int)], 0.0)
+    counts = np.zeros((labels.max() + 1, 2))
+    np.add.at(counts, (labels, members.astype(int)), 1)
+    total = counts.sum(axis=1)[labels]
+    own = counts[labels, members.astype(int)]
+    return np.where(own < total, total / 2 / own, 0.0)

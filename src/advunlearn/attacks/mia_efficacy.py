@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +21,8 @@ class MiaEfficacy(Attack):
 
     SalUn (Fan et al. 2024) reports the share of them that it calls non-members, the figure
     `forget_called_nonmembers`: HIGH where they are forgotten. What to aim for is the retrained model's value, neither
-    0.5 nor 1: that model, too, is confident about some examples that it never saw.
+    0.5 nor 1: that model, too, is confident about some examples that it never saw. Theirs takes as many retain as test
+    examples; where there are fewer, both sides here still weigh the same.
 
     Attributes:
         regularization: of the SVM, 1/C in scikit-learn's terms; theirs has C = 3 and the kernel exp(-|x - x'|^2).
@@ -31,8 +31,6 @@ class MiaEfficacy(Attack):
 
     regularization: float = option(1 / 3, above=0)
     folds: int = option(5, at_least=2)
-
-    cross_fitted: ClassVar[bool] = True
 
     def check(self, members: NDArray[np.bool_]) -> None:
         """Refuse fewer members or non-members than folds; see `Attack.check`."""
@@ -67,10 +65,8 @@ class MiaEfficacy(Attack):
         return _confidence(target.retain)[: int((~target.members).sum())]
 
     def _fit(self, members: Array, nonmembers: Array) -> SVC:
-        model = SVC(C=1 / self.regularization, gamma="auto", kernel="rbf")
-        return model.fit(
-            np.concatenate([members, nonmembers]), np.repeat([1, 0], [len(members), len(nonmembers)])
-        )
+        model = SVC(C=1 / self.regularization, gamma="auto", kernel="rbf", class_weight="balanced")
+        return model.fit(np.concatenate([members, nonmembers]), np.repeat([1, 0], [len(members), len(nonmembers)]))
 
 
 def _confidence(answers: Answers) -> Array:

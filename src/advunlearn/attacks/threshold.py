@@ -14,7 +14,7 @@ from advunlearn.training.shadows import Shadows
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
-PER_CLASS = "modified_entropy"
+PER_CLASS = "modified_entropy"  # the statistic that has a threshold for each class
 
 
 @dataclass
@@ -22,10 +22,12 @@ class Threshold(Attack):
     """Call an example a member where its loss is low (Yeom et al. 2018), the primary score; beside it its confidence is
     high, its entropy low (Shokri et al. 2017) or its modified entropy low (Song and Mittal 2021, equation 8).
 
-    For one query loss, confidence and logit margin rank the examples alike. With a population at hand, the modified
-    entropy also has a threshold of its own for each class (Song and Mittal 2021, section 4), made from examples that
-    are not judged: as the score `modified_entropy_per_class`, where it cuts off the same share of each class's
-    population, and as the figure `per_class_balanced_accuracy`, where it tells retain examples from the population best.
+    For one query loss, confidence and logit margin rank the examples alike.
+
+    With a population at hand, the modified entropy also has a threshold of its own for each class (Song and Mittal
+    2021, section 4), made from examples that are not judged: in the score `per_class`, where it cuts off the same share
+    of each class's population, and in the figure `per_class_balanced_accuracy`, where it tells the examples that the
+    model retains from the population best.
     """
 
     def score(
@@ -35,7 +37,7 @@ class Threshold(Attack):
         scores = _statistics(target)
         if target.population is not None:
             population = _statistics(target.population)[PER_CLASS]
-            scores[f"{PER_CLASS}_per_class"] = class_percentiles(
+            scores["per_class"] = class_percentiles(
                 scores[PER_CLASS], target.labels, population, target.population.labels
             )
         return scores
@@ -49,7 +51,8 @@ class Threshold(Attack):
         members = np.arange(len(labels)) < len(target.retain.labels)
         thresholds = per_class_thresholds(np.concatenate(known), labels, members, target.logits.shape[-1])
         said = _statistics(target)[PER_CLASS] >= thresholds[target.labels]
-        return {"per_class_balanced_accuracy": float((said[target.members].mean() + (~said[~target.members]).mean()) / 2)}
+        rates = said[target.members].mean(), (~said[~target.members]).mean()
+        return {"per_class_balanced_accuracy": float(np.mean(rates))}
 
 
 def class_percentiles(scores: Array, labels: Labels, population: Array, population_labels: Labels) -> Array:
@@ -67,7 +70,7 @@ def class_percentiles(scores: Array, labels: Labels, population: Array, populati
         ValueError: if the population is empty or holds a NaN.
     """
     if not len(population) or np.isnan(population).any():
-        raise ValueError("class percentiles need a population without NaN, got none" if not len(population) else "class percentiles need a population without NaN")
+        raise ValueError(f"class percentiles need a population without NaN, got {len(population)} scores")
     percentiles = np.empty(len(scores))
     for label in np.unique(labels):
         own, same = labels == label, population_labels == label

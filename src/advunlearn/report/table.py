@@ -74,7 +74,8 @@ def notes(metrics: dict[str, Any]) -> list[str]:
         if found["excluded"]:
             lines.append(f"{name}: {found['excluded']} test examples that no shadow model was drawn from have no score")
     silent = [(name, found["note"]) for name, found in attacks.items() if found["note"] and "/" not in name]
-    return [*lines, *(f"{name}: {note}" for name, note in silent)]
+    lines += [f"{name}: {note}" for name, note in silent]
+    return [*lines, "epsilon compares models, it certifies nothing: examples of one model are not independent runs"]
 
 
 def verdict(metrics: dict[str, Any]) -> str:
@@ -140,6 +141,12 @@ def _attacks(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
     for fpr in LOW_FPR:
         key = f"tpr_at_fpr_{fpr:g}"
         yield from of(f"TPR at {100 * fpr:g}% FPR", primary, key, f"{key}_low", f"{key}_high")
+    yield from of("epsilon at least", primary, "epsilon_low")
+    for name in primary:
+        found = attacks[name]
+        for figure in found["figures"]:
+            values = [(m["attacks"][name]["figures"][figure],) for m in models]
+            yield _row(name, figure.replace("_", " "), values, MATCH, f"{found['members']} forget")
 
 
 def _losses(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
