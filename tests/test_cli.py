@@ -70,7 +70,12 @@ def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[
         assert len(line.split()) > 3
         assert len(line) <= 120
     assert main(["list", "attack"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["classifier", "lira", "threshold"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "classifier",
+        "lira",
+        "mia_efficacy",
+        "threshold",
+    ]
 
 
 def test_check_prints_the_config_and_what_would_be_computed(

@@ -14,7 +14,10 @@ MISTAKES: list[tuple[list[str], str]] = [
         ["dataset=cifar11"],
         "dataset=cifar11: no such option; choose one of cifar10, digits, npz (did you mean cifar10?)",
     ),
-    (["attack=lria"], "attack=lria: no such option; choose one of classifier, lira, threshold (did you mean lira?)"),
+    (
+        ["attack=lria"],
+        "attack=lria: no such option; choose one of classifier, lira, mia_efficacy, threshold (did you mean lira?)",
+    ),
     (["attack=[lira,treshold]"], "attack=treshold: no such option"),
     (["model=[mlp,cnn]"], "model=[mlp,cnn]: only attack takes several options"),
     (["atack=lira"], "atack: no such option (did you mean attack?)"),

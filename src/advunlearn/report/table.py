@@ -129,12 +129,14 @@ def _attacks(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
     attacks = models[0]["attacks"]
     primary = [name for name in attacks if "/" not in name]
 
+    def on(found: dict[str, Any]) -> str:
+        shadows = f", {found['shadows']} shadows" if found["shadows"] else ""
+        return f"{found['members']} forget, {found['nonmembers']} test{shadows}"
+
     def of(section: str, names: Iterable[str], *keys: str) -> Iterator[Row]:
         for name in names:
-            found = attacks[name]
-            shadows = f", {found['shadows']} shadows" if found["shadows"] else ""
             values = [tuple(m["attacks"][name][key] for key in keys) for m in models]
-            yield _row(section, name, values, MATCH, f"{found['members']} forget, {found['nonmembers']} test{shadows}")
+            yield _row(section, name, values, MATCH, on(attacks[name]))
 
     yield from of("attack AUC", attacks, "auc", "auc_low", "auc_high")
     yield from of("balanced accuracy", primary, "balanced_accuracy")
@@ -143,10 +145,9 @@ def _attacks(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
         yield from of(f"TPR at {100 * fpr:g}% FPR", primary, key, f"{key}_low", f"{key}_high")
     yield from of("epsilon at least", primary, "epsilon_low")
     for name in primary:
-        found = attacks[name]
-        for figure in found["figures"]:
+        for figure in attacks[name]["figures"]:
             values = [(m["attacks"][name]["figures"][figure],) for m in models]
-            yield _row(name, figure.replace("_", " "), values, MATCH, f"{found['members']} forget")
+            yield _row(name, figure.replace("_", " "), values, MATCH, on(attacks[name]))
 
 
 def _losses(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
