@@ -50,7 +50,7 @@ def test_loss_and_confidence_rank_alike() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_classifier_finds_what_the_loss_shows(model: str) -> None:
-    target = observations(100, 300, 2.0, 0)
+    target = observations(60, 120, 3.0, 0)
     score = Classifier(model=model).score(target, None, np.random.default_rng(0))[""]
     assert roc_auc_score(target.members, score) > 0.8
     assert score.min() > 0

@@ -52,9 +52,14 @@ def balanced_weights(members: NDArray[np.bool_], labels: NDArray[np.int64]) -> A
 
     Then the class says nothing about membership, however unlike the two sides' class shares are by chance. A class that
     has only one side weighs nothing.
+
+    Raises:
+        ValueError: if no class has both.
     """
     counts = np.zeros((labels.max() + 1, 2))
     np.add.at(counts, (labels, members.astype(int)), 1)
     total = counts.sum(axis=1)[labels]
     own = counts[labels, members.astype(int)]
+    if (own == total).all():
+        raise ValueError("no class has both members and non-members, so their classes alone tell them apart")
     return np.where(own < total, total / 2 / own, 0.0)
