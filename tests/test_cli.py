@@ -73,6 +73,7 @@ def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
         "classifier",
         "lira",
+        "mia_efficacy",
         "population",
         "rmia",
         "threshold",

@@ -148,7 +148,10 @@ def audit(
         members=np.arange(len(both)) < len(members),
     )
     _, scores = split_scores(score_model(experiment, target, None))
-    return {name: roc(score, target.members, seed=seed).as_dict() for name, score in scores.items()}
+    fitted = {key: experiment.attacks[key.split("/")[0]].cross_fitted for key in scores}
+    return {
+        key: roc(score, target.members, seed=seed, cross_fitted=fitted[key]).as_dict() for key, score in scores.items()
+    }
 
 
 def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:

@@ -34,7 +34,7 @@ from advunlearn.unlearners.unlearner import Task
 
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
 UNLEARN_SCHEMA = 1
-ATTACK_SCHEMA = 3
+ATTACK_SCHEMA = 4
 PICTURES_SCHEMA = 1
 
 
@@ -160,7 +160,7 @@ def attack_models(
         shadows = set_of_shadows.observe(rows, splits.selection) if needed else None
         attacked = time.perf_counter()
         arrays: dict[str, NDArray[Any]] = {}
-        accuracies = {}
+        accuracies, figures = {}, {}
         for name, network in models.networks.items():
             logits = trainer.logits(network, observed, options.queries)
 
@@ -176,8 +176,9 @@ def attack_models(
                 said.logits, said.labels, members, retain=answers(splits.retain), population=answers(splits.selection)
             )
             arrays |= {f"{name}/{key}": value for key, value in score_model(experiment, target, shadows).items()}
+            figures[name] = {key: attack.figures(target) for key, attack in experiment.attacks.items()}
         seconds = {"shadows": attacked - start, "attack": time.perf_counter() - attacked}
-        return Artefact({"accuracy": accuracies, "seconds": seconds}, {}, arrays)
+        return Artefact({"accuracy": accuracies, "figures": figures, "seconds": seconds}, {}, arrays)
 
     key = {
         "schema": ATTACK_SCHEMA,
@@ -257,15 +258,16 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
     measured = {}
     for name in MODELS:
         losses, scores = evidence.of(name)
-        needing = {attack for attack, options in experiment.attacks.items() if options.needs_shadows}
-        shadows = {key: experiment.shadow_options.shadows * (key.split("/")[0] in needing) for key in scores}
+        attacks = {key: experiment.attacks[key.split("/")[0]] for key in scores}
         measured[name] = measure(
             record["accuracy"][name],
             examples,
             losses,
             scores,
             evidence.members,
-            shadows,
+            {key: experiment.shadow_options.shadows * attack.needs_shadows for key, attack in attacks.items()},
+            {key for key, attack in attacks.items() if attack.cross_fitted},
+            record["figures"][name],
             seed=experiment.settings.seed,
         )
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)

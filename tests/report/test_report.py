@@ -43,11 +43,16 @@ def test_the_table_holds_every_number_of_the_metrics(finished: Path) -> None:
     for model in metrics["models"].values():
         for attack in model["attacks"].values():
             assert f"{attack['auc']:.3f}" in table
+            assert all(f"{value:.3f}" in table for value in attack["figures"].values())
         for value in (*model["accuracy"].values(), model["loss_ks"], model["loss_wasserstein"]):
             assert f"{value:.3f}" in table
     gap = metrics["gap"]["unlearned"]["attacks"]["lira"]
     assert re.search(rf"lira .*{re.escape(f'{gap:+.3f}')}", table)
     assert "match retrained" in table
+    assert "per class balanced accuracy" in table
+    assert re.search(
+        rf"epsilon at least .*{metrics['models']['original']['attacks']['threshold']['epsilon_low']:.3f}", table
+    )
     assert "too few" in table
 
 

@@ -44,9 +44,16 @@ class Observations(Answers):
 
 
 class Attack(Component):
-    """Base of all attacks. A score is LARGE where the example is more likely a member, without exception."""
+    """Base of all attacks. A score is LARGE where the example is more likely a member, without exception.
+
+    Attributes:
+        needs_shadows: does it compare with shadow models?
+        cross_fitted: is each of the n examples scored by a fit on others of them, members and non-members? See
+            `metrics.auc_interval`.
+    """
 
     needs_shadows: ClassVar[bool] = False
+    cross_fitted: ClassVar[bool] = False
 
     def check(self, members: NDArray[np.bool_]) -> None:
         """Raise a ValueError, in one line, where this attack cannot tell so few members (n,) from the rest."""
@@ -61,3 +68,7 @@ class Attack(Component):
         (n,), NaN where too few say it; it is kept beside the scores and not evaluated.
         """
         raise NotImplementedError
+
+    def figures(self, target: Observations) -> dict[str, float]:
+        """Return what else the attack's paper reports of the model, by name; nothing unless an attack says so."""
+        return {}

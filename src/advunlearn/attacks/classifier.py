@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from advunlearn.attacks.attack import Attack, Observations
+from advunlearn.attacks.held_out import Array, Rows, balanced_weights, check_folds, held_out_ranks
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.options import option
 from advunlearn.training.shadows import Shadows
 
+MODELS = ("logistic", "svm", "boosting")
+
 
 @dataclass
 class Classifier(Attack):
-    """Logistic regression on [logits, loss], told which examples are members on some folds and judged on the others.
+    """A classifier of [logits, loss], told which examples are members on some folds and judged on the others.
 
     Attributes:
+        model: `logistic` regression, a linear `svm` (squared hinge), or gradient `boosting` of trees.
         folds: of the cross-validation, stratified by class and membership.
-        regularization: strength of the L2 penalty, 1/C in scikit-learn's terms.
+        regularization: strength of the L2 penalty on weights, or on the trees' leaves; 1/C in scikit-learn's terms.
     """
 
+    model: str = option("logistic", choices=MODELS)
     folds: int = option(5, at_least=2)
     regularization: float = option(1.0, above=0)
 
+    cross_fitted: ClassVar[bool] = True
+
     def check(self, members: NDArray[np.bool_]) -> None:
         """Refuse fewer members or non-members than folds; see `Attack.check`."""
-        fewest = int(min(members.sum(), (~members).sum()))
-        if fewest < self.folds:
-            raise ValueError(
-                f"attack.classifier.folds={self.folds} needs as many members and non-members, got {fewest}"
-            )
+        check_folds(self.folds, members, "attack.classifier.folds")
 
     def score(
         self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
@@ -49,17 +54,18 @@ class Classifier(Attack):
         logits = target.logits.astype(np.float64)
         labels = np.repeat(target.labels[:, None], logits.shape[1], axis=1)
         features = np.concatenate([logits.reshape(len(logits), -1), cross_entropy(logits, labels)], axis=1)
-        model = make_pipeline(
-            StandardScaler(), LogisticRegression(C=1 / self.regularization, class_weight="balanced", max_iter=1000)
-        )
-        # Stratified by class as well: where a class has more of its members in one fold, a fit on the others takes it
-        # for a class of non-members, and an attack that knows nothing would seem to rank members last.
-        fold = np.empty(len(features), dtype=int)
-        fold[np.lexsort((rng.random(len(fold)), target.labels, target.members))] = np.arange(len(fold)) % self.folds
-        score = np.empty(len(features))
-        for number in range(self.folds):
-            seen, judged = fold != number, fold == number
-            decision = model.fit(features[seen], target.members[seen]).decision_function(features[judged])
-            # Each fit has its own zero, which leans away from what it holds out; ranks have none.
-            score[judged] = rankdata(decision) / (judged.sum() + 1)
-        return {"": score}
+        model = Pipeline([("scale", StandardScaler()), ("fit", self._estimator())])
+
+        def decide(seen: Rows, judged: Rows) -> Array:
+            weights = balanced_weights(target.members[seen], target.labels[seen])
+            model.fit(features[seen], target.members[seen], fit__sample_weight=weights)
+            return np.asarray(model.decision_function(features[judged]))
+
+        return {"": held_out_ranks(decide, target.members, target.labels, self.folds, rng)}
+
+    def _estimator(self) -> Any:
+        if self.model == "boosting":
+            return HistGradientBoostingClassifier(l2_regularization=self.regularization, early_stopping=False)
+        if self.model == "svm":
+            return LinearSVC(C=1 / self.regularization, dual=False)
+        return LogisticRegression(C=1 / self.regularization, max_iter=1000)

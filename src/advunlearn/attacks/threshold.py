@@ -7,9 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.attacks.attack import Attack, Observations
+from advunlearn.attacks.attack import Answers, Attack, Observations
 from advunlearn.attacks.statistics import confidence, cross_entropy, entropy, modified_entropy
 from advunlearn.training.shadows import Shadows
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+PER_CLASS = "modified_entropy"  # the statistic that has a threshold for each class
 
 
 @dataclass
@@ -18,17 +23,100 @@ class Threshold(Attack):
     high, its entropy low (Shokri et al. 2017) or its modified entropy low (Song and Mittal 2021, equation 8).
 
     For one query loss, confidence and logit margin rank the examples alike.
+
+    With a population at hand, the modified entropy also has a threshold of its own for each class (Song and Mittal
+    2021, section 4), made from examples that are not judged: in the score `per_class`, where it cuts off the same share
+    of each class's population, and in the figure `per_class_balanced_accuracy`, where it tells the examples that the
+    model retains from the population best.
     """
 
     def score(
         self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
-        """Return the four scores, each the mean over queries; see `Attack.score`."""
-        labels = np.repeat(target.labels[:, None], target.logits.shape[1], axis=1)
-        scores = {
-            "": -cross_entropy(target.logits, labels),
-            "confidence": confidence(target.logits, labels),
-            "entropy": -entropy(target.logits),
-            "modified_entropy": -modified_entropy(target.logits, labels),
-        }
-        return {name: score.mean(axis=1) for name, score in scores.items()}
+        """Return the scores, each the mean over queries or made from it; see `Attack.score`."""
+        scores = _statistics(target)
+        if target.population is not None:
+            population = _statistics(target.population)[PER_CLASS]
+            scores["per_class"] = class_percentiles(
+                scores[PER_CLASS], target.labels, population, target.population.labels
+            )
+        return scores
+
+    def figures(self, target: Observations) -> dict[str, float]:
+        """Return `per_class_balanced_accuracy`, if there are retain examples and a population; see `Attack.figures`."""
+        if target.retain is None or target.population is None:
+            return {}
+        known = [_statistics(part)[PER_CLASS] for part in (target.retain, target.population)]
+        labels = np.concatenate([target.retain.labels, target.population.labels])
+        members = np.arange(len(labels)) < len(target.retain.labels)
+        thresholds = per_class_thresholds(np.concatenate(known), labels, members, target.logits.shape[-1])
+        said = _statistics(target)[PER_CLASS] >= thresholds[target.labels]
+        rates = said[target.members].mean(), (~said[~target.members]).mean()
+        return {"per_class_balanced_accuracy": float(np.mean(rates))}
+
+
+def class_percentiles(scores: Array, labels: Labels, population: Array, population_labels: Labels) -> Array:
+    """Return the share of its class's population that each score lies above, (n,) in [0, 1], ties counting half.
+
+    One threshold on it is one on the scores for each class, with the same false-positive rate in all. Of a class with m
+    examples it tells m + 1 levels apart, so it says nothing of rates below 1/m. A class that the population lacks is
+    held against all of it.
+
+    Args:
+        scores, labels: (n,) member scores of any scale, and classes.
+        population, population_labels: (m,), the same of non-members.
+
+    Raises:
+        ValueError: if the population is empty or holds a NaN.
+    """
+    if not len(population) or np.isnan(population).any():
+        raise ValueError(f"class percentiles need a population without NaN, got {len(population)} scores")
+    percentiles = np.empty(len(scores))
+    for label in np.unique(labels):
+        own, same = labels == label, population_labels == label
+        reference = np.sort(population[same] if same.any() else population)
+        below, not_above = (np.searchsorted(reference, scores[own], side) for side in ("left", "right"))
+        percentiles[own] = (below + not_above) / (2 * len(reference))
+    return percentiles
+
+
+def per_class_thresholds(scores: Array, labels: Labels, members: NDArray[np.bool_], classes: int) -> Array:
+    """Return for each class (classes,) the threshold t at which (TPR + TNR) / 2 of `score >= t` is largest.
+
+    As Song and Mittal's code does, the candidates are the class's scores, those of members first, and the first best
+    one wins. A class that lacks members or non-members gets the threshold of all classes together.
+
+    Args:
+        scores, labels, members: (n,) scores, classes and memberships known to the attacker.
+        classes: how many there are.
+
+    Raises:
+        ValueError: without any member or non-member.
+    """
+    if members.all() or not members.any():
+        raise ValueError("thresholds need members and non-members, got one of the two alone")
+    thresholds = np.full(classes, _best_threshold(scores[members], scores[~members]))
+    for label in np.unique(labels[members]):
+        inside, outside = scores[members & (labels == label)], scores[~members & (labels == label)]
+        if len(outside):
+            thresholds[label] = _best_threshold(inside, outside)
+    return thresholds
+
+
+def _best_threshold(members: Array, nonmembers: Array) -> float:
+    candidates = np.concatenate([members, nonmembers])
+    found = len(members) - np.searchsorted(np.sort(members), candidates)
+    rejected = np.searchsorted(np.sort(nonmembers), candidates)
+    return float(candidates[np.argmax(found / len(members) + rejected / len(nonmembers))])
+
+
+def _statistics(answers: Answers) -> dict[str, Array]:
+    """Return the four member scores by name, (n,) each, the mean over queries."""
+    labels = np.repeat(answers.labels[:, None], answers.logits.shape[1], axis=1)
+    scores = {
+        "": -cross_entropy(answers.logits, labels),
+        "confidence": confidence(answers.logits, labels),
+        "entropy": -entropy(answers.logits),
+        "modified_entropy": -modified_entropy(answers.logits, labels),
+    }
+    return {name: score.mean(axis=1) for name, score in scores.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ def measure(
     scores: Mapping[str, NDArray[np.float64]],
     members: NDArray[np.bool_],
     shadows: Mapping[str, int],
+    cross_fitted: Collection[str],
+    figures: Mapping[str, Mapping[str, float]],
     *,
     seed: int,
 ) -> dict[str, Any]:
@@ -35,11 +37,18 @@ def measure(
         losses, members: (n,), the losses of forget and test examples and which are which.
         scores: (n,) member scores by name of the attack.
         shadows: how many shadow models each attack used.
+        cross_fitted: the names of those whose scores come from fits on other examples of the n.
+        figures: what attacks report beside their scores, by name.
         seed: of the random halves on which thresholds are chosen.
     """
     ks, wasserstein = loss_distances(losses[members], losses[~members])
     attacks = {
-        name: {**roc(score, members, seed=seed).as_dict(), "shadows": shadows[name]} for name, score in scores.items()
+        name: {
+            **roc(score, members, seed=seed, cross_fitted=name in cross_fitted).as_dict(),
+            "shadows": shadows[name],
+            "figures": dict(figures.get(name, {})),
+        }
+        for name, score in scores.items()
     }
     bounds = {part: clopper_pearson(round(accuracies[part] * count), count) for part, count in examples.items()}
     return {

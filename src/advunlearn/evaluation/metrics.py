@@ -44,6 +44,8 @@ class RocSummary:
         auc: probability that a member scores higher than a non-member, ties counting half; `auc_low`, `auc_high` its 95
             % interval.
         interval: how that interval was made.
+        auc_distance: |auc - 1/2|: an AUC of 0.3 tells as much as one of 0.7.
+        epsilon_low: see `epsilon_lower_bound`; an indicator, not a certificate.
         balanced_accuracy: at thresholds chosen on the other half of the examples, both ways, averaged.
         members, nonmembers: how many were scored; `excluded` had no score.
         low_fpr: true-positive rates at 1 % and 0.1 % false positives.
@@ -54,6 +56,8 @@ class RocSummary:
     auc_low: float
     auc_high: float
     interval: str
+    auc_distance: float
+    epsilon_low: float
     balanced_accuracy: float
     members: int
     nonmembers: int
@@ -71,24 +75,26 @@ class RocSummary:
         return plain
 
 
-def roc(scores: ArrayLike, members: ArrayLike, *, seed: int = 0) -> RocSummary:
+def roc(scores: ArrayLike, members: ArrayLike, *, seed: int = 0, cross_fitted: bool = False) -> RocSummary:
     """Summarise how member scores (n,) tell members (n,) of bool from the rest; LARGE scores mean members.
 
     An example with a NaN score is left out and counted; infinities are the extremes. The random halves of the balanced
-    accuracy come from `seed`.
+    accuracy and of epsilon come from `seed`; `cross_fitted` is passed on to `auc_interval`.
 
     Raises:
         ValueError: for shapes that do not fit, or where no member or no non-member has a score.
     """
     kept, inside, excluded = _scored(scores, members)
     positive, negative = kept[inside], kept[~inside]
-    auc, low, high, interval = auc_interval(positive, negative)
+    auc, low, high, interval = auc_interval(positive, negative, cross_fitted=cross_fitted)
     points = tuple(tpr_at_fpr(kept, inside, fpr) for fpr in LOW_FPR)
     return RocSummary(
         auc=auc,
         auc_low=low,
         auc_high=high,
         interval=interval,
+        auc_distance=abs(auc - 0.5),
+        epsilon_low=epsilon_lower_bound(kept, inside, seed=seed),
         balanced_accuracy=balanced_accuracy(kept, inside, seed=seed),
         members=len(positive),
         nonmembers=len(negative),
@@ -106,12 +112,16 @@ def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Array, Arra
     return fpr, tpr
 
 
-def auc_interval(positive: Array, negative: Array) -> tuple[float, float, float, str]:
+def auc_interval(positive: Array, negative: Array, *, cross_fitted: bool = False) -> tuple[float, float, float, str]:
     """Return the AUC, its 95 % interval and how that was made.
 
     DeLong's variance (1988) on the logit scale, so that the interval stays within [0, 1]. Where all
     members score above all non-members, or below, or all alike, that variance is zero and says nothing: the interval is
     then the exact one of a rate over as many trials as there are examples on the smaller side.
+
+    Where the scores are `cross_fitted`, each from a fit on the other examples, DeLong's variance is doubled: what fold
+    a teaches the fit that judges fold b, fold b teaches the fit that judges fold a, so that under the null each pair of
+    folds is one draw that counts twice. Of a real signal less counts twice, and the interval is then too wide.
     """
     ranks = rankdata(np.concatenate([positive, negative]))
     n, m = len(positive), len(negative)
@@ -119,11 +129,52 @@ def auc_interval(positive: Array, negative: Array) -> tuple[float, float, float,
     below = 1 - (ranks[n:] - rankdata(negative)) / n
     auc = float(above.mean())
     variance = sum(float(part.var(ddof=1)) / len(part) if len(part) > 1 else 0.25 for part in (above, below))
+    variance *= 2 if cross_fitted else 1
     if variance == 0 or auc in (0.0, 1.0):
         low, high = clopper_pearson(round(auc * min(n, m)), min(n, m))
         return auc, low, high, "Clopper-Pearson on the smaller side"
     width = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance) / (auc * (1 - auc))
-    return auc, float(expit(logit(auc) - width)), float(expit(logit(auc) + width)), "DeLong over examples, one model"
+    made = "DeLong over examples, one model" + (", variance doubled for cross-fitting" if cross_fitted else "")
+    return auc, float(expit(logit(auc) - width)), float(expit(logit(auc) + width)), made
+
+
+def auc_over_models(
+    scores: ArrayLike, members: ArrayLike, groups: ArrayLike, *, seed: int, resamples: int = 2000
+) -> tuple[float, float, float, str]:
+    """Return the AUC of scores from many models, its 95 % interval and how that was made.
+
+    A cluster bootstrap: whole groups are drawn with replacement, so that what the examples of one model share, and the
+    models that come from one original, counts as one draw. The interval lies between the percentiles of the resamples'
+    AUCs; with fewer than about 20 groups it is too narrow. Resamples without a member or a non-member are left out.
+
+    Args:
+        scores, members: (n,), of all models one after the other; see `roc`.
+        groups: (n,) whole numbers, which model, or which original of several models, each score comes from.
+        seed: of the resamples.
+        resamples: how many.
+
+    Raises:
+        ValueError: as `roc`, for NaN scores, and for fewer than two groups.
+    """
+    kept, inside, excluded = _scored(scores, members)
+    names, group = np.unique(np.asarray(groups), return_inverse=True)
+    if len(group) != len(kept) or excluded or len(names) < 2:
+        raise ValueError(
+            f"every score needs a group, of two at least: got {len(kept)} scores, {excluded} NaN, {len(names)} groups"
+        )
+    # won[g, h]: how often members of group g score above non-members of group h; all resamples then are products.
+    won = np.zeros((len(names), len(names)))
+    for other in range(len(names)):
+        reference = np.sort(kept[~inside & (group == other)])
+        below, not_above = (np.searchsorted(reference, kept[inside], side) for side in ("left", "right"))
+        won[:, other] = np.bincount(group[inside], (below + not_above) / 2, len(names))
+    positive, negative = (np.bincount(group[side], minlength=len(names)) for side in (inside, ~inside))
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), resamples)
+    pairs = (drawn @ positive) * (drawn @ negative)
+    aucs = ((drawn @ won) * drawn).sum(1)[pairs > 0] / pairs[pairs > 0]
+    low, high = np.quantile(aucs, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    made = f"cluster bootstrap over {len(names)} models, {resamples} resamples"
+    return float(won.sum() / (positive.sum() * negative.sum())), float(low), float(high), made
 
 
 def tpr_at_fpr(scores: Array, members: NDArray[np.bool_], fpr: float) -> TprAtFpr:
@@ -156,6 +207,53 @@ def _judged(scores: Array, members: NDArray[np.bool_], chosen: NDArray[np.intp],
     return float((said[truth].mean() + (~said[~truth]).mean()) / 2)
 
 
+def epsilon_lower_bound(scores: ArrayLike, members: ArrayLike, *, seed: int, delta: float = 0.0) -> float:
+    """Return the largest epsilon that these rates refute: were the model (epsilon, delta)-private, no attack could have
+    TPR > e^epsilon FPR + delta or TNR > e^epsilon FNR + delta (Kairouz et al. 2015).
+
+    The threshold is chosen on one random half and judged on the other by `epsilon_of_counts`, at the joint level of
+    95 %. That level supposes independent trials, each a training run with or without the example. The examples of ONE
+    model are not: what comes back is an indicator to compare models by, not a certificate. Zero where nothing is
+    refuted, or with fewer than two examples on a side.
+
+    Raises:
+        ValueError: as `roc`, and unless 0 <= delta < 1.
+    """
+    kept, inside, _ = _scored(scores, members)
+    if min(inside.sum(), (~inside).sum()) < 2:
+        return 0.0
+    ranks = rankdata(kept)
+    chosen, judged = next(StratifiedKFold(2, shuffle=True, random_state=seed).split(ranks, inside))
+
+    def epsilons(rows: NDArray[np.intp], thresholds: Array) -> Array:
+        found, wrong = (np.sort(ranks[rows][inside[rows] == side]) for side in (True, False))
+        said = [len(part) - np.searchsorted(part, thresholds) for part in (found, wrong)]
+        return epsilon_of_counts(said[0], len(found), said[1], len(wrong), delta)
+
+    thresholds = np.unique(ranks[chosen])
+    best = thresholds[[np.argmax(epsilons(chosen, thresholds))]]
+    return float(epsilons(judged, best)[0])
+
+
+def epsilon_of_counts(
+    true_positives: ArrayLike, members: int, false_positives: ArrayLike, nonmembers: int, delta: float = 0.0
+) -> Array:
+    """Return max(0, log((TPR_low - delta) / FPR_high), log((TNR_low - delta) / FNR_high)), of the counts' shape.
+
+    Both directions rest on the same two one-sided Clopper-Pearson bounds, TPR_low = 1 - FNR_high and FPR_high = 1 -
+    TNR_low, each at half of the level, so that they hold jointly.
+
+    Raises:
+        ValueError: for counts outside 0..trials, no trials, and unless 0 <= delta < 1.
+    """
+    if not 0 <= delta < 1:
+        raise ValueError(f"delta must lie in [0, 1), got {delta}")
+    tpr, _ = _clopper_pearson(np.asarray(true_positives), members, CONFIDENCE)
+    _, fpr = _clopper_pearson(np.asarray(false_positives), nonmembers, CONFIDENCE)
+    ratio = np.maximum((tpr - delta) / fpr, (1 - fpr - delta) / (1 - tpr))
+    return np.log(np.maximum(ratio, 1.0))
+
+
 def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Return the exact two-sided interval of a rate of which `successes` of `trials` were seen (Clopper and Pearson
     1934).
@@ -163,11 +261,17 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
     Raises:
         ValueError: unless 0 <= successes <= trials and trials > 0.
     """
-    if not 0 <= successes <= trials or trials == 0:
+    low, high = _clopper_pearson(np.asarray(successes), trials, confidence)
+    return float(low), float(high)
+
+
+def _clopper_pearson(successes: NDArray[np.int64], trials: int, confidence: float) -> tuple[Array, Array]:
+    if trials <= 0 or (successes < 0).any() or (successes > trials).any():
         raise ValueError(f"successes must lie in 0..trials and trials be positive, got {successes} of {trials}")
     tail = (1 - confidence) / 2
-    low = float(beta.ppf(tail, successes, trials - successes + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - tail, successes + 1, trials - successes)) if successes < trials else 1.0
+    # At the ends the beta distribution degenerates, and the bound is the end itself.
+    low = np.where(successes == 0, 0.0, beta.ppf(tail, successes, trials - successes + 1))
+    high = np.where(successes == trials, 1.0, beta.ppf(1 - tail, successes + 1, trials - successes))
     return low, high
 
 

@@ -74,7 +74,8 @@ def notes(metrics: dict[str, Any]) -> list[str]:
         if found["excluded"]:
             lines.append(f"{name}: {found['excluded']} test examples that no shadow model was drawn from have no score")
     silent = [(name, found["note"]) for name, found in attacks.items() if found["note"] and "/" not in name]
-    return [*lines, *(f"{name}: {note}" for name, note in silent)]
+    lines += [f"{name}: {note}" for name, note in silent]
+    return [*lines, "epsilon compares models, it certifies nothing: examples of one model are not independent runs"]
 
 
 def verdict(metrics: dict[str, Any]) -> str:
@@ -128,18 +129,25 @@ def _attacks(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
     attacks = models[0]["attacks"]
     primary = [name for name in attacks if "/" not in name]
 
+    def on(found: dict[str, Any]) -> str:
+        shadows = f", {found['shadows']} shadows" if found["shadows"] else ""
+        return f"{found['members']} forget, {found['nonmembers']} test{shadows}"
+
     def of(section: str, names: Iterable[str], *keys: str) -> Iterator[Row]:
         for name in names:
-            found = attacks[name]
-            shadows = f", {found['shadows']} shadows" if found["shadows"] else ""
             values = [tuple(m["attacks"][name][key] for key in keys) for m in models]
-            yield _row(section, name, values, MATCH, f"{found['members']} forget, {found['nonmembers']} test{shadows}")
+            yield _row(section, name, values, MATCH, on(attacks[name]))
 
     yield from of("attack AUC", attacks, "auc", "auc_low", "auc_high")
     yield from of("balanced accuracy", primary, "balanced_accuracy")
     for fpr in LOW_FPR:
         key = f"tpr_at_fpr_{fpr:g}"
         yield from of(f"TPR at {100 * fpr:g}% FPR", primary, key, f"{key}_low", f"{key}_high")
+    yield from of("epsilon at least", primary, "epsilon_low")
+    for name in primary:
+        for figure in attacks[name]["figures"]:
+            values = [(m["attacks"][name]["figures"][figure],) for m in models]
+            yield _row(name, figure.replace("_", " "), values, MATCH, on(attacks[name]))
 
 
 def _losses(models: Sequence[dict[str, Any]]) -> Iterator[Row]:

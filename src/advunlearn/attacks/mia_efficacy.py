@@ -1,0 +1,74 @@
+"""The attack behind SalUn's MIA-efficacy (Fan et al. 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.svm import SVC
+
+from advunlearn.attacks.attack import Answers, Attack, Observations
+from advunlearn.attacks.held_out import Array, Rows, check_folds, held_out_ranks
+from advunlearn.attacks.statistics import confidence
+from advunlearn.options import option
+from advunlearn.training.shadows import Shadows
+
+
+@dataclass
+class MiaEfficacy(Attack):
+    """An SVM on the confidence p_y, told retain from test examples of the same model, judges the forget examples.
+
+    SalUn (Fan et al. 2024) reports the share of them that it calls non-members, the figure
+    `forget_called_nonmembers`: HIGH where they are forgotten. What to aim for is the retrained model's value, neither
+    0.5 nor 1: that model, too, is confident about some examples that it never saw. Theirs takes as many retain as test
+    examples; where there are fewer, both sides here still weigh the same.
+
+    Attributes:
+        regularization: of the SVM, 1/C in scikit-learn's terms; theirs has C = 3 and the kernel exp(-|x - x'|^2).
+        folds: of the cross-validation behind the member scores, in which no test example is judged by a fit on it.
+    """
+
+    regularization: float = option(1 / 3, above=0)
+    folds: int = option(5, at_least=2)
+
+    def check(self, members: NDArray[np.bool_]) -> None:
+        """Refuse fewer members or non-members than folds; see `Attack.check`."""
+        check_folds(self.folds, members, "attack.mia_efficacy.folds")
+
+    def score(
+        self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return each example's rank, in (0, 1), among the held-out decision values of its fold; see `Attack.score`.
+
+        Raises:
+            ValueError: without answers for the retain set, or if there are fewer members or non-members than folds.
+        """
+        self.check(target.members)
+        retain, judged_by = self._retain(target), _confidence(target)
+
+        def decide(seen: Rows, judged: Rows) -> Array:
+            return np.asarray(self._fit(retain, judged_by[seen & ~target.members]).decision_function(judged_by[judged]))
+
+        return {"": held_out_ranks(decide, target.members, target.labels, self.folds, rng)}
+
+    def figures(self, target: Observations) -> dict[str, float]:
+        """Return `forget_called_nonmembers`, by a fit on all test examples; see `Attack.figures`."""
+        seen = _confidence(target)
+        said = self._fit(self._retain(target), seen[~target.members]).predict(seen[target.members])
+        return {"forget_called_nonmembers": float((said == 0).mean())}
+
+    def _retain(self, target: Observations) -> Array:
+        """Return the confidence of as many retain examples as there are test examples, the first ones, as theirs."""
+        if target.retain is None:
+            raise ValueError("mia_efficacy needs the model's answers for the retain set")
+        return _confidence(target.retain)[: int((~target.members).sum())]
+
+    def _fit(self, members: Array, nonmembers: Array) -> SVC:
+        model = SVC(C=1 / self.regularization, gamma="auto", kernel="rbf", class_weight="balanced")
+        return model.fit(np.concatenate([members, nonmembers]), np.repeat([1, 0], [len(members), len(nonmembers)]))
+
+
+def _confidence(answers: Answers) -> Array:
+    """Return p_y, (n, 1), of each example's first query, the image itself."""
+    return confidence(answers.logits[:, :1], answers.labels[:, None])
