@@ -18,7 +18,7 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 """From parameters (b, p) and data (b, ...) to one value a problem (b,), twice differentiable."""
 
 _MOST_STEPS = 200
-_TOLERANCE = 1e-10
+_TOLERANCE = 1e-12
 _HALVINGS = 30
 
 
@@ -45,10 +45,10 @@ class _Argmin(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, theta_grad: Tensor) -> tuple[Tensor | None, ...]:
-        data, theta = (each.detach().requires_grad_() for each in ctx.saved_tensors)
+        data, theta = ctx.saved_tensors
+        data = data.detach().requires_grad_()
         with one_thread(data):
-            _, gradient = _value_and_gradient(ctx.objective, data, theta)
-            product = _hessian(gradient, theta)
+            _, gradient, product = _expand(ctx.objective, data, theta)
             adjoint = conjugate_gradients(lambda v: product(v) + ctx.damping * v, theta_grad, _TOLERANCE)
             (data_grad,) = torch.autograd.grad(gradient, data, -adjoint)
         return data_grad, None, None, None
@@ -58,20 +58,20 @@ def minimise(objective: Objective, data: Tensor, start: Tensor) -> Tensor:
     """Return a local minimiser (b, p) of each problem by line-search Newton-CG (Nocedal and Wright, algorithm 7.1)."""
     data, theta = data.detach(), start
     for _ in range(_MOST_STEPS):
-        theta = theta.detach().requires_grad_()
-        value, gradient = _value_and_gradient(objective, data, theta)
-        product, fixed = _hessian(gradient, theta), gradient.detach()
-        size = fixed.norm(dim=-1, keepdim=True)
+        value, gradient, product = _expand(objective, data, theta)
+        gradient = gradient.detach()
+        size = gradient.norm(dim=-1, keepdim=True)
         going = size > _TOLERANCE
         if not bool(going.any()):
-            return theta.detach()
-        direction = -conjugate_gradients(product, torch.where(going, fixed, 0.0), size.sqrt().clamp(max=0.5))
+            return theta
+        right = torch.where(going, gradient, 0.0)
+        direction = -conjugate_gradients(product, right, size.sqrt().clamp(max=0.5))
         # Where the first curvature is not positive, downhill is all there is to go by.
-        direction = torch.where((direction == 0).all(-1, keepdim=True) & going, -fixed, direction)
-        length = _length(lambda t, data=data: objective(t, data), theta.detach(), value.detach(), fixed, direction)
-        theta = theta + length * direction
+        direction = torch.where((direction == 0).all(-1, keepdim=True), -right, direction)
+        slope = (right * direction).sum(-1)
+        theta = theta + _length(lambda t: objective(t, data), theta, value, slope, direction) * direction
     logger.warning("%d of %d networks stopped short of a minimum: raise regularization", int(going.sum()), len(start))
-    return theta.detach()
+    return theta
 
 
 def conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor, tolerance: Tensor | float) -> Tensor:
@@ -97,22 +97,19 @@ def conjugate_gradients(product: Callable[[Tensor], Tensor], right: Tensor, tole
     return x
 
 
-def _value_and_gradient(objective: Objective, data: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+def _expand(objective: Objective, data: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    """Return the values (b,), their gradients by theta (b, p) with the graph behind them, and the Hessian's product."""
+    theta = theta.detach().requires_grad_()
     with torch.enable_grad():
         value = objective(theta, data)
         (gradient,) = torch.autograd.grad(value.sum(), theta, create_graph=True)
-    return value, gradient
-
-
-def _hessian(gradient: Tensor, theta: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda vector: torch.autograd.grad(gradient, theta, vector, retain_graph=True)[0]
+    return value.detach(), gradient, lambda v: torch.autograd.grad(gradient, theta, v, retain_graph=True)[0]
 
 
 def _length(
-    objective: Callable[[Tensor], Tensor], theta: Tensor, value: Tensor, gradient: Tensor, direction: Tensor
+    objective: Callable[[Tensor], Tensor], theta: Tensor, value: Tensor, slope: Tensor, direction: Tensor
 ) -> Tensor:
     """Return the largest power of 1/2 (b, 1) along the direction that lowers the objective enough (Armijo)."""
-    slope = (gradient * direction).sum(-1)
     rounding = 8 * torch.finfo(value.dtype).eps * value.abs()
     length = torch.ones_like(value)
     for _ in range(_HALVINGS):

@@ -17,20 +17,21 @@ from advunlearn.options import option
 
 @dataclass
 class Neural(CrossValidated):
-    """L2-regularised network of one hidden layer of tanh units beside a linear one: a follower without closed form.
+    """L2-regularised network of one layer of tanh units beside a linear one: a follower without closed form.
 
-    It is fitted by the log loss to a minimum, from a random start (the same for all folds and classes) that each audit
-    step draws anew; the utility is minus the mean held-out log loss, in nats. The bias alone is not regularised.
-    Without hidden units it is `logistic`.
+    It is fitted by the log loss, to a minimum, from random units that each audit step draws anew (the same for all
+    classes and folds), and the utility is minus the mean held-out log loss, in nats. Without units it is `logistic`.
 
-    The problem is not convex: which of its local minima is found depends on the start. The gradient is that of the
-    minimum found, by conjugate gradients on Hessian-vector products; see `argmin` for what they do where the curvature
-    is not positive.
+    The problem is not convex: which of its minima is found depends on the start, and the gradient is that of the one
+    found, by conjugate gradients on Hessian-vector products. `argmin` says what these do where the curvature is not
+    positive.
 
     Attributes:
-        hidden: units of the hidden layer.
-        regularization: (regularization / 2) |weights|^2 is added to the mean log loss.
-        damping: added to the Hessian in the implicit gradient, which it bounds where a minimum is nearly flat.
+        hidden: tanh units.
+        regularization: (regularization / 2) |theta|^2 is added to the mean log loss, for all of theta but the bias of
+            the decision value.
+        damping: added to the Hessian in the implicit gradient, which is exact without; a nearly flat minimum may need
+            it.
     """
 
     hidden: int = option(8, at_least=0)
@@ -41,27 +42,31 @@ class Neural(CrossValidated):
 
     def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
         """Return the decision values (b, n); see `CrossValidated.fit`."""
-        share = train / train.sum(1, keepdim=True).clamp(min=1)
+        p = features.shape[2] + 1
+        units = 0.5 * torch.randn(self.hidden * (p + 1), generator=generator, dtype=torch.float64)
+        start = F.pad(units, (p, 0)).to(features.device) * train.any(1, keepdim=True)
+        ridge = torch.full_like(start, self.regularization)
+        ridge[:, p - 1] = 0.0
+        share = train / train.sum(1, keepdim=True).clamp(min=1).double()
 
         def objective(theta: Tensor, features: Tensor) -> Tensor:
-            loss = -(share * F.logsigmoid(sides * network(theta, features))).sum(1)
-            return loss + self.regularization / 2 * theta[:, 1:].square().sum(1)
+            losses = self.heldout_loss(sides * network(theta, features, self.hidden))
+            return (share * losses).sum(1) + (ridge / 2 * theta.square()).sum(1)
 
-        start = torch.zeros(1 + features.shape[2] + self.hidden * (features.shape[2] + 2), dtype=torch.float64)
-        ...
-        return network(argmin(objective, features, start, self.damping), features)
+        return network(argmin(objective, features, start, self.damping), features, self.hidden)
 
     def heldout_loss(self, margins: Tensor) -> Tensor:
         """Return the log loss of margins."""
         return -F.logsigmoid(margins)
 
 
-def network(theta: Tensor, features: Tensor) -> Tensor:
-    """Return bias + w . x + v . tanh(U x + c), (b, n), for features x (b, n, d) and theta (b, 1 + d + h (d + 2)).
+def network(theta: Tensor, features: Tensor, hidden: int) -> Tensor:
+    """Return w . x + v . tanh(U x), (b, n), with x the features (b, n, d) and, for the biases, a one.
 
-    Each row of theta holds the bias, w (d), and then (v_k, c_k, U_k) of each hidden unit k.
+    theta (b, d + 1 + h (d + 2)) holds w (d + 1), v (h) and U (d + 1, h).
     """
-    d = features.shape[2]
-    bias, weights, units = theta[:, :1], theta[:, 1 : 1 + d], theta[:, 1 + d :].unflatten(1, (-1, d + 2))
-    hidden = torch.tanh(features @ units[:, :, 2:].mT + units[:, None, :, 1])
-    return bias + (features @ weights[..., None] + hidden @ units[:, :, :1])[..., 0]
+    inputs = F.pad(features, (0, 1), value=1.0)
+    p = inputs.shape[2]
+    linear, outer, inner = theta.split([p, hidden, p * hidden], 1)
+    units = torch.tanh(inputs @ inner.reshape(len(theta), p, hidden))
+    return (inputs @ linear[..., None] + units @ outer[..., None])[..., 0]
