@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,14 @@ def test_audits_are_scored_in_evaluation_mode_and_leave_no_trace_in_batchnorm() 
     for name, value in tuned.state_dict().items():
         assert torch.equal(value, model.state_dict()[name])  # a utility without gradient leaves fine-tuning, to the bit
     assert not model.training
+
+
+def test_what_the_auditor_remarks_is_said_once_a_run(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        SG(alpha=1, epochs=2, batch_size=20, audit_size=6).unlearn(network(), task())
+    assert [record.message for record in caplog.records] == [
+        "audit step 0: one auditor for all classes: some have fewer than 10 examples"
+    ]
 
 
 def test_retain_steps_run_in_training_mode_in_every_epoch() -> None:

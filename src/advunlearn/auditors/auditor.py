@@ -19,10 +19,12 @@ class Audit:
         utility: scalar, how well it tells members from non-members on held-out folds; differentiable in the scores,
             through the auditor's optimum as well as through the held-out scores.
         accuracy: scalar in [0, 1], of its decisions on held-out folds, members and non-members counting the same.
+        remark: what a person should know of how it was fitted, if anything; a run logs each remark once.
     """
 
     utility: Tensor
     accuracy: Tensor
+    remark: str = ""
 
 
 class Auditor(Component):

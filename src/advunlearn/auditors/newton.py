@@ -20,7 +20,8 @@ class SmoothLoss(NamedTuple):
     """Describe a convex loss of the margin by three elementwise functions of margins (b, n).
 
     `force` is minus the first derivative and `curvature` the second, of either side where it jumps. `chord` is the
-    curvature of the parabola with its lowest point at margin 1 that touches the loss from above at the given margin.
+    curvature of the parabola with its lowest point at margin 1 that touches the loss from above at the given margin, or
+    `curvature` itself for a loss that is straight nowhere.
     """
 
     force: Callable[[Tensor], Tensor]
@@ -32,6 +33,10 @@ def _squared_curvature(margins: Tensor) -> Tensor:
     return 2.0 * (margins < 1.0).to(margins.dtype)
 
 
+def _logistic_curvature(margins: Tensor) -> Tensor:
+    return margins.sigmoid() * (-margins).sigmoid()
+
+
 SMOOTH_LOSSES = {
     "squared_hinge": SmoothLoss(lambda m: 2.0 * (1.0 - m).clamp(min=0.0), _squared_curvature, _squared_curvature),
     "huber_hinge": SmoothLoss(
@@ -39,6 +44,7 @@ SMOOTH_LOSSES = {
         curvature=lambda m: ((m > 0.0) & (m < 1.0)).to(m.dtype),
         chord=lambda m: (m < 1.0) / (1.0 - m).clamp(min=1.0),
     ),
+    "logistic": SmoothLoss(lambda m: (-m).sigmoid(), _logistic_curvature, _logistic_curvature),
 }
 
 

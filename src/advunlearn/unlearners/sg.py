@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from advunlearn.seeding import torch_stream
 from advunlearn.training.fit import Diverged, mode
 from advunlearn.unlearners.finetune import Finetune, Follower
 from advunlearn.unlearners.unlearner import Task, shared_classes
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -73,6 +76,7 @@ class Game:
         self.generator = torch_stream(task.settings.seed, "audit")
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.records: list[dict[str, Any]] = []
+        self.remarks = {""}
 
     def answer(self, step: int, epoch: int, base_loss: Tensor) -> None:
         """Play one audit step, if it is time for one; see `Follower.answer`."""
@@ -82,6 +86,9 @@ class Game:
         base = [parameter.grad for parameter in self.parameters]
         with torch.set_grad_enabled(plays):
             audit = self._audit()
+        if audit.remark not in self.remarks:
+            self.remarks.add(audit.remark)
+            logger.info("audit step %d: %s", step, audit.remark)
         record = {
             "step": step,
             "epoch": epoch,

@@ -1,0 +1,103 @@
+"""What auditors that are fitted to the audit examples have in common: folds, groups, scaling, and the cap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from advunlearn.auditors.auditor import Audit, Auditor
+from advunlearn.auditors.folds import cut_problems
+from advunlearn.options import option
+
+_EXAMPLES_A_COLUMN = 5
+
+
+@dataclass
+class CrossValidated(Auditor):
+    """Base of all auditors that fit a classifier on all folds but one and judge it on that one.
+
+    The utility is minus the mean held-out loss. Scores are centred class by class and scaled by the deviation over the
+    whole audit batch, constants through which no gradient runs: scaled class by class, a column of small spread would
+    drown the others.
+
+    Attributes:
+        folds: stratified by class and membership.
+        groups: `class` fits one classifier a class, `pooled` one for all, and `auto` the former where every class has
+            at least five examples a column.
+        capped: pay the leader for hiding only. The held-out loss is unbounded, and rewards pushing forget examples to
+            the far side of the auditor, where they are as easily detected as before.
+    """
+
+    folds: int = option(3, at_least=2)
+    groups: str = option("auto", choices=("auto", "class", "pooled"))
+    capped: bool = option(True)
+
+    def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
+        """Fit one classifier a problem, and return its decision value for every row, fitted to or not.
+
+        Args:
+            features: (b, n, d), float64; the result is differentiable in them, through the fit as well.
+            sides: (b, n), +1 for members and -1 for non-members.
+            train: (b, n) of bool, the rows to fit to: of both sides, or none at all.
+            generator: CPU stream for what the fit draws.
+
+        Returns:
+            (b, n), large for members, and 0 where the classifier cannot tell.
+        """
+        raise NotImplementedError
+
+    def heldout_loss(self, margins: Tensor) -> Tensor:
+        """Return the loss of margins = sides * decision values, elementwise; of the margin 0 it is -`uninformed`."""
+        raise NotImplementedError
+
+    def utility(
+        self,
+        member_scores: Tensor,
+        nonmember_scores: Tensor,
+        member_labels: Tensor,
+        nonmember_labels: Tensor,
+        generator: torch.Generator,
+    ) -> Audit:
+        """Return minus the mean held-out loss, at least `uninformed` if capped, and that where no fold can be fitted.
+
+        See `Auditor.utility`.
+        """
+        scores = torch.cat([member_scores, nonmember_scores]).double()
+        labels = torch.cat([member_labels, nonmember_labels])
+        members = torch.arange(len(labels), device=labels.device) < len(member_labels)
+        scores = standardise(scores, labels)
+        needed = _EXAMPLES_A_COLUMN * scores.shape[1]
+        scarce = self.groups == "auto" and int(torch.unique(labels, return_counts=True)[1].min()) < needed
+        pooled = self.groups == "pooled" or scarce
+        problems = cut_problems(labels, members, self.folds, generator, pooled=pooled)
+        features = scores[problems.index]
+        sides = torch.where(members, 1.0, -1.0).double()[problems.index]
+        margins = sides * self.fit(features, sides, problems.train, generator)
+        heldout, total = problems.heldout, problems.heldout.sum()
+        loss = torch.where(heldout, self.heldout_loss(margins), 0.0).sum(1)
+        if self.capped:
+            loss = torch.minimum(loss, -self.uninformed * heldout.sum(1).double())
+        right = ((margins > 0).double() + 0.5 * (margins == 0)) * heldout
+        return Audit(
+            utility=torch.where(total > 0, -loss.sum() / total.clamp(min=1), self.uninformed),
+            accuracy=torch.where(total > 0, right.sum() / total.clamp(min=1), 0.5).detach(),
+            remark=f"one auditor for all classes: some have fewer than {needed} examples" if scarce else "",
+        )
+
+
+def standardise(scores: Tensor, labels: Tensor) -> Tensor:
+    """Return the scores (n, d) less their class's mean, each column at deviation 1, or unscaled where it is constant.
+
+    Less the mean, one classifier can serve all classes. Mean and deviation are constants: no gradient runs through
+    them.
+    """
+    fixed = scores.detach()
+    _, group, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    sums = fixed.new_zeros(len(counts), fixed.shape[1]).index_add(0, group, fixed)
+    mean = (sums / counts[:, None])[group]
+    deviation = (fixed - mean).square().mean(0).sqrt()
+    # Where every class has one example or equal ones, rounding is all that is left: scaled up, it would drive the game.
+    constant = deviation <= 1e-9 * fixed.abs().amax(0)
+    return (scores - mean) / torch.where(constant, 1.0, deviation)

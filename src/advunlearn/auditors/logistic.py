@@ -1,0 +1,40 @@
+"""The game's auditor as a logistic regression: fitted exactly, in batches, and differentiable."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from advunlearn.auditors.cross_validated import CrossValidated
+from advunlearn.auditors.linear import decide, fit_linear
+from advunlearn.options import option
+
+
+@dataclass
+class Logistic(CrossValidated):
+    """L2-regularised logistic regression.
+
+    The utility is minus the mean log loss log(1 + exp(-margin)), in nats, over held-out examples.
+
+    Attributes:
+        regularization: see `fit_linear`.
+    """
+
+    regularization: float = option(0.01, above=0)
+
+    uninformed: ClassVar[float] = -math.log(2)
+
+    def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the decision values (b, n); see `CrossValidated.fit`."""
+        return decide(
+            features, *fit_linear(features, sides, train, regularization=self.regularization, loss="logistic")
+        )
+
+    def heldout_loss(self, margins: Tensor) -> Tensor:
+        """Return the log loss of margins."""
+        return -F.logsigmoid(margins)
