@@ -109,10 +109,8 @@ class Examples:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs
 
-    def epoch(
-        self, batch_size: int, order: torch.Generator, augment: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every example once in random order as (inputs, labels) batches for training; the last may be short.
+    def shuffled(self, batch_size: int, order: torch.Generator) -> Iterator[Tensor]:
+        """Yield the positions of every example once in random order, batch by batch; the last may be short.
 
         It is never a single example, of which BatchNorm could make nothing: that one joins the batch before.
         """
@@ -120,7 +118,13 @@ class Examples:
         batches = list(permutation.split(batch_size))
         if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
             batches[-2:] = [torch.cat(batches[-2:])]
-        for index in batches:
+        yield from batches
+
+    def epoch(
+        self, batch_size: int, order: torch.Generator, augment: torch.Generator
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield every example once as (inputs, labels) batches for training, in the order of `shuffled`."""
+        for index in self.shuffled(batch_size, order):
             yield self.prepare(self.inputs[index], augment), self.labels[index]
 
     def batches(self, batch_size: int = 1000, query: Query = QUERIES[0]) -> Iterator[tuple[Tensor, Tensor]]:
