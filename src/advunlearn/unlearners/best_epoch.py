@@ -6,11 +6,11 @@ import copy
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.evaluation.comparison import accuracy
-from advunlearn.evaluation.metrics import roc
 from advunlearn.training.fit import predict
 from advunlearn.unlearners.unlearner import Task, shared_classes
 
@@ -49,7 +49,7 @@ class BestEpoch:
                 cross_entropy(kept[self.nonmembers], labels[self.nonmembers]),
             ]
         )
-        auc = roc(-losses, np.arange(len(losses)) < len(known)).auc
+        auc = float(roc_auc_score(np.arange(len(losses)) < len(known), -losses))
         right = accuracy(kept, labels)
         utility = right - max(auc, 1 - auc)
         if not self.records or utility > max(record["utility"] for record in self.records):

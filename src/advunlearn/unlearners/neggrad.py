@@ -28,7 +28,7 @@ class NegGrad(Finetune):
         forget_weight: of a forget example against a retain example.
     """
 
-    forget_weight: float = option(0.1, at_least=0)
+    forget_weight: float = option(1.0, at_least=0)
 
     def examples(self, task: Task) -> Examples:
         """Return the retain set and, behind it, the forget set; see `Finetune.examples`."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from advunlearn.data.examples import Examples
+from advunlearn.options import option
 from advunlearn.seeding import torch_stream
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.unlearner import Task
@@ -17,8 +18,11 @@ class RandomLabel(Finetune):
     """Go on training with wrong labels on the forget set (amnesiac unlearning; Graves, Nagisetty, Ganesh, AAAI 2021).
 
     L = CE(D_r u {(x, y~) : D_f}), with y~ != y drawn once, uniformly among the other classes. Both sets are shuffled
-    into the same batches, and an example of either counts the same.
+    into the same batches, and an example of either counts the same. Few epochs are enough: sooner or later the wrong
+    labels are learnt by heart, and forget examples then stand out by their losses more than before.
     """
+
+    epochs: int = option(5, at_least=1)
 
     def examples(self, task: Task) -> Examples:
         """Return the retain set, and behind it the forget set under its drawn labels; see `Finetune.examples`."""

@@ -47,7 +47,7 @@ class SG(Finetune):
     """
 
     base: str = option("finetune", choices=tuple(BASES))
-    forget_weight: float = option(0.1, at_least=0)
+    forget_weight: float = option(1.0, at_least=0)
     alpha: float = option(3.0, at_least=0)
     optimizer_state: str = option("shared", choices=("shared", "separate"))
     auditor: Any = None
