@@ -98,6 +98,14 @@ def test_the_same_seed_gives_the_same_bits_with_dropout_and_modes_come_back() ->
     assert [part.training for part in first] == [True, False, True, True]
 
 
+def test_the_best_epoch_needs_examples_to_choose_it_on() -> None:
+    parts = {"retain": blobs(51, 0), "forget": blobs(12, 1), "audit": blobs(12, 2)}
+    chosen = advunlearn.unlearn(model(), **parts, selection=blobs(30, 3), keep_epoch="best", epochs=2)
+    assert chosen(torch.zeros(2, 20)).shape == (2, 3)
+    with pytest.raises(ValueError, match="keep_epoch=best needs a selection set"):
+        advunlearn.unlearn(model(), **parts, keep_epoch="best", epochs=2)
+
+
 def test_arrays_and_one_attack_by_its_name_are_taken() -> None:
     forget, test = (tuple(each.numpy() for each in blobs(30, seed)) for seed in (0, 1))
     assert list(advunlearn.audit(model(), forget=forget, test=test, attacks="classifier")) == ["classifier"]

@@ -101,7 +101,7 @@ def test_a_recipe_is_used_by_its_experiment_and_its_unlearner_only(path: Path) -
     assert experiment_from([*chosen, "unlearner.lr=0.123"]).config["unlearner"]["lr"] == 0.123
 
 
-@pytest.mark.parametrize("unlearner", ["none", "retrain", "finetune", "sg"])
+@pytest.mark.parametrize("unlearner", ["none", "retrain", "finetune", "random_label", "neggrad", "sg"])
 def test_an_experiment_takes_every_unlearner(unlearner: str) -> None:
     assert experiment_from(["experiment=cifar10_cpu", f"unlearner={unlearner}"]).dataset.train_size == 5000
 

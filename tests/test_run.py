@@ -157,6 +157,18 @@ def test_alpha_zero_is_finetune_in_a_whole_run(workplace: Path) -> None:
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+def test_the_best_epoch_is_chosen_on_the_selection_set_and_kept(workplace: Path) -> None:
+    options = [*QUICK, "attack=threshold", "unlearner.keep_epoch=best"]
+    first, other = advunlearn.run(options), advunlearn.run([*options, "dataset.selection_fraction=0.3"])
+    epochs = first.metrics["trace"]["epochs"]
+    assert [len(epochs[name]) for name in ("step", "selection_accuracy", "attack_auc", "utility")] == [3] * 4
+    assert epochs["utility"][epochs["chosen"]] == max(epochs["utility"])
+    # Another selection set, at the cost of the test set alone, is another choice: the store must not give the first.
+    splits = [Splits.load(run.folder / "splits.npz") for run in (first, other)]
+    assert all((getattr(splits[0], part) == getattr(splits[1], part)).all() for part in ("retain", "forget", "audit"))
+    assert other.metrics["trace"]["epochs"] != epochs
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -164,6 +176,8 @@ def test_alpha_zero_is_finetune_in_a_whole_run(workplace: Path) -> None:
         ["model=resnet18", "model.width=4", "optimizer.epochs=1"],
         ["unlearner=retrain"],
         ["unlearner=none"],
+        ["unlearner=random_label"],
+        ["unlearner.base=neggrad", "unlearner.optimizer_state=separate", "unlearner.audit_every=3"],
         ["unlearner.features=logits_loss", "auditor.groups=pooled", "auditor.loss=hinge"],
         ["forget=class", "forget.classes=[3,7]"],
         ["dataset.train_size=500", "dataset.augment=flip_crop", "dataset.crop=1"],

@@ -57,6 +57,7 @@ def unlearn(
     retain: Part,
     forget: Part,
     audit: Part,
+    selection: Part | None = None,
     method: str = "sg",
     seed: int = 0,
     device: str = "auto",
@@ -68,6 +69,7 @@ def unlearn(
         model: maps inputs (n, ...) to logits (n, classes).
         retain, forget, audit: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,), tensors
             or arrays: what to keep, what to remove, and held-out examples that were never trained on, for the auditor.
+        selection: other held-out examples, on which `keep_epoch="best"` chooses the epoch.
         method: an option of the group `unlearner`: sg, finetune, ...
         options: the method's options, such as `alpha=3, epochs=10`.
 
@@ -97,6 +99,7 @@ def unlearn(
         forget=_examples(forget, "forget", settings),
         audit=_examples(audit, "audit", settings),
         settings=settings,
+        selection=None if selection is None else _examples(selection, "selection", settings),
     )
     network = copy.deepcopy(model).to(settings.torch_device())
     unlearned = experiment.unlearner.run(network, task).network

@@ -35,7 +35,7 @@ from advunlearn.unlearners.unlearner import Task
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
 UNLEARN_SCHEMA = 1
 ATTACK_SCHEMA = 4
-PICTURES_SCHEMA = 1
+PICTURES_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, original: 
         forget=examples.subset(splits.forget),
         audit=examples.subset(splits.audit),
         settings=experiment.settings,
+        selection=examples.subset(splits.selection),
         retrain=lambda stream: trainer.fitted(splits.retain, stream)[0],
     )
 
@@ -138,6 +139,7 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, original: 
         "weights": original.content,
         "forget": index_digest(splits.forget),
         "audit": index_digest(splits.audit),
+        "selection": index_digest(splits.selection),
         "unlearner": experiment.unlearner.resolved(),
     }
     artefact = trainer.store.get_or_make("unlearned", key, lambda: trainer.timed(make))

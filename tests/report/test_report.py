@@ -13,7 +13,7 @@ import pytest
 
 import advunlearn
 from advunlearn.cli import main
-from advunlearn.report.figures import draw
+from advunlearn.report.figures import draw, trace_figure
 from advunlearn.report.page import write_report
 from advunlearn.report.summary import find_runs, summarise
 from advunlearn.report.table import comparison_table, verdict
@@ -102,6 +102,21 @@ def test_pictures_stand_extreme_scores() -> None:
     for model in ("original", "retrained", "unlearned"):
         scores |= {f"{model}/loss": np.zeros(20), f"{model}/lira": extreme}
     assert set(draw({"trace": {}}, scores)) == {"roc", "losses"}
+
+
+def test_the_trace_marks_the_epoch_that_was_kept_and_stands_a_loss_below_zero() -> None:
+    columns = ("base_loss", "utility", "auditor_accuracy", "base_gradient_norm", "game_gradient_norm", "cosine")
+    trace: dict = {name: [0.5, -0.5, 0.25, 0.25] for name in columns}
+    trace |= {"step": [0, 2, 4, 6], "uninformed_utility": -1.0, "epochs": {"step": [3, 6, 9], "chosen": 1}}
+    panels = [axes for axes in trace_figure(trace).axes if axes.get_xlabel() == "step"]
+    assert len(panels) == 4
+    for axes in panels:
+        assert [6, 6] in [list(line.get_xdata()) for line in axes.lines]
+    drawn = panels[0].lines[0].get_ydata()
+    assert panels[0].get_yscale() == "linear"
+    assert list(drawn) == trace["base_loss"]
+    del trace["epochs"]
+    assert not any(list(line.get_xdata()) == [6, 6] for axes in trace_figure(trace).axes for line in axes.lines)
 
 
 def test_runs_are_grouped_by_what_differs_and_averaged_over_seeds(finished: Path) -> None:

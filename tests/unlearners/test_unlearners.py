@@ -1,9 +1,11 @@
-"""The game beside its twin, and the baselines."""
+"""The game beside its twin, and the simplest unlearners."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,73 +15,44 @@ from torch import nn
 from torch.nn import functional as F
 
 from advunlearn.auditors.auditor import Audit, Auditor
+from advunlearn.auditors.scores import logit_margin
 from advunlearn.auditors.svm import SVM
 from advunlearn.data.examples import Examples
 from advunlearn.options import OptionError
 from advunlearn.settings import Settings
 from advunlearn.training.fit import Diverged
 from advunlearn.unlearners.finetune import Finetune
+from advunlearn.unlearners.neggrad import NegGrad
 from advunlearn.unlearners.none import None_
 from advunlearn.unlearners.retrain import Retrain
-from advunlearn.unlearners.sg import SG
+from advunlearn.unlearners.sg import BASES, SG
 from advunlearn.unlearners.unlearner import Task, Unlearner, shared_classes
-
-CPU = Settings(device="cpu")
-
-
-def examples(count: int, seed: int) -> Examples:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(count) % 3
-    inputs = torch.randn(count, 1, 8, 8, generator=generator)
-    return Examples(inputs + 0.5 * labels[:, None, None, None], labels)
+from tests.unlearners.tasks import examples, memorised, mlp, network, same, task, weights
 
 
-def task(**changes: Any) -> Task:
-    parts = {"retain": examples(60, 0), "forget": examples(30, 1), "audit": examples(45, 2), "settings": CPU}
-    return Task(**{**parts, **changes})
-
-
-def network(seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
-    )
-
-
-def memorised(model: nn.Module, parts: list[Examples]) -> nn.Module:
-    """Fit a model until it knows these examples by heart."""
-    inputs = torch.cat([part.inputs for part in parts])
-    labels = torch.cat([part.labels for part in parts])
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for _ in range(150):
-        optimizer.zero_grad()
-        F.cross_entropy(model(inputs), labels).backward()
-        optimizer.step()
-    return model
-
-
-def mlp() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 3))
-
-
-def weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def same(first: nn.Module, second: nn.Module) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(weights(first).values(), weights(second).values(), strict=True))
-
-
+@pytest.mark.parametrize("base", list(BASES))
 @pytest.mark.parametrize("audit_every", [1, 3])
-def test_alpha_zero_is_finetuning_to_the_bit(audit_every: int) -> None:
-    options = {"epochs": 3, "lr": 0.05, "batch_size": 16}
-    twin = SG(alpha=0, audit_every=audit_every, **options).unlearn(network(), task())
-    tuned = Finetune(**options).unlearn(network(), task())
-    assert same(twin.network, tuned.network)
+def test_alpha_zero_is_its_base_to_the_bit(base: str, audit_every: int) -> None:
+    options = {"epochs": 3, "lr": 0.05, "batch_size": 16, "weight_decay": 0.01}
+    twin = SG(base=base, alpha=0, audit_every=audit_every, **options).unlearn(network(), task())
+    alone = BASES[base](**options).unlearn(network(), task())
+    assert same(twin.network, alone.network)
     assert twin.trace["auditor_accuracy"]
     assert twin.trace["game_gradient_norm"][0] is None
-    assert tuned.trace == {}
+    assert alone.trace == {}
+
+
+def test_the_bases_have_a_file_of_their_name_and_differ() -> None:
+    ends = [SG(base=base, alpha=0, epochs=1).unlearn(network(), task()).network for base in BASES]
+    assert [cls.__module__.rpartition(".")[2] for cls in BASES.values()] == list(BASES)
+    assert not any(same(first, second) for first, second in itertools.combinations(ends, 2))
+
+
+def test_the_game_takes_its_bases_own_weight() -> None:
+    options = {"epochs": 1, "forget_weight": 3.0}
+    game = SG(base="neggrad", alpha=0, **options).unlearn(network(), task())
+    assert same(game.network, NegGrad(**options).unlearn(network(), task()).network)
+    assert not same(game.network, NegGrad(epochs=1).unlearn(network(), task()).network)
 
 
 def test_the_game_is_not_its_twin() -> None:
@@ -125,14 +98,17 @@ class Spy(Auditor):
         return Audit(member_scores.sum() * 0, torch.tensor(0.5))
 
 
-def test_audits_are_scored_in_evaluation_mode_and_leave_no_trace_in_batchnorm() -> None:
+@pytest.mark.parametrize("optimizer_state", ["shared", "separate"])
+@pytest.mark.parametrize("base", list(BASES))
+def test_audits_are_scored_in_evaluation_mode_and_leave_no_trace_in_batchnorm(base: str, optimizer_state: str) -> None:
     model = network()
     spy = Spy(model)
-    SG(alpha=1, auditor=spy, epochs=2, batch_size=20, audit_size=12).unlearn(model, task())
-    tuned = Finetune(epochs=2, batch_size=20).unlearn(network(), task()).network
-    assert spy.seen == [(12, 12, False)] * 6
-    for name, value in tuned.state_dict().items():
-        assert torch.equal(value, model.state_dict()[name])  # a utility without gradient leaves fine-tuning, to the bit
+    options = {"epochs": 2, "batch_size": 20, "weight_decay": 0.1}
+    game = SG(alpha=1, base=base, auditor=spy, audit_size=12, optimizer_state=optimizer_state, **options)
+    game.unlearn(model, task())
+    assert set(spy.seen) == {(12, 12, False)}
+    # A utility without gradient leaves the base to the bit, weights and statistics: nor does the game's own step decay.
+    assert same(model, BASES[base](**options).unlearn(network(), task()).network)
     assert not model.training
 
 
@@ -144,20 +120,112 @@ def test_what_the_auditor_remarks_is_said_once_a_run(caplog: pytest.LogCaptureFi
     ]
 
 
-def test_retain_steps_run_in_training_mode_in_every_epoch() -> None:
+@pytest.mark.parametrize("base", list(BASES))
+def test_every_epochs_steps_move_the_running_statistics_and_no_audit_does(base: str) -> None:
     model = network().eval()
-    before = model[1].running_mean.clone()  # type: ignore[index, union-attr]
-    seen = []
-    model[1].register_forward_pre_hook(lambda module, _: seen.append(module.training))  # type: ignore[index, union-attr]
-    SG(alpha=1, epochs=3, batch_size=30).unlearn(model, task())
-    assert seen == [True, False] * 6
-    assert not torch.equal(before, model[1].running_mean)  # type: ignore[index, union-attr]
+    seen: list[tuple[bool, bool]] = []
+
+    def moved(module: nn.BatchNorm2d, inputs: object, _: object) -> None:
+        seen.append((module.training, not torch.equal(module.running_mean, moved.last)))  # type: ignore[attr-defined, arg-type]
+        moved.last = module.running_mean.clone()  # type: ignore[attr-defined, union-attr]
+
+    moved.last = model[1].running_mean.clone()  # type: ignore[attr-defined, index, union-attr]
+    model[1].register_forward_hook(moved)  # type: ignore[index, arg-type]
+    steps = SG(alpha=1, base=base, epochs=3, batch_size=30).unlearn(model, task()).trace["step"]
+    assert seen == [(True, True), (False, False)] * len(steps)
+    assert model[1].num_batches_tracked == len(steps) == 3 * (2 if base == "finetune" else 3)  # type: ignore[index, union-attr]
+
+
+@pytest.mark.parametrize("base", ["random_label", "neggrad"])
+def test_forget_examples_go_through_batchnorm_in_one_batch_with_retain_examples(base: str) -> None:
+    model = network()
+    batches: list[torch.Tensor] = []
+    model[0].register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0]))  # type: ignore[index]
+    parts = {"retain": Examples(torch.ones(60, 1, 8, 8), examples(60, 0).labels), "forget": examples(30, 1)}
+    BASES[base](epochs=1, batch_size=30).unlearn(model, task(**parts))
+    kept = [int((batch == 1).all(dim=(1, 2, 3)).sum()) for batch in batches]
+    assert [len(batch) for batch in batches] == [30, 30, 30]
+    assert sum(kept) == 60
+    assert all(0 < count < 30 for count in kept)
+
+
+def both_states(**options: Any) -> list[torch.Tensor]:
+    """Return the weights after a game with shared and with separate optimiser state."""
+    original = memorised(mlp(), [examples(60, 0), examples(30, 1)]).double()
+    doubles = {
+        name: replace(part, inputs=part.inputs.double())
+        for name, part in {"retain": examples(60, 0), "forget": examples(30, 1), "audit": examples(45, 2)}.items()
+    }
+    options = {"alpha": 1, "epochs": 2, "batch_size": 10, "lr": 0.01, "schedule": "cosine", **options}
+    ends = [
+        SG(optimizer_state=state, **options).unlearn(copy.deepcopy(original), task(**doubles)).network
+        for state in ("shared", "separate")
+    ]
+    return [nn.utils.parameters_to_vector(end.parameters()) for end in ends]
+
+
+@pytest.mark.parametrize("options", [{"audit_every": 1}, {"audit_every": 3, "momentum": 0}])
+def test_momentum_is_linear_so_shared_and_separate_state_agree(options: dict[str, Any]) -> None:
+    shared, separate = both_states(**options)
+    torch.testing.assert_close(shared, separate, rtol=0, atol=1e-12)
+
+
+def test_shared_state_pushes_on_between_audits_and_separate_state_does_not() -> None:
+    shared, separate = both_states(audit_every=3)
+    assert (shared - separate).norm() > 1e-3
 
 
 def test_audit_every_k_steps() -> None:
     trace = SG(alpha=1, epochs=2, batch_size=10, audit_every=5).unlearn(network(), task()).trace
     assert trace["step"] == [0, 5, 10]
     assert trace["epoch"] == [0, 0, 1]
+
+
+class MeanScore(Auditor):
+    """Like high scores of forget examples: an answer whose gradient is plain."""
+
+    uninformed = 0.0
+
+    def utility(self, member_scores, nonmember_scores, member_labels, nonmember_labels, generator) -> Audit:  # type: ignore[no-untyped-def]
+        return Audit(member_scores.mean(), torch.tensor(0.5))
+
+
+def test_the_trace_holds_the_norms_of_both_gradients_and_their_cosine() -> None:
+    model = mlp()
+    base, game = (
+        torch.cat([gradient.flatten() for gradient in torch.autograd.grad(value, list(model.parameters()))])
+        for value in (
+            F.cross_entropy(model(examples(60, 0).inputs), examples(60, 0).labels),
+            2.5 * logit_margin(model(examples(30, 1).inputs), examples(30, 1).labels).mean(),
+        )
+    )
+    whole = {"epochs": 1, "batch_size": 60, "audit_size": 30}
+    trace = SG(alpha=2.5, auditor=MeanScore(), features="margin", **whole).unlearn(model, task()).trace
+    assert trace["base_gradient_norm"] == pytest.approx([base.norm().item()], rel=1e-5)
+    assert trace["game_gradient_norm"] == pytest.approx([game.norm().item()], rel=1e-5)
+    assert trace["cosine"] == pytest.approx([F.cosine_similarity(base, game, dim=0).item()], abs=1e-5)
+
+
+def test_the_utility_moves_when_the_model_moves_and_only_then() -> None:
+    original = memorised(mlp(), [examples(60, 0), examples(30, 1)])
+    first, again, other = (
+        SG(alpha=0, epochs=1, batch_size=60).unlearn(copy.deepcopy(model), task()).trace["utility"]
+        for model in (original, original, memorised(mlp(), [examples(60, 0)]))
+    )
+    assert first == again
+    assert first[0] > other[0] + 0.1
+    moving = SG(alpha=3, epochs=20, lr=0.02, batch_size=60).unlearn(original, task()).trace["utility"]
+    assert len(set(moving)) == 20
+
+
+def test_the_utility_is_the_uninformed_one_where_forget_and_audit_are_of_one_distribution() -> None:
+    parts = {"forget": examples(300, 1), "audit": examples(300, 2)}
+    stranger = memorised(mlp(), [examples(60, 0)])
+    for features in ("loss_margin", "logits_loss"):
+        watch = SG(alpha=0, features=features, epochs=1, batch_size=10)
+        trace = watch.unlearn(copy.deepcopy(stranger), task(**parts)).trace
+        assert np.mean(trace["utility"]) == pytest.approx(trace["uninformed_utility"], abs=0.05)
+        assert np.mean(trace["auditor_accuracy"]) == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
@@ -168,9 +236,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 
 def test_the_auditor_is_shown_the_forget_sets_classes_only() -> None:
     forget = examples(30, 1).subset(np.arange(0, 30, 3))
-    assert shared_classes(examples(45, 2), forget).labels.unique().tolist() == [0]
-    with pytest.raises(ValueError, match="no example of the forget set's classes"):
-        shared_classes(examples(45, 2).subset(np.array([1, 2, 4])), forget)
+    assert shared_classes(examples(45, 2), forget, "audit").tolist() == list(range(0, 45, 3))
+    with pytest.raises(ValueError, match=r"no example of the forget set's classes.*dataset\.audit_fraction"):
+        shared_classes(examples(45, 2).subset(np.array([1, 2, 4])), forget, "audit")
 
 
 def test_none_leaves_the_model_as_it_is() -> None:

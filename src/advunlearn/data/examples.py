@@ -137,11 +137,15 @@ class Examples:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs
 
+    def shuffled(self, batch_size: int, order: torch.Generator) -> list[Tensor]:
+        """Return the positions of every example once in random order, batch by batch; see `draw_batches`."""
+        return draw_batches(torch.arange(len(self), device=self.labels.device), batch_size, order)
+
     def epoch(
         self, batch_size: int, order: torch.Generator, augment: torch.Generator
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every example once in random order as (inputs, labels) batches for training; see `draw_batches`."""
-        for index in draw_batches(torch.arange(len(self), device=self.labels.device), batch_size, order):
+        """Yield every example once as (inputs, labels) batches for training, in the order of `shuffled`."""
+        for index in self.shuffled(batch_size, order):
             yield self.prepare(self.inputs[index], [augment]), self.labels[index]
 
     def batches(self, batch_size: int = 1000, query: Query = QUERIES[0]) -> Iterator[tuple[Tensor, Tensor]]:

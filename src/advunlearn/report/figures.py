@@ -54,9 +54,10 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
     panels = figure.subplots(2, 2).flatten() if played else figure.subplots(1, 3)
     steps = trace["step"]
     panels[0].plot(steps, trace["base_loss"], color=DARK, linewidth=1)
-    panels[0].set(title="leader: loss on the retain set", yscale="log")
+    scale = "log" if min(trace["base_loss"]) > 0 else "linear"  # a loss that ascends somewhere may fall below zero
+    panels[0].set(title="leader: its own loss", yscale=scale)
     _draw_auditor(panels[1], trace)
-    panels[2].plot(steps, _smooth(trace["base_gradient_norm"]), color=DARK, label="retain loss")
+    panels[2].plot(steps, _smooth(trace["base_gradient_norm"]), color=DARK, label="its own loss")
     panels[2].set(title="gradient norms", yscale="log")
     if played:
         # A capped auditor that sees nothing has no gradient: a gap in the line, not a fall to 1e-300.
@@ -65,9 +66,11 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
         panels[3].plot(steps, trace["cosine"], color=DARK, linewidth=1)
         panels[3].axhline(0, color="#bbbbbb", linestyle=":", linewidth=1)
         panels[3].set(title="cosine of the two gradients", ylim=(-1, 1))
-    panels[2].legend(loc="best")
     for axes in panels:
         axes.set_xlabel("step")
+        if epochs := trace.get("epochs"):
+            axes.axvline(epochs["step"][epochs["chosen"]], color=DARK, linestyle="--", linewidth=1, label="epoch kept")
+    panels[2].legend(loc="best")
     return figure
 
 

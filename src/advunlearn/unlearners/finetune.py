@@ -1,4 +1,4 @@
-"""Fine-tuning on the retain set: the simplest unlearner, and the leader's own loss in the game."""
+"""Fine-tuning on the retain set, and the loop that every unlearner by gradient steps shares."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advunlearn.data.examples import batch_sizes
+from advunlearn.data.examples import Examples, batch_sizes
 from advunlearn.options import option
 from advunlearn.progress import progress
 from advunlearn.seeding import torch_stream
 from advunlearn.training.fit import Diverged, mode
 from advunlearn.training.sgd import SGD
+from advunlearn.unlearners.best_epoch import BestEpoch
 from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
 
 STREAM = "unlearn"
@@ -24,8 +25,11 @@ STREAM = "unlearn"
 class Follower(Protocol):
     """Who answers the leader's steps."""
 
-    def answer(self, step: int, epoch: int, base_loss: Tensor) -> None:
-        """Add to the gradients that the base loss has just left in the network's parameters."""
+    def answer(self, step: int, epoch: int, base_loss: Tensor, lr: float) -> None:
+        """Answer the gradients that the base loss has just left in the network's parameters, for a step of rate `lr`.
+
+        The answer is added to them, or taken as a step of its own.
+        """
 
     def trace(self) -> dict[str, Any]:
         """Return what was recorded, a list of values a column."""
@@ -33,10 +37,15 @@ class Follower(Protocol):
 
 @dataclass
 class Finetune(Unlearner):
-    """Go on training on the retain set alone.
+    """Go on training on the retain set alone: L = CE(D_r).
+
+    Unlearners that descend another loss override `examples` and `loss`. Every step is one batch in training mode, in
+    every epoch: BatchNorm normalises retain and forget examples by the same statistics, in which no membership shows,
+    and its running statistics are those of what the loss is descended on.
 
     Attributes:
-        lr, epochs, batch_size, momentum, weight_decay, schedule: of the SGD steps on the retain set.
+        lr, epochs, batch_size, momentum, weight_decay, schedule: of the SGD steps.
+        keep_epoch: `last`, or `best` by accuracy minus attack on the selection set; see `BestEpoch`.
     """
 
     lr: float = option(0.01, above=0)
@@ -45,35 +54,58 @@ class Finetune(Unlearner):
     momentum: float = option(0.9, at_least=0, below=1)
     weight_decay: float = option(0.0, at_least=0)
     schedule: str = option("constant", choices=("cosine", "steps", "constant"))
+    keep_epoch: str = option("last", choices=("last", "best"))
 
-    def follower(self, network: nn.Module, task: Task) -> Follower | None:
-        """Return who answers each step; fine-tuning is not a game, and nobody does."""
-        return None
+    def examples(self, task: Task) -> Examples:
+        """Return what an epoch passes over, shuffled: the retain set, and behind it forget examples if any."""
+        return task.retain
+
+    def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
+        """Return the scalar loss of a batch.
+
+        Args:
+            logits: (n, classes) float32.
+            labels: (n,), those of `examples`.
+            forgotten: (n,) bool, which are forget examples.
+        """
+        return F.cross_entropy(logits, labels)
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
-        """Return the network after `epochs` passes over the retain set; see `Unlearner.unlearn`."""
+        """Return the network after `epochs` passes, or at the end of the best of them; see `Unlearner.unlearn`."""
+        return self.descend(network, task)
+
+    def descend(self, network: nn.Module, task: Task, follower: Follower | None = None) -> Unlearned:
+        """Take the steps down the loss, each of them answered by the follower if there is one."""
         order = torch_stream(task.settings.seed, f"batches/{STREAM}")
         augment = torch_stream(task.settings.seed, f"augment/{STREAM}")
-        steps = self.epochs * len(batch_sizes(len(task.retain), self.batch_size))
+        examples = self.examples(task)
+        steps = self.epochs * len(batch_sizes(len(examples), self.batch_size))
         optimizer, schedule = self._sgd().create(network.parameters(), steps)
-        follower = self.follower(network, task)
+        best = BestEpoch(network, task) if self.keep_epoch == "best" else None
         forward = torch.compile(network) if task.settings.compile else network
         step = 0
         for epoch in progress(range(self.epochs), STREAM):
-            for inputs, labels in task.retain.epoch(self.batch_size, order, augment):
+            for index in examples.shuffled(self.batch_size, order):
+                inputs = examples.prepare(examples.inputs[index], [augment])
                 with mode(network, training=True), task.settings.autocast():
                     logits = forward(inputs)
-                loss = F.cross_entropy(logits.float(), labels)
+                loss = self.loss(logits.float(), examples.labels[index], index >= len(task.retain))
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if follower is not None:
-                    follower.answer(step, epoch, loss.detach())
+                    follower.answer(step, epoch, loss.detach(), float(schedule.get_last_lr()[0]))
                 optimizer.step()
                 schedule.step()
                 step += 1
             if not math.isfinite(loss.item()):
                 raise Diverged(f"unlearning diverged (loss {loss.item()}); lower unlearner.lr={self.lr}")
-        return Unlearned(network.eval(), follower.trace() if follower is not None else {})
+            if best is not None:
+                best.judge(step)
+        trace = follower.trace() if follower is not None else {}
+        if best is not None:
+            best.restore()
+            trace |= best.trace()
+        return Unlearned(network.eval(), trace)
 
     def _sgd(self) -> SGD:
         return SGD(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -17,8 +17,12 @@ from advunlearn.data.examples import Examples
 from advunlearn.options import option
 from advunlearn.seeding import torch_stream
 from advunlearn.training.fit import Diverged, mode
-from advunlearn.unlearners.finetune import Finetune, Follower
-from advunlearn.unlearners.unlearner import Task, shared_classes
+from advunlearn.unlearners.finetune import Finetune
+from advunlearn.unlearners.neggrad import NegGrad
+from advunlearn.unlearners.random_label import RandomLabel
+from advunlearn.unlearners.unlearner import Task, Unlearned, shared_classes
+
+BASES = {"finetune": Finetune, "random_label": RandomLabel, "neggrad": NegGrad}
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +31,28 @@ logger = logging.getLogger(__name__)
 class SG(Finetune):
     """Stackelberg-game unlearning (Di, Yu, Vorobeychik, Liu, ICLR 2025).
 
-    The leader descends L(retain; theta) + alpha M(theta), where M is the utility of the auditor's best answer to theta
-    and its gradient runs through that answer (implicit differentiation) as well as through the held-out scores. With
-    alpha = 0 it is `finetune` to the bit, and records what the auditor would have seen.
+    The leader descends L(theta) + alpha M(theta). L is the loss of its base, by itself an unlearner; the paper's is
+    `finetune`. M is the utility of the auditor's best answer to theta, and its gradient runs through that answer
+    (implicit differentiation) as well as through the held-out scores. With alpha = 0 it is its base to the bit, and
+    records what the auditor would have seen.
 
     Attributes:
+        base: whose loss the leader descends, with the steps and the options that both have.
+        forget_weight: see `NegGrad`, which alone uses it.
         alpha: weight of the auditor's utility.
+        optimizer_state: `shared` adds both gradients up to one step; `separate` gives the audit term, at every audit
+            step, a step of its own from the same weights, at the same learning rate, with its own momentum and without
+            weight decay. They differ where `audit_every` > 1: there the shared momentum goes on pushing between audits.
         auditor: the follower.
         features: the score columns that the auditor sees; see `score_columns`.
         audit_size: forget examples, and as many audit examples, that each audit step scores.
         audit_every: base steps from one audit step to the next.
     """
 
+    base: str = option("finetune", choices=tuple(BASES))
+    forget_weight: float = option(1.0, at_least=0)
     alpha: float = option(3.0, at_least=0)
+    optimizer_state: str = option("shared", choices=("shared", "separate"))
     auditor: Any = None
     features: str = option("loss_margin", choices=tuple(COLUMNS))
     audit_size: int = option(500, at_least=2)
@@ -54,19 +67,21 @@ class SG(Finetune):
         """Refuse a follower that is not an auditor."""
         return [] if isinstance(self.auditor, Auditor) else [f"auditor must be an Auditor, got {self.auditor}"]
 
-    def follower(self, network: nn.Module, task: Task) -> Follower:
-        """Return the auditor's side of the game."""
-        return Game(self, network, task)
+    def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
+        """Return the network after the base's steps, answered by the auditor; see `Unlearner.unlearn`."""
+        base = BASES[self.base]
+        leader = base(**{field.name: getattr(self, field.name) for field in fields(base)})
+        return leader.descend(network, task, Game(self, network, task))
 
 
 class Game:
-    """Answer the leader at every audit step: add alpha dM/dtheta to the gradients, and record both players."""
+    """Answer the leader at every audit step by the gradient alpha dM/dtheta, and record both players."""
 
     def __init__(self, options: SG, network: nn.Module, task: Task) -> None:
         self.options = options
         self.network = network
         self.forget = task.forget
-        self.audit = shared_classes(task.audit, task.forget)
+        self.audit = task.audit.subset(shared_classes(task.audit, task.forget, "audit"))
         self.settings = task.settings
         self.size = min(options.audit_size, len(self.forget), len(self.audit))
         if self.size < 2:
@@ -75,10 +90,11 @@ class Game:
             )
         self.generator = torch_stream(task.settings.seed, "audit")
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.SGD(self.parameters, momentum=options.momentum)
         self.records: list[dict[str, Any]] = []
         self.remarks = {""}
 
-    def answer(self, step: int, epoch: int, base_loss: Tensor) -> None:
+    def answer(self, step: int, epoch: int, base_loss: Tensor, lr: float) -> None:
         """Play one audit step, if it is time for one; see `Follower.answer`."""
         if step % self.options.audit_every:
             return
@@ -102,7 +118,10 @@ class Game:
         if plays:
             game = torch.autograd.grad(self.options.alpha * audit.utility, self.parameters, allow_unused=True)
             record |= {"game_gradient_norm": _norm(game), "cosine": _cosine(base, game)}
-            self._add(game)
+            if self.options.optimizer_state == "shared":
+                self._add(game)
+            else:
+                self._step(game, base, lr)
         self.records.append(record)
 
     def trace(self) -> dict[str, Any]:
@@ -132,6 +151,15 @@ class Game:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def _step(self, gradients: Gradients, base: Gradients, lr: float) -> None:
+        """Take the game's own step, and leave the base gradients, of the weights before it, for the base's."""
+        self.optimizer.zero_grad()
+        self._add(gradients)
+        self.optimizer.param_groups[0]["lr"] = lr
+        self.optimizer.step()
+        for parameter, gradient in zip(self.parameters, base, strict=True):
+            parameter.grad = gradient
 
 
 Gradients = Sequence[Tensor | None]

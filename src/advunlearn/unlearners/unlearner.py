@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.data.examples import Examples
@@ -23,6 +24,8 @@ class Task:
         retain, forget: the training examples to keep and to remove.
         audit: held-out non-members that the game's auditor may see.
         settings: device, precision, seed.
+        selection: held-out non-members on which an unlearner may choose among its own epochs; None where there are
+            none.
         retrain: trains a model from scratch on the retain set, from a random stream of its own; None where there is no
             recipe to train from, as for a person's own model.
     """
@@ -31,12 +34,19 @@ class Task:
     forget: Examples
     audit: Examples
     settings: Settings
+    selection: Examples | None = None
     retrain: Callable[[str], nn.Module] | None = None
 
 
 @dataclass(frozen=True)
 class Unlearned:
-    """An unlearner's result: the network, and the game's trace, a list of values a column (empty without a game)."""
+    """An unlearner's result.
+
+    Attributes:
+        network: without the forget set's influence, in evaluation mode.
+        trace: of the game, a list of values a column, and under `epochs` of the choice of an epoch; empty without
+            either.
+    """
 
     network: nn.Module
     trace: dict[str, Any] = field(default_factory=dict)
@@ -63,15 +73,16 @@ class Unlearner(Component):
         raise NotImplementedError
 
 
-def shared_classes(examples: Examples, forget: Examples) -> Examples:
-    """Return the examples whose class occurs in the forget set, so that no auditor can win on the class alone.
+def shared_classes(examples: Examples, forget: Examples, name: str) -> NDArray[np.int64]:
+    """Return the positions of the examples whose class occurs in the forget set, so that no attack can win on the class
+    alone.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are none; it calls the examples the `name` set.
     """
     chosen = np.isin(examples.labels.cpu().numpy(), forget.labels.cpu().numpy()).nonzero()[0]
     if len(chosen) == 0:
         raise ValueError(
-            "the audit set holds no example of the forget set's classes; enlarge it (dataset.audit_fraction)"
+            f"the {name} set holds no example of the forget set's classes; enlarge it (dataset.{name}_fraction)"
         )
-    return examples.subset(chosen)
+    return chosen

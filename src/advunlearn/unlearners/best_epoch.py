@@ -1,0 +1,66 @@
+"""Choose among an unlearner's epochs without looking at the test set or at the retrained model."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from advunlearn.attacks.statistics import cross_entropy
+from advunlearn.evaluation.comparison import accuracy
+from advunlearn.training.fit import predict
+from advunlearn.unlearners.unlearner import Task, shared_classes
+
+
+class BestEpoch:
+    """Judge the network at each epoch's end on the selection set, and hold the weights of the best epoch.
+
+    An epoch's utility is the field's, accuracy minus attack:
+
+        U = accuracy(selection) - max(AUC, 1 - AUC)
+
+    with the AUC of the loss threshold (Yeom et al. 2018) between forget examples and selection examples of their
+    classes. An AUC below one half gives the forget set away as well as one above, hence the larger of the two; U is at
+    most one half. Of equal epochs the earliest is the best.
+    """
+
+    def __init__(self, network: nn.Module, task: Task) -> None:
+        if task.selection is None:
+            raise ValueError("keep_epoch=best needs a selection set: held-out examples to choose the epoch on")
+        self.network = network
+        self.forget = task.forget
+        self.selection = task.selection
+        self.settings = task.settings
+        self.nonmembers = shared_classes(task.selection, task.forget, "selection")
+        self.chosen = 0
+        self.weights: dict[str, Any] = {}
+        self.records: list[dict[str, Any]] = []
+
+    def judge(self, step: int) -> None:
+        """Record how the network does at the end of an epoch, after `step` steps."""
+        kept, known = (predict(self.network, part, self.settings).numpy() for part in (self.selection, self.forget))
+        labels = self.selection.labels.cpu().numpy()
+        losses = np.concatenate(
+            [
+                cross_entropy(known, self.forget.labels.cpu().numpy()),
+                cross_entropy(kept[self.nonmembers], labels[self.nonmembers]),
+            ]
+        )
+        auc = float(roc_auc_score(np.arange(len(losses)) < len(known), -losses))
+        right = accuracy(kept, labels)
+        utility = right - max(auc, 1 - auc)
+        if not self.records or utility > max(record["utility"] for record in self.records):
+            self.chosen, self.weights = len(self.records), copy.deepcopy(self.network.state_dict())
+        self.records.append({"step": step, "selection_accuracy": right, "attack_auc": auc, "utility": utility})
+
+    def restore(self) -> None:
+        """Give the network the best epoch's weights back, BatchNorm's running statistics among them."""
+        self.network.load_state_dict(self.weights)
+
+    def trace(self) -> dict[str, Any]:
+        """Return what was recorded, a list of values a column, and the position of the epoch that was chosen."""
+        columns = {name: [record[name] for record in self.records] for name in self.records[0]}
+        return {"epochs": {**columns, "chosen": self.chosen}}

@@ -1,0 +1,41 @@
+"""Gradient ascent on the forget set beside descent on the retain set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from advunlearn.data.examples import Examples
+from advunlearn.options import option
+from advunlearn.unlearners.finetune import Finetune
+from advunlearn.unlearners.unlearner import Task
+
+
+@dataclass
+class NegGrad(Finetune):
+    """Descend the loss of retain examples and ascend that of forget examples (NegGrad+; Kurmanji et al., NeurIPS 2023).
+
+    L = mean over D_r u D_f of CE for retain examples and of - forget_weight * min(CE, log classes) for forget examples.
+    The paper's beta CE(D_r) - (1 - beta) CE(D_f) is that up to its scale, with beta / (1 - beta) = |D_r| / (|D_f|
+    forget_weight), but for the bound: unbounded, ascent wrecks a model. A forget example whose loss is that of a guess
+    among all classes is not pushed any further.
+
+    Attributes:
+        forget_weight: of a forget example against a retain example.
+    """
+
+    forget_weight: float = option(1.0, at_least=0)
+
+    def examples(self, task: Task) -> Examples:
+        """Return the retain set and, behind it, the forget set; see `Finetune.examples`."""
+        return task.retain.followed_by(task.forget)
+
+    def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
+        """Return the mean of signed losses; see `Finetune.loss`."""
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        ascended = -self.forget_weight * losses.clamp(max=math.log(logits.shape[1]))
+        return torch.where(forgotten, ascended, losses).mean()

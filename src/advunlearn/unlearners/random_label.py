@@ -1,0 +1,44 @@
+"""Random labels on the forget set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from advunlearn.data.examples import Examples
+from advunlearn.options import option
+from advunlearn.seeding import torch_stream
+from advunlearn.unlearners.finetune import Finetune
+from advunlearn.unlearners.unlearner import Task
+
+
+@dataclass
+class RandomLabel(Finetune):
+    """Go on training with wrong labels on the forget set (amnesiac unlearning; Graves, Nagisetty, Ganesh, AAAI 2021).
+
+    L = CE(D_r u {(x, y~) : D_f}), with y~ != y drawn once, uniformly among the other classes. Both sets are shuffled
+    into the same batches, and an example of either counts the same. Few epochs are enough: sooner or later the wrong
+    labels are learnt by heart, and forget examples then stand out by their losses more than before.
+    """
+
+    epochs: int = option(5, at_least=1)
+
+    def examples(self, task: Task) -> Examples:
+        """Return the retain set, and behind it the forget set under its drawn labels; see `Finetune.examples`."""
+        return task.retain.followed_by(relabelled(task))
+
+
+def relabelled(task: Task) -> Examples:
+    """Return the forget examples, each under another class of the training examples than its own.
+
+    Raises:
+        ValueError: if there is no other class.
+    """
+    labels = torch.cat([task.forget.labels, task.retain.labels])
+    classes, position = torch.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError("random labels need a second class among the training examples, got one")
+    generator = torch_stream(task.settings.seed, "random_label")
+    shift = torch.randint(1, len(classes), (len(task.forget),), generator=generator).to(labels.device)
+    return replace(task.forget, labels=classes[(position[: len(task.forget)] + shift) % len(classes)])
