@@ -127,6 +127,7 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, original: 
         settings=experiment.settings,
         selection=examples.subset(splits.selection),
         retrain=lambda stream: trainer.fitted(splits.retain, stream)[0],
+        references=lambda count: observe_references(trainer, splits, count),
     )
 
     def make() -> tuple[nn.Module, dict[str, Any]]:
@@ -144,6 +145,17 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, original: 
     }
     artefact = trainer.store.get_or_make("unlearned", key, lambda: trainer.timed(make))
     return trainer.restore(artefact, "original"), artefact
+
+
+def observe_references(trainer: Trainer, splits: Splits, count: int) -> tuple[Shadows, Shadows]:
+    """Return what so many reference models say of the forget and of the audit examples.
+
+    They do not depend on what is to be forgotten, so that they serve every request. The store has them once.
+    """
+    pool = shadow_pool(splits.train, splits.audit, trainer.settings.seed, "reference")
+    observed = np.union1d(splits.train, splits.audit)
+    references = ShadowSet(trainer, ShadowOptions(count), pool, observed, "reference")
+    return references.observe(splits.forget, splits.audit[:0]), references.observe(splits.audit, splits.audit[:0])
 
 
 def attack_models(

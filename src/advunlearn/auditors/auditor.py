@@ -33,6 +33,10 @@ class Auditor(Component):
     uninformed: ClassVar[float]
     """The utility of an auditor that cannot tell members from non-members."""
 
+    def reference_models(self) -> int:
+        """Return how many reference models it compares with; with some, its scores are `reference_margin`s."""
+        return 0
+
     def utility(
         self,
         member_scores: Tensor,

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from advunlearn.training.shadows import Shadows
+
 
 def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return z_y - logsumexp_{j != y} z_j, (n,): the log-odds of the true class."""
@@ -28,6 +30,20 @@ COLUMNS = {
     "loss_margin": lambda logits, labels: torch.stack([_loss(logits, labels), logit_margin(logits, labels)], 1),
     "margin_entropy": lambda logits, labels: torch.stack([logit_margin(logits, labels), _entropy(logits)], 1),
 }
+
+
+def reference_margin(said: Shadows, labels: Tensor) -> Tensor:
+    """Return the mean logit margin (n,), float64, of each example under the reference models that never saw it.
+
+    Raises:
+        ValueError: if every one of them saw some example.
+    """
+    outside = torch.from_numpy(~said.membership).to(labels.device)
+    logits = torch.from_numpy(said.logits[:, :, 0]).to(labels.device).double()
+    margins = torch.stack([logit_margin(each, labels) for each in logits])
+    if not bool(outside.any(0).all()):
+        raise ValueError("an example was seen by every reference model; take more of them (auditor.references)")
+    return torch.where(outside, margins, 0.0).sum(0) / outside.sum(0)
 
 
 def score_columns(logits: Tensor, labels: Tensor, features: str) -> Tensor:

@@ -77,23 +77,25 @@ class Shadows:
     population: NDArray[np.float32]
 
 
-def shadow_rows(pool: NDArray[np.int64], index: int, seed: int) -> NDArray[np.int64]:
-    """Return the half of the pool's rows that shadow model `index` is trained on.
+def shadow_rows(pool: NDArray[np.int64], index: int, seed: int, stream: str = "shadow") -> NDArray[np.int64]:
+    """Return the half of the pool's rows that model `index` of the stream is trained on.
 
     Models come in complementary pairs (2j, 2j+1), so an even number of them has every row IN exactly half of the
     models, and a larger set begins with the smaller ones.
     """
-    permuted = numpy_stream(seed, "shadow", index // 2).permutation(np.sort(pool))
+    permuted = numpy_stream(seed, stream, index // 2).permutation(np.sort(pool))
     half = len(pool) // 2
     return permuted[:half] if index % 2 == 0 else permuted[half : 2 * half]
 
 
-def shadow_pool(train: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Return the rows that shadow models are drawn from: the training examples and as many test examples, if there are.
+def shadow_pool(
+    train: NDArray[np.int64], held_out: NDArray[np.int64], seed: int, stream: str = "shadow"
+) -> NDArray[np.int64]:
+    """Return the rows that models are drawn from: the training examples and as many held-out ones, if there are.
 
-    So that a shadow model, which sees half of them, is trained on as many examples as the original model is.
+    So that a model, which sees half of them, is trained on as many examples as the original model is.
     """
-    chosen = numpy_stream(seed, "shadow_pool").permutation(np.sort(test))[: len(train)]
+    chosen = numpy_stream(seed, f"{stream}_pool").permutation(np.sort(held_out))[: len(train)]
     return np.concatenate([np.sort(train), np.sort(chosen)])
 
 
@@ -109,6 +111,7 @@ class ShadowSet:
     options: ShadowOptions
     pool: NDArray[np.int64]
     observed: NDArray[np.int64]
+    stream: str = "shadow"
 
     @cached_property
     def stacked(self) -> bool:
@@ -117,12 +120,12 @@ class ShadowSet:
 
     def rows(self, index: int) -> NDArray[np.int64]:
         """Return the rows that model `index` is trained on."""
-        return shadow_rows(self.pool, index, self.trainer.settings.seed)
+        return shadow_rows(self.pool, index, self.trainer.settings.seed, self.stream)
 
     def key(self, index: int) -> dict[str, Any]:
         """Return everything that determines what model `index` says."""
         return {
-            **self.trainer.key(self.rows(index), "shadow", index),
+            **self.trainer.key(self.rows(index), self.stream, index),
             "observed": index_digest(self.observed),
             "queries": self.options.queries,
             "stacked": self.stacked,
@@ -137,7 +140,7 @@ class ShadowSet:
         size = STACK if self.stacked else 1
         number, shards = self.options.part
         groups = [range(start, start + size) for start in range(0, self.options.shadows, size)][number - 1 :: shards]
-        bar = progress(range(self.options.shadows), "shadow models")
+        bar = progress(range(self.options.shadows), f"{self.stream} models")
         store = self.trainer.store
 
         def task(group: range) -> Callable[[], int]:
@@ -156,9 +159,9 @@ class ShadowSet:
         """Train models and yield what each says, with the seconds that it took."""
         start = time.perf_counter()
         if self.stacked:
-            fitted = self.trainer.fitted_stack([self.rows(index) for index in group], "shadow", group)
+            fitted = self.trainer.fitted_stack([self.rows(index) for index in group], self.stream, group)
         else:
-            fitted = [self.trainer.fitted(self.rows(index), "shadow", index) for index in group]
+            fitted = [self.trainer.fitted(self.rows(index), self.stream, index) for index in group]
         seconds = (time.perf_counter() - start) / len(group)
         for network, record in fitted:
             logits = self.trainer.logits(network, self.observed, self.options.queries)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from advunlearn.auditors.auditor import Audit, Auditor
-from advunlearn.auditors.scores import COLUMNS, score_columns
+from advunlearn.auditors.scores import COLUMNS, logit_margin, reference_margin, score_columns
 from advunlearn.auditors.svm import SVM
-from advunlearn.data.examples import Examples
 from advunlearn.options import option
 from advunlearn.seeding import torch_stream
 from advunlearn.training.fit import Diverged, mode
@@ -44,7 +43,8 @@ class SG(Finetune):
             step, a step of its own from the same weights, at the same learning rate, with its own momentum and without
             weight decay. They differ where `audit_every` > 1: there the shared momentum goes on pushing between audits.
         auditor: the follower.
-        features: the score columns that the auditor sees; see `score_columns`.
+        features: the score columns that the auditor sees, see `score_columns`; an auditor with reference models sees the
+            logit margin less the one that they expect.
         audit_size: forget examples, and as many audit examples, that each audit step scores.
         audit_every: base steps from one audit step to the next.
     """
@@ -81,13 +81,15 @@ class Game:
         self.options = options
         self.network = network
         self.forget = task.forget
-        self.audit = task.audit.subset(shared_classes(task.audit, task.forget, "audit"))
+        self.shared = torch.as_tensor(shared_classes(task.audit, task.forget, "audit"))
+        self.audit = task.audit.subset(self.shared)
         self.settings = task.settings
         self.size = min(options.audit_size, len(self.forget), len(self.audit))
         if self.size < 2:
             raise ValueError(
                 f"the game needs at least 2 examples to forget and 2 of their classes to audit, got {self.size}"
             )
+        self.expected = self._expected_margins(task)
         self.generator = torch_stream(task.settings.seed, "audit")
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(self.parameters, momentum=options.momentum)
@@ -131,7 +133,8 @@ class Game:
         return {**columns, "uninformed_utility": self.options.auditor.uninformed}
 
     def _audit(self) -> Audit:
-        members, nonmembers = self._draw(self.forget), self._draw(self.audit)
+        drawn = [torch.randperm(len(part), generator=self.generator)[: self.size] for part in (self.forget, self.audit)]
+        members, nonmembers = self.forget.subset(drawn[0]), self.audit.subset(drawn[1])
         both = members.followed_by(nonmembers)
         # In evaluation mode: no membership leaks into batch statistics, and the running ones stay clean.
         with mode(self.network, training=False), self.settings.autocast():
@@ -139,13 +142,25 @@ class Game:
         if not bool(logits.isfinite().all()):
             alpha, lr = self.options.alpha, self.options.lr
             raise Diverged(f"unlearning diverged; lower unlearner.lr={lr:g} or unlearner.alpha={alpha:g}")
-        scores = score_columns(logits, both.labels, self.options.features)
+        if self.expected is None:
+            scores = score_columns(logits, both.labels, self.options.features)
+        else:
+            expected = torch.cat([part[index] for part, index in zip(self.expected, drawn, strict=True)])
+            scores = (logit_margin(logits.double(), both.labels) - expected)[:, None]
         return self.options.auditor.utility(
             scores[: self.size], scores[self.size :], members.labels, nonmembers.labels, self.generator
         )
 
-    def _draw(self, examples: Examples) -> Examples:
-        return examples.subset(torch.randperm(len(examples), generator=self.generator)[: self.size])
+    def _expected_margins(self, task: Task) -> list[Tensor] | None:
+        """Return what reference models that never saw them say of forget and audit examples, if the auditor asks."""
+        count = self.options.auditor.reference_models()
+        if count == 0:
+            return None
+        if task.references is None:
+            raise ValueError("this auditor needs reference models, which take a recipe to train: use advunlearn.run")
+        forget, audit = task.references(count)
+        margins = reference_margin(audit, task.audit.labels)
+        return [reference_margin(forget, self.forget.labels), margins[self.shared]]
 
     def _add(self, gradients: Gradients) -> None:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):

@@ -14,6 +14,7 @@ from advunlearn.data.examples import Examples
 from advunlearn.options import Component
 from advunlearn.settings import Settings
 from advunlearn.training.fit import seeded
+from advunlearn.training.shadows import Shadows
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Task:
             none.
         retrain: trains a model from scratch on the retain set, from a random stream of its own; None where there is no
             recipe to train from, as for a person's own model.
+        references: trains so many models on random halves of the training and the audit examples, the same ones for
+            every request to forget, and returns what they say of the forget and of the audit examples; None as above.
     """
 
     retain: Examples
@@ -36,6 +39,7 @@ class Task:
     settings: Settings
     selection: Examples | None = None
     retrain: Callable[[str], nn.Module] | None = None
+    references: Callable[[int], tuple[Shadows, Shadows]] | None = None
 
 
 @dataclass(frozen=True)
