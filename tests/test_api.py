@@ -129,3 +129,26 @@ def test_a_run_returns_what_it_wrote(workplace: Path) -> None:
 def test_importing_the_package_imports_no_torch() -> None:
     code = "import advunlearn, sys; assert 'torch' not in sys.modules and advunlearn.__version__"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_auditor_with_reference_models_needs_a_recipe() -> None:
+    parts = {"retain": blobs(30, 0), "forget": blobs(12, 1), "audit": blobs(12, 2)}
+    with pytest.raises(ValueError, match=r"needs reference models, which take a recipe to train: use advunlearn.run"):
+        advunlearn.unlearn(model(), **parts, auditor="likelihood_ratio")
+
+
+def test_attacks_compare_with_the_examples_that_are_given() -> None:
+    parts = {"forget": blobs(30, 0), "test": blobs(60, 1)}
+    found = advunlearn.audit(
+        model(), **parts, retain=blobs(60, 2), population=blobs(60, 3), attacks=["population", "mia_efficacy"]
+    )
+    assert set(found) == {"population", "mia_efficacy"}
+    for name in ("population", "mia_efficacy"):
+        with pytest.raises(ValueError, match=f"{name} needs"):
+            advunlearn.audit(model(), **parts, attacks=name)
+
+
+def test_another_auditor_is_chosen_by_its_name() -> None:
+    parts = {"retain": blobs(30, 0), "forget": blobs(12, 1), "audit": blobs(12, 2)}
+    networks = [advunlearn.unlearn(model(), **parts, epochs=2, auditor=name) for name in ("svm", "logistic")]
+    assert not torch.equal(*(network[0].weight for network in networks))

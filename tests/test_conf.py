@@ -96,6 +96,9 @@ def test_every_experiment_composes(path: Path) -> None:
 def test_a_recipe_is_used_by_its_experiment_and_its_unlearner_only(path: Path) -> None:
     chosen = [f"experiment={path.parent.name}", f"unlearner={path.stem}"]
     recipe = yaml.safe_load(path.read_text())
+    if "defaults" in recipe:  # another experiment's
+        (line,) = recipe["defaults"]
+        recipe = yaml.safe_load((CONF / f"{line.removesuffix('@_here_')}.yaml".lstrip("/")).read_text())
     assert recipe.items() <= experiment_from(chosen).config["unlearner"].items()
     assert not recipe.items() <= experiment_from(chosen[1:]).config["unlearner"].items()
     assert experiment_from([*chosen, "unlearner.lr=0.123"]).config["unlearner"]["lr"] == 0.123

@@ -20,7 +20,9 @@ import advunlearn
 from advunlearn.config import read_experiment
 from advunlearn.data.splits import Splits
 from advunlearn.overrides import experiment_from
+from advunlearn.report.table import comparison_table
 from advunlearn.store import Store, file_digest
+from advunlearn.training.shadows import STACK
 from tests.conftest import Command
 
 QUICK = ["optimizer.epochs=15", "unlearner.epochs=3", "attack.shadows=2"]
@@ -144,7 +146,7 @@ def test_only_what_changed_is_computed_again(workplace: Path) -> None:
     reused = {stage["name"]: stage["reused"] for stage in read(changed.folder / "manifest.json")["stages"]}
     assert (reused["pretrain"], reused["retrain"], reused["unlearn"]) == (True, True, False)
     stored = sorted(entry.kind for entry in Store().entries())
-    assert stored.count("shadow") == 2
+    assert stored.count("shadow") == STACK
     assert stored.count("unlearned") == 2
 
 
@@ -286,3 +288,53 @@ def test_an_interrupted_run_says_so(workplace: Path) -> None:
     assert process.returncode == 130
     (folder,) = (workplace / "outputs" / "digits" / "sg").iterdir()
     assert read(folder / "manifest.json")["status"] == "interrupted"
+
+
+def test_reference_models_serve_every_request_and_are_no_attackers(workplace: Path) -> None:
+    game = [*QUICK, "attack=lira", "auditor=likelihood_ratio", "auditor.references=4", "attack.stacked=false"]
+    first = advunlearn.run(game).metrics
+    store = Store()
+    references = {name for name in digests(store, "shadow") if stream_of(store, name) == "reference"}
+    assert len(references) == STACK  # whole, though fewer are asked
+    assert first["reference_requests"] == 1
+    assert first["seconds"]["references"] > 0
+    second = advunlearn.run([*game, "forget.fraction=0.1"]).metrics
+    assert second["reference_requests"] == 2
+    assert second["seconds"]["references"] == first["seconds"]["references"]
+    later = {name for name in digests(store, "shadow") if stream_of(store, name) == "reference"}
+    assert later == references
+    keys = list(store.keys("shadow"))
+    rows = {stream: {key["rows"] for key in keys if key["stream"][0] == stream} for stream in ("reference", "shadow")}
+    assert not rows["reference"] & rows["shadow"]
+    folder = advunlearn.run(game).folder
+    assert "serve every request to forget, 2 so far" in comparison_table(read(folder / "metrics.json"))
+
+
+def digests(store: Store, kind: str) -> list[str]:
+    return [entry.digest for entry in store.entries() if entry.kind == kind]
+
+
+def stream_of(store: Store, digest: str) -> str:
+    return str(read(store.folder(digest) / "key.json")["stream"][0])
+
+
+def test_a_shard_trains_its_part_of_the_shadow_models_and_stops(command: Command, workplace: Path) -> None:
+    done = command("run", *QUICK, "attack=lira", "attack.shadows=6", "attack.stacked=false", "attack.shard=2/3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the shadow models of this shard are in the store\n"
+    assert len(digests(Store(), "shadow")) == 2
+    assert digests(Store(), "model") == []
+
+
+def test_a_sweep_ends_with_the_means_of_its_runs(command: Command, workplace: Path) -> None:
+    done = command("run", "-m", *QUICK, "attack=threshold", "seed=1,2", "unlearner.alpha=0,1")
+    assert done.returncode == 0, done.stderr
+    tail = done.stdout.splitlines()[-10:]
+    head = next(number for number, line in enumerate(tail) if line.startswith("unlearner.alpha"))
+    assert [line.split()[:3] for line in tail[head + 1 : head + 5]] == [
+        ["2", "original", tail[head + 1].split()[2]],
+        ["2", "retrained", tail[head + 2].split()[2]],
+        ["0", "2", "unlearned"],
+        ["1", "2", "unlearned"],
+    ]
+    assert tail[-1].startswith("again: advunlearn report outputs/sweeps/")

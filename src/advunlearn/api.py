@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advunlearn.attacks.attack import Observations
+from advunlearn.attacks.attack import Answers, Observations
 from advunlearn.config import Experiment
 from advunlearn.data.examples import Examples
 from advunlearn.evaluation.metrics import roc
@@ -113,6 +113,8 @@ def audit(
     *,
     forget: Part,
     test: Part,
+    retain: Part | None = None,
+    population: Part | None = None,
     attacks: str | Sequence[str] = ("threshold", "classifier"),
     seed: int = 0,
     device: str = "auto",
@@ -122,9 +124,17 @@ def audit(
     Each attack's dict holds `auc` with its 95 % interval `auc_low` and `auc_high`, `tpr_at_fpr_0.01`,
     `balanced_accuracy` and the counts that they come from, as in a run's `metrics.json`.
 
+    Args:
+        model: maps inputs (n, ...) to logits (n, classes).
+        forget, test: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,).
+        retain: training examples that the model keeps, which the attack `mia_efficacy` compares with.
+        population: further examples that were never trained on, which `population` compares with.
+        attacks: options of the group `attack`.
+
     Raises:
         ConfigError: for an unknown attack.
-        ValueError: for an attack that trains shadow models, which takes a recipe to train from: use `run` for those.
+        ValueError: for an attack that trains shadow models, which takes a recipe to train from: use `run` for those;
+            and for one that compares with examples that are not given.
 
     Example:
         >>> import torch, advunlearn
@@ -145,10 +155,17 @@ def audit(
     members, nonmembers = _examples(forget, "forget", settings), _examples(test, "test", settings)
     both = members.followed_by(nonmembers)
     network = copy.deepcopy(model).to(settings.torch_device())
+
+    def answers(examples: Examples) -> Answers:
+        return Answers(predict(network, examples, settings).numpy()[:, None], examples.labels.cpu().numpy())
+
+    said = answers(both)
     target = Observations(
-        logits=predict(network, both, settings).numpy()[:, None],
-        labels=both.labels.cpu().numpy(),
+        said.logits,
+        said.labels,
         members=np.arange(len(both)) < len(members),
+        retain=None if retain is None else answers(_examples(retain, "retain", settings)),
+        population=None if population is None else answers(_examples(population, "population", settings)),
     )
     _, scores = split_scores(score_model(experiment, target, None))
     fitted = {key: experiment.attacks[key.split("/")[0]].cross_fitted for key in scores}
@@ -162,7 +179,11 @@ def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:
 
 
 def _overrides(group: str, options: dict[str, Any]) -> list[str]:
-    return [f"{group}.{name}={'null' if value is None else value}" for name, value in options.items()]
+    return [
+        # The auditor is an option with options of its own, typed by its name.
+        f"auditor={value}" if name == "auditor" else f"{group}.{name}={'null' if value is None else value}"
+        for name, value in options.items()
+    ]
 
 
 def _examples(part: Part, name: str, settings: Settings) -> Examples:

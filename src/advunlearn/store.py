@@ -238,6 +238,13 @@ class Store:
             size = sum(path.stat().st_size for path in folder.iterdir())
             yield StoreEntry(folder.name, kind, made, size)
 
+    def keys(self, kind: str) -> Iterator[dict[str, Any]]:
+        """Yield what determines each stored artefact of this kind; one that cannot be read is passed over."""
+        for entry in self.entries():
+            if entry.kind == kind:
+                with contextlib.suppress(OSError, ValueError):
+                    yield json.loads((self.folder(entry.digest) / "key.json").read_text())
+
     def remove(self, digest: str) -> None:
         """Delete one artefact; the marker goes first, so that a reader never takes a part for the whole."""
         folder = self.folder(digest)

@@ -7,7 +7,7 @@ that a second run does only what is new.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,20 @@ class Result:
 
 @dataclass(frozen=True)
 class Models:
-    """The three models of a run by name, with the artefacts that they were read from."""
+    """The three models of a run by name, the artefacts that they were read from, and those that unlearning used."""
 
     networks: dict[str, nn.Module]
     artefacts: dict[str, Artefact]
+    references: ShadowSet | None = None
+
+    @property
+    def requests(self) -> int:
+        """Return how many requests to forget the store knows that share these reference models, this one included."""
+        if self.references is None:
+            return 0
+        shared = self.references.key(0)
+        keys = self.references.trainer.store.keys("unlearned")
+        return len({key["forget"] for key in keys if key.get("references") == shared})
 
 
 def run_experiment(experiment: Experiment, folder: Path, about: dict[str, Any] | None = None) -> Result:
@@ -112,27 +122,61 @@ def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manife
         keep("original", stage, *trainer.train(splits.train, "original"))
     with manifest.stage("retrain") as stage:
         keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
+    if (references := reference_set(experiment, trainer, splits)) is not None:
+        with manifest.stage("references"):
+            references.train()
+        models = replace(models, references=references)
     with manifest.stage("unlearn") as stage:
-        keep("unlearned", stage, *unlearn(experiment, trainer, splits, models.artefacts["original"]))
+        keep("unlearned", stage, *unlearn(experiment, trainer, splits, models))
     return models
 
 
-def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, original: Artefact) -> tuple[nn.Module, Artefact]:
-    """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
+def reference_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> ShadowSet | None:
+    """Return the models that the unlearner compares with, on random halves of the training and the audit examples.
+
+    They do not depend on what is to be forgotten: the store has them once, for every request. None are asked for by
+    most unlearners.
+    """
+    count = experiment.unlearner.reference_models()
+    if count == 0:
+        return None
+    pool = shadow_pool(splits.train, splits.audit, trainer.settings.seed, "reference")
+    return ShadowSet(trainer, ShadowOptions(count), pool, np.union1d(splits.train, splits.audit), "reference")
+
+
+def make_task(
+    trainer: Trainer,
+    splits: Splits,
+    retain: NDArray[np.int64],
+    forget: NDArray[np.int64],
+    references: ShadowSet | None,
+) -> Task:
+    """Return the request to forget some rows of what a model was trained on and to keep the others."""
     examples = trainer.examples
-    task = Task(
-        retain=examples.subset(splits.retain),
-        forget=examples.subset(splits.forget),
+    return Task(
+        retain=examples.subset(retain),
+        forget=examples.subset(forget),
         audit=examples.subset(splits.audit),
-        settings=experiment.settings,
+        settings=trainer.settings,
         selection=examples.subset(splits.selection),
-        retrain=lambda stream: trainer.fitted(splits.retain, stream)[0],
-        references=lambda count: observe_references(trainer, splits, count),
+        retrain=lambda stream: trainer.fitted(retain, stream)[0],
+        references=(references.observe(forget), references.observe(splits.audit)) if references else None,
     )
 
-    def make() -> tuple[nn.Module, dict[str, Any]]:
-        unlearned = experiment.unlearner.run(trainer.restore(original, "original"), task)
-        return unlearned.network, {"trace": unlearned.trace}
+
+def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Models) -> tuple[nn.Module, Artefact]:
+    """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
+    original, references = models.artefacts["original"], models.references
+
+    def make() -> Artefact:
+        task = make_task(trainer, splits, splits.retain, splits.forget, references)
+
+        def run() -> tuple[nn.Module, dict[str, Any]]:
+            unlearned = experiment.unlearner.run(trainer.restore(original, "original"), task)
+            spent = task.references[0].seconds if task.references else 0.0
+            return unlearned.network, {"trace": unlearned.trace, "reference_seconds": spent}
+
+        return trainer.timed(run)
 
     key = {
         "schema": UNLEARN_SCHEMA,
@@ -142,20 +186,10 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, original: 
         "audit": index_digest(splits.audit),
         "selection": index_digest(splits.selection),
         "unlearner": experiment.unlearner.resolved(),
+        "references": references.key(0) if references else None,
     }
-    artefact = trainer.store.get_or_make("unlearned", key, lambda: trainer.timed(make))
+    artefact = trainer.store.get_or_make("unlearned", key, make)
     return trainer.restore(artefact, "original"), artefact
-
-
-def observe_references(trainer: Trainer, splits: Splits, count: int) -> tuple[Shadows, Shadows]:
-    """Return what so many reference models say of the forget and of the audit examples.
-
-    They do not depend on what is to be forgotten, so that they serve every request. The store has them once.
-    """
-    pool = shadow_pool(splits.train, splits.audit, trainer.settings.seed, "reference")
-    observed = np.union1d(splits.train, splits.audit)
-    references = ShadowSet(trainer, ShadowOptions(count), pool, observed, "reference")
-    return references.observe(splits.forget, splits.audit[:0]), references.observe(splits.audit, splits.audit[:0])
 
 
 def attack_models(
@@ -170,9 +204,8 @@ def attack_models(
     observed = set_of_shadows.observed
 
     def make() -> Artefact:
-        start = time.perf_counter()
         shadows = set_of_shadows.observe(rows, splits.selection) if needed else None
-        attacked = time.perf_counter()
+        start = time.perf_counter()
         arrays: dict[str, NDArray[Any]] = {}
         accuracies, figures = {}, {}
         for name, network in models.networks.items():
@@ -191,7 +224,7 @@ def attack_models(
             )
             arrays |= {f"{name}/{key}": value for key, value in score_model(experiment, target, shadows).items()}
             figures[name] = {key: attack.figures(target) for key, attack in experiment.attacks.items()}
-        seconds = {"shadows": attacked - start, "attack": time.perf_counter() - attacked}
+        seconds = {"shadows": shadows.seconds if shadows else 0.0, "attack": time.perf_counter() - start}
         return Artefact({"accuracy": accuracies, "figures": figures, "seconds": seconds}, {}, arrays)
 
     key = {
@@ -286,12 +319,15 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
         )
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
     seconds = {stage: models.artefacts[name].record["seconds"] for stage, name in stages}
+    if models.references is not None:
+        seconds["references"] = models.artefacts["unlearned"].record["reference_seconds"]
     return {
         "schema": 1,
         "models": measured,
         "gap": {name: gap(measured[name], measured["retrained"]) for name in ("original", "unlearned")},
         "seconds": seconds | record["seconds"],
         "unlearning_over_retraining": seconds["unlearn"] / seconds["retrain"],
+        "reference_requests": models.requests,
         "trace": models.artefacts["unlearned"].record["trace"],
     }
 

@@ -31,7 +31,7 @@ class LikelihoodRatio(CrossValidated):
         shrinkage: examples' worth by which each variance is drawn towards the common one.
     """
 
-    references: int = option(16, at_least=2)
+    references: int = option(8, at_least=2)
     shrinkage: float = option(10.0, above=0)
     groups: str = option("pooled", choices=("auto", "class", "pooled"))
 
@@ -40,7 +40,7 @@ class LikelihoodRatio(CrossValidated):
     def conflicts(self) -> list[str]:
         """Refuse an odd number of reference models."""
         odd = self.references % 2
-        return [f"references must be an even whole number, got {self.references} (try references=16)"] if odd else []
+        return [f"references must be an even whole number, got {self.references} (try references=8)"] if odd else []
 
     def reference_models(self) -> int:
         """Return their number; see `Auditor.reference_models`."""
@@ -50,7 +50,7 @@ class LikelihoodRatio(CrossValidated):
         """Return the log-likelihood ratios (b, n), summed over columns; see `CrossValidated.fit`."""
         inside, outside = train & (sides > 0), train & (sides < 0)
         means, squares, counts = zip(*(_moments(features, side) for side in (inside, outside)), strict=True)
-        common = (squares[0] + squares[1]) / (counts[0] + counts[1])
+        common = (squares[0] + squares[1]) / (counts[0] + counts[1]).clamp(min=1)
         prior = self.shrinkage * common
         variances = [(square + prior) / (count + self.shrinkage) for square, count in zip(squares, counts, strict=True)]
         # A problem without examples, or with equal ones alone, has no variance, and says nothing.

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from scipy.stats import t
 
 TARGET = "_target_"
+PARTS = ("test", "forget", "retain")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 
 
 def summarise(folders: Sequence[Path], style: str = "text") -> str:
-    """Return one line a group of runs that differ in their seed only; runs without results are listed, never left out.
+    """Return lines for each group of runs that differ in their seed only; runs without results are listed as well.
+
+    A gap is an attack's AUC less that on the retrained model, seed by seed.
 
     Args:
         folders: of the runs.
@@ -56,37 +59,47 @@ def summarise(folders: Sequence[Path], style: str = "text") -> str:
     latest, repeats = _latest(runs)
     for run in latest:
         groups.setdefault(tuple(_label(run, key) for key in varying), []).append(run)
-    attacks = sorted(
-        {
-            name
-            for run in runs
-            if run.metrics
-            for name in run.metrics["models"]["unlearned"]["attacks"]
-            if "/" not in name
-        }
-    )
+    finished = [run.metrics for run in latest if run.metrics is not None]
+    attacks = list(dict.fromkeys(name for metrics in finished for name in metrics["gap"]["unlearned"]["attacks"]))
+    attacks = [name for name in attacks if "/" not in name]
     head = [
         *(key.removesuffix(f".{TARGET}") for key in varying),
-        "runs",
-        "model",
-        "test",
-        "forget",
-        "retain",
+        *("runs", "model", *PARTS),
         *(f"AUC {name}" for name in attacks),
+        *(f"gap {name}" for name in attacks),
+        "time / retraining",
     ]
-    table = [head]
+    table = []
     for labels, members in groups.items():
         done = [run.metrics for run in members if run.metrics is not None]
         for model in ("original", "retrained", "unlearned") if done else ():
-            found = [metrics["models"][model] for metrics in done]
-            cells = [_mean([each["accuracy"][part] for each in found]) for part in ("test", "forget", "retain")]
-            cells += [_mean([each["attacks"][a]["auc"] for each in found if a in each["attacks"]]) for a in attacks]
-            table.append([*labels, str(len(done)), model, *cells])
+            table.append([*labels, str(len(done)), model, *_cells(done, model, attacks)])
+    table = [head, *_shared(table, len(varying))]
     missing = [f"no result: {run.folder} ({run.state})" for run in runs if run.metrics is None]
     missing += [f"{repeats} repeats of a seed left out: the same numbers again"] if repeats else []
     body = _markdown(table) if style == "markdown" else _text(table)
     legend = ["mean ± half of the 95 % interval over seeds"] if any("±" in line for line in body) else []
     return "\n".join([*body, *legend, *missing])
+
+
+def _cells(done: Sequence[dict[str, Any]], model: str, attacks: Sequence[str]) -> list[str]:
+    """Return what the runs of one group say of one of their models."""
+    found = [metrics["models"][model] for metrics in done]
+    cells = [_mean([each["accuracy"][part] for each in found]) for part in PARTS]
+    cells += [_mean([each["attacks"][name]["auc"] for each in found if name in each["attacks"]]) for name in attacks]
+    gaps = [metrics["gap"].get(model, {"attacks": {}})["attacks"] for metrics in done]
+    cells += [_mean([gap[name] for gap in gaps if name in gap]) for name in attacks]
+    ratios = [metrics["unlearning_over_retraining"] for metrics in done]
+    return [*cells, f"{np.median(ratios):.2f}" if model == "unlearned" else ""]
+
+
+def _shared(table: Sequence[list[str]], labels: int) -> list[list[str]]:
+    """Return the table with the original and the retrained model once, on top, if they are the same in all groups."""
+    others = [row for row in table if row[labels + 1] == "unlearned"]
+    distinct = {tuple(row[labels:]) for row in table if row not in others}
+    if len(others) < 2 or len(distinct) != 2:
+        return list(table)
+    return [*([""] * labels + list(row) for row in sorted(distinct, key=lambda row: row[1])), *others]
 
 
 def _latest(runs: Sequence[Run]) -> tuple[list[Run], int]:

@@ -70,11 +70,13 @@ class Shadows:
         logits: (k, n, queries, classes) float32.
         membership: (k, n), True where IN.
         population: (k, z, queries, classes) float32.
+        seconds: that training all of them took, when it was done, added up.
     """
 
     logits: NDArray[np.float32]
     membership: NDArray[np.bool_]
     population: NDArray[np.float32]
+    seconds: float = 0.0
 
 
 def shadow_rows(pool: NDArray[np.int64], index: int, seed: int, stream: str = "shadow") -> NDArray[np.int64]:
@@ -156,7 +158,7 @@ class ShadowSet:
         bar.close()
 
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
-        """Train models and yield what each says, with the seconds that it took."""
+        """Train models and yield what each says, with its share of the seconds that this took."""
         start = time.perf_counter()
         if self.stacked:
             fitted = self.trainer.fitted_stack([self.rows(index) for index in group], self.stream, group)
@@ -167,19 +169,20 @@ class ShadowSet:
             logits = self.trainer.logits(network, self.observed, self.options.queries)
             yield Artefact({"seconds": seconds, **record}, {}, {"logits": logits})
 
-    def observe(self, rows: NDArray[np.int64], population: NDArray[np.int64]) -> Shadows:
+    def observe(self, rows: NDArray[np.int64], population: Sequence[int] | NDArray[np.int64] = ()) -> Shadows:
         """Return what the models say of `rows` and `population`, which are among the observed ones.
 
         A row outside the pool is OUT of every model.
         """
         self.train()
-        logits, membership, others = [], [], []
+        logits, membership, others, seconds = [], [], [], 0.0
         for index in range(self.options.shadows):
             said = self.trainer.store.get_or_make("shadow", self.key(index), partial(self.make_one, index))
             logits.append(said.arrays["logits"][np.searchsorted(self.observed, rows)])
             membership.append(np.isin(rows, self.rows(index)))
-            others.append(said.arrays["logits"][np.searchsorted(self.observed, population)])
-        return Shadows(np.stack(logits), np.stack(membership), np.stack(others))
+            others.append(said.arrays["logits"][np.searchsorted(self.observed, np.asarray(population, dtype=int))])
+            seconds += said.record["seconds"]
+        return Shadows(np.stack(logits), np.stack(membership), np.stack(others), seconds)
 
     def make_one(self, index: int) -> Artefact:
         """Return what model `index` says, trained now; in a stack, if models are: see `train`."""

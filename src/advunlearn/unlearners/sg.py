@@ -43,7 +43,7 @@ class SG(Finetune):
             step, a step of its own from the same weights, at the same learning rate, with its own momentum and without
             weight decay. They differ where `audit_every` > 1: there the shared momentum goes on pushing between audits.
         auditor: the follower.
-        features: the score columns that the auditor sees, see `score_columns`; an auditor with reference models sees the
+        features: the score columns that the auditor sees, see `score_columns`; with reference models, it sees the
             logit margin less the one that they expect.
         audit_size: forget examples, and as many audit examples, that each audit step scores.
         audit_every: base steps from one audit step to the next.
@@ -66,6 +66,10 @@ class SG(Finetune):
     def conflicts(self) -> list[str]:
         """Refuse a follower that is not an auditor."""
         return [] if isinstance(self.auditor, Auditor) else [f"auditor must be an Auditor, got {self.auditor}"]
+
+    def reference_models(self) -> int:
+        """Return how many the auditor compares with; see `Unlearner.reference_models`."""
+        return int(self.auditor.reference_models())
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return the network after the base's steps, answered by the auditor; see `Unlearner.unlearn`."""
@@ -153,12 +157,11 @@ class Game:
 
     def _expected_margins(self, task: Task) -> list[Tensor] | None:
         """Return what reference models that never saw them say of forget and audit examples, if the auditor asks."""
-        count = self.options.auditor.reference_models()
-        if count == 0:
+        if self.options.reference_models() == 0:
             return None
         if task.references is None:
             raise ValueError("this auditor needs reference models, which take a recipe to train: use advunlearn.run")
-        forget, audit = task.references(count)
+        forget, audit = task.references
         margins = reference_margin(audit, task.audit.labels)
         return [reference_margin(forget, self.forget.labels), margins[self.shared]]
 

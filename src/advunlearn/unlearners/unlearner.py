@@ -29,8 +29,8 @@ class Task:
             none.
         retrain: trains a model from scratch on the retain set, from a random stream of its own; None where there is no
             recipe to train from, as for a person's own model.
-        references: trains so many models on random halves of the training and the audit examples, the same ones for
-            every request to forget, and returns what they say of the forget and of the audit examples; None as above.
+        references: what the unlearner's reference models say of the forget and of the audit examples; None where it
+            asks for none, or there is no recipe.
     """
 
     retain: Examples
@@ -39,7 +39,7 @@ class Task:
     settings: Settings
     selection: Examples | None = None
     retrain: Callable[[str], nn.Module] | None = None
-    references: Callable[[int], tuple[Shadows, Shadows]] | None = None
+    references: tuple[Shadows, Shadows] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class Unlearner(Component):
             name, got = type(self).__name__, type(unlearned).__name__
             raise ValueError(f"{name}.unlearn must return Unlearned(network), got {got}")
         return unlearned
+
+    def reference_models(self) -> int:
+        """Return how many models, trained on random halves of the training and audit examples, it compares with."""
+        return 0
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return a network without the forget set's influence; the given one is changed in place."""
