@@ -1,4 +1,4 @@
-"""Is it the auditor's knowledge that helps, or any push? The game against an auditor that is told a shuffled membership.
+"""Is it what the auditor knows that helps, or any push? The game against an auditor told a shuffled membership.
 
     python scripts/bench_placebo.py [OVERRIDE...] [--seeds 5] [--alphas 1 3 10]
 
