@@ -6,11 +6,12 @@ import copy
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.metrics import roc_auc_score
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from advunlearn.attacks.statistics import cross_entropy
-from advunlearn.evaluation.comparison import accuracy
+from advunlearn.data.examples import Examples
 from advunlearn.training.fit import predict
 from advunlearn.unlearners.unlearner import Task, shared_classes
 
@@ -41,20 +42,19 @@ class BestEpoch:
 
     def judge(self, step: int) -> None:
         """Record how the network does at the end of an epoch, after `step` steps."""
-        kept, known = (predict(self.network, part, self.settings).numpy() for part in (self.selection, self.forget))
-        labels = self.selection.labels.cpu().numpy()
-        losses = np.concatenate(
-            [
-                cross_entropy(known, self.forget.labels.cpu().numpy()),
-                cross_entropy(kept[self.nonmembers], labels[self.nonmembers]),
-            ]
-        )
-        auc = float(roc_auc_score(np.arange(len(losses)) < len(known), -losses))
-        right = accuracy(kept, labels)
+        members, _ = self._look(self.forget)
+        others, right = self._look(self.selection)
+        losses = torch.cat([members, others[self.nonmembers]]).numpy()
+        auc = float(roc_auc_score(np.arange(len(losses)) < len(members), -losses))
         utility = right - max(auc, 1 - auc)
         if not self.records or utility > max(record["utility"] for record in self.records):
             self.chosen, self.weights = len(self.records), copy.deepcopy(self.network.state_dict())
         self.records.append({"step": step, "selection_accuracy": right, "attack_auc": auc, "utility": utility})
+
+    def _look(self, part: Examples) -> tuple[Tensor, float]:
+        """Return the losses (n,) of these examples, float64, and the share that is classified right."""
+        logits, labels = predict(self.network, part, self.settings).double(), part.labels.cpu()
+        return F.cross_entropy(logits, labels, reduction="none"), (logits.argmax(1) == labels).double().mean().item()
 
     def restore(self) -> None:
         """Give the network the best epoch's weights back, BatchNorm's running statistics among them."""
