@@ -117,17 +117,22 @@ def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manife
     return models
 
 
+def make_task(trainer: Trainer, splits: Splits, retain: NDArray[np.int64], forget: NDArray[np.int64]) -> Task:
+    """Return the request to forget some rows of what a model was trained on and to keep the others."""
+    examples = trainer.examples
+    return Task(
+        retain=examples.subset(retain),
+        forget=examples.subset(forget),
+        audit=examples.subset(splits.audit),
+        settings=trainer.settings,
+        selection=examples.subset(splits.selection),
+        retrain=lambda stream: trainer.fitted(retain, stream)[0],
+    )
+
+
 def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, original: Artefact) -> tuple[nn.Module, Artefact]:
     """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
-    examples = trainer.examples
-    task = Task(
-        retain=examples.subset(splits.retain),
-        forget=examples.subset(splits.forget),
-        audit=examples.subset(splits.audit),
-        settings=experiment.settings,
-        selection=examples.subset(splits.selection),
-        retrain=lambda stream: trainer.fitted(splits.retain, stream)[0],
-    )
+    task = make_task(trainer, splits, splits.retain, splits.forget)
 
     def make() -> tuple[nn.Module, dict[str, Any]]:
         unlearned = experiment.unlearner.run(trainer.restore(original, "original"), task)
