@@ -136,7 +136,7 @@ def audit(
     """
     names = [attacks] if isinstance(attacks, str) else attacks
     experiment = _experiment([f"attack=[{','.join(names)}]"], seed, device)
-    untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows]
+    untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if untrained:
         raise ValueError(
             f"{', '.join(untrained)} trains shadow models, which takes a recipe to train from: use advunlearn.run"
@@ -150,7 +150,7 @@ def audit(
         labels=both.labels.cpu().numpy(),
         members=np.arange(len(both)) < len(members),
     )
-    _, scores = split_scores(score_model(experiment, target, None))
+    _, scores = split_scores(score_model(experiment, target))
     fitted = {key: experiment.attacks[key.split("/")[0]].cross_fitted for key in scores}
     return {
         key: roc(score, target.members, seed=seed, cross_fitted=fitted[key]).as_dict() for key, score in scores.items()

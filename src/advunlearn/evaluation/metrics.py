@@ -173,7 +173,7 @@ def auc_over_models(
     pairs = (drawn @ positive) * (drawn @ negative)
     aucs = ((drawn @ won) * drawn).sum(1)[pairs > 0] / pairs[pairs > 0]
     low, high = np.quantile(aucs, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    made = f"cluster bootstrap over {len(names)} models, {resamples} resamples"
+    made = f"cluster bootstrap over {len(names)} groups, {resamples} resamples"
     return float(won.sum() / (positive.sum() * negative.sum())), float(low), float(high), made
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from advunlearn.data.examples import QUERIES
 from advunlearn.options import Component, option
@@ -30,6 +31,7 @@ class ShadowOptions(Component):
 
     Attributes:
         shadows: models; an even number, so that every example is IN exactly half of them.
+        originals: shadow originals, each of which is also unlearned; an even number likewise. See `OriginalSet`.
         queries: views of an example that a model is asked about, of `QUERIES`: the image, its mirror image, shifts.
         stacked: fit many models as one; null does where it is faster.
         shard: `i/n` trains the i-th of n parts of the models and stops, so that several processes or machines fill one
@@ -37,15 +39,18 @@ class ShadowOptions(Component):
     """
 
     shadows: int = option(128, at_least=0)
+    originals: int = option(64, at_least=4)
     queries: int = option(1, at_least=1, at_most=len(QUERIES))
     stacked: bool | None = None
     shard: str | None = None
 
     def conflicts(self) -> list[str]:
         """Refuse an odd number of models, and a shard that is none."""
-        problems = []
-        if self.shadows % 2:
-            problems.append(f"shadows must be an even whole number, got {self.shadows} (try shadows=16)")
+        problems = [
+            f"{name} must be an even whole number, got {count} (try {name}=16)"
+            for name, count in (("shadows", self.shadows), ("originals", self.originals))
+            if count % 2
+        ]
         number, shards = self.part
         if not 1 <= number <= shards:
             problems.append(f"shard must be i/n with i from 1 to n, got {self.shard} (try shard=1/2)")
@@ -98,22 +103,97 @@ def shadow_pool(train: NDArray[np.int64], test: NDArray[np.int64], seed: int) ->
 
 
 @dataclass(frozen=True)
-class ShadowSet:
-    """The shadow models of an experiment, through the store.
+class ModelSet:
+    """Base of sets of models that differ in their number alone, through the store: what is kept is what each says.
 
-    What is kept of a model is what it says of the `observed` rows, sorted, which hold what other requests to forget
-    will ask for as well: a network is 45 MB where its logits on 60,000 images are 2.4 MB, and no attack needs more.
+    A network is 45 MB where its logits on 60,000 images are 2.4 MB, and no attack needs more.
     """
 
     trainer: Trainer
     options: ShadowOptions
-    pool: NDArray[np.int64]
-    observed: NDArray[np.int64]
+
+    kind: ClassVar[str]
+
+    @property
+    def count(self) -> int:
+        """Return how many models are wanted."""
+        raise NotImplementedError
+
+    def key(self, index: int) -> dict[str, Any]:
+        """Return everything that determines what model `index` says."""
+        raise NotImplementedError
+
+    def make(self, group: Sequence[int]) -> Iterator[Artefact]:
+        """Train models and yield what each says, with the seconds that it took."""
+        raise NotImplementedError
 
     @cached_property
     def stacked(self) -> bool:
         """Are the models fitted in stacks?"""
         return self.trainer.stacks if self.options.stacked is None else self.options.stacked
+
+    def fit(
+        self, rows: Sequence[NDArray[np.int64]], stream: str, group: Sequence[int]
+    ) -> list[tuple[nn.Module, dict[str, Any]]]:
+        """Return networks trained on these rows, as one if models are stacked; see `Trainer.fitted`."""
+        if self.stacked:
+            return self.trainer.fitted_stack(rows, stream, group)
+        return [self.trainer.fitted(each, stream, index) for each, index in zip(rows, group, strict=True)]
+
+    def train(self) -> None:
+        """Train the models that the store does not hold, of this shard, on all cores; each is stored once it is done.
+
+        Stacks are always whole, even where fewer models are wanted: rounding depends on the place in the stack and on
+        its size, and a model must not depend on how many were wanted.
+        """
+        size = STACK if self.stacked else 1
+        number, shards = self.options.part
+        groups = [range(start, start + size) for start in range(0, self.count, size)][number - 1 :: shards]
+        bar = progress(range(self.count), f"{self.kind} models")
+        store = self.trainer.store
+
+        def task(group: range) -> Callable[[], int]:
+            def run() -> int:
+                store.make_missing(self.kind, [self.key(index) for index in group], lambda: self.make(group))
+                return len(group)
+
+            return run
+
+        with closing(run_tasks([task(group) for group in groups], min(self.trainer.workers, len(groups)))) as done:
+            for trained in done:
+                bar.update(trained)
+        bar.close()
+
+    def said(self) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield the arrays of each model in turn, trained now if the store does not hold it."""
+        self.train()
+        for index in range(self.count):
+            yield self.trainer.store.get_or_make(self.kind, self.key(index), partial(self.make_one, index)).arrays
+
+    def make_one(self, index: int) -> Artefact:
+        """Return what model `index` says, trained now; in a stack, if models are: see `train`."""
+        size = STACK if self.stacked else 1
+        first = index - index % size
+        with one_core():
+            return list(self.make(range(first, first + size)))[index - first]
+
+
+@dataclass(frozen=True)
+class ShadowSet(ModelSet):
+    """The shadow models of an experiment.
+
+    They are asked about the `observed` rows, sorted, which hold what other requests to forget will ask for as well.
+    """
+
+    pool: NDArray[np.int64]
+    observed: NDArray[np.int64]
+
+    kind: ClassVar[str] = "shadow"
+
+    @property
+    def count(self) -> int:
+        """Return how many models are wanted."""
+        return self.options.shadows
 
     def rows(self, index: int) -> NDArray[np.int64]:
         """Return the rows that model `index` is trained on."""
@@ -128,37 +208,10 @@ class ShadowSet:
             "stacked": self.stacked,
         }
 
-    def train(self) -> None:
-        """Train the models that the store does not hold, of this shard, on all cores; each is stored once it is done.
-
-        Stacks are always whole, even where fewer models are wanted: rounding depends on the place in the stack and on
-        its size, and a model must not depend on how many were wanted.
-        """
-        size = STACK if self.stacked else 1
-        number, shards = self.options.part
-        groups = [range(start, start + size) for start in range(0, self.options.shadows, size)][number - 1 :: shards]
-        bar = progress(range(self.options.shadows), "shadow models")
-        store = self.trainer.store
-
-        def task(group: range) -> Callable[[], int]:
-            def run() -> int:
-                store.make_missing("shadow", [self.key(index) for index in group], lambda: self.make(group))
-                return len(group)
-
-            return run
-
-        with closing(run_tasks([task(group) for group in groups], min(self.trainer.workers, len(groups)))) as done:
-            for trained in done:
-                bar.update(trained)
-        bar.close()
-
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
         """Train models and yield what each says, with the seconds that it took."""
         start = time.perf_counter()
-        if self.stacked:
-            fitted = self.trainer.fitted_stack([self.rows(index) for index in group], "shadow", group)
-        else:
-            fitted = [self.trainer.fitted(self.rows(index), "shadow", index) for index in group]
+        fitted = self.fit([self.rows(index) for index in group], "shadow", group)
         seconds = (time.perf_counter() - start) / len(group)
         for network, record in fitted:
             logits = self.trainer.logits(network, self.observed, self.options.queries)
@@ -169,18 +222,8 @@ class ShadowSet:
 
         A row outside the pool is OUT of every model.
         """
-        self.train()
-        logits, membership, others = [], [], []
-        for index in range(self.options.shadows):
-            said = self.trainer.store.get_or_make("shadow", self.key(index), partial(self.make_one, index))
-            logits.append(said.arrays["logits"][np.searchsorted(self.observed, rows)])
-            membership.append(np.isin(rows, self.rows(index)))
-            others.append(said.arrays["logits"][np.searchsorted(self.observed, population)])
-        return Shadows(np.stack(logits), np.stack(membership), np.stack(others))
-
-    def make_one(self, index: int) -> Artefact:
-        """Return what model `index` says, trained now; in a stack, if models are: see `train`."""
-        size = STACK if self.stacked else 1
-        first = index - index % size
-        with one_core():
-            return list(self.make(range(first, first + size)))[index - first]
+        asked, others = (np.searchsorted(self.observed, each) for each in (rows, population))
+        said = [(arrays["logits"][asked], arrays["logits"][others]) for arrays in self.said()]
+        membership = [np.isin(rows, self.rows(index)) for index in range(self.count)]
+        logits, of_population = (np.stack(each) for each in zip(*said, strict=True))
+        return Shadows(logits, np.stack(membership), of_population)
