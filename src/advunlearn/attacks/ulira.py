@@ -29,8 +29,9 @@ def cross_fitted_ratios(
 
     First of the unlearned model that forgot the example, then of the other model that it has to be told from, both by
     the same two normals: IN those `unlearned` that forgot the example, OUT those `others` whose original never saw it.
-    Models 2j and 2j + 1 are complementary, and neither has a part in the normals that judge the two of them. NaN where
-    an example was not forgotten, or where no model is left on a side.
+    Models 2j and 2j + 1 are complementary. The normals that judge the even pairs are fitted on the odd pairs, and the
+    other way round: two folds and not more, because only then `metrics.auc_over_models` knows how far the scores of one
+    fold depend on those of the other. NaN where an example was not forgotten, or where no model is on a side.
 
     Args:
         unlearned: (k, n, q) logit margins, k even.
@@ -48,11 +49,12 @@ def cross_fitted_ratios(
         raise ValueError(f"an even number of originals is needed, at least 4, got {len(unlearned)}")
     if (forgotten[::2] & forgotten[1::2]).any():
         raise ValueError("complementary originals must not forget the same example")
+    fold = np.arange(len(unlearned)) // 2 % 2
     shadows = np.where(forgotten[..., None], unlearned, others)
     ratios = np.full((2, *forgotten.shape), np.nan)
     for judge in range(len(unlearned)):
         asked = forgotten[judge]
-        rest = np.arange(len(unlearned)) // 2 != judge // 2
+        rest = fold != fold[judge]
         judged = unlearned[judge], others[judge ^ 1 if partner else judge]
         for side, target in enumerate(judged):
             ratios[side, judge, asked] = log_likelihood_ratio(
@@ -74,9 +76,9 @@ class ULiRA(Attack):
     `efficacy`: is the model unlearned or retrained? The unlearned models that forgot the example against models
     retrained without it. A single model's test examples are no negatives to this question, so only `audit` asks it.
 
-    The shadow originals are split by complementary pairs: no model that comes from a judged original or from its
-    complement has a part in the normals that judge it. Retrained models in the place of the unlearned ones must give an
-    AUC of one half in both questions: that is the audit's test of itself.
+    The shadow originals are split into two folds by complementary pairs: no model that comes from a judged original or
+    from its complement has a part in the normals that judge it. Retrained models in the place of the unlearned ones
+    must give an AUC of one half in both questions: that is the audit's test of itself.
 
     Attributes:
         center: of each example's shadow margins.
@@ -116,7 +118,7 @@ class ULiRA(Attack):
             "retrained": _margins(shadows.retrained_again, labels),
             "unlearned": _margins(shadows.logits, labels),
         }
-        options = self._options(len(retrained) - 2)
+        options = self._options(len(retrained) // 2)
 
         def ask(*, partner: bool) -> dict[str, Array]:
             return {

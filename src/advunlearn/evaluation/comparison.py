@@ -86,7 +86,7 @@ def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> dict[str, An
     first = np.broadcast_to(np.arange(2)[:, None, None] == 0, ratios.shape)
     pair = np.broadcast_to(np.arange(originals)[:, None] // 2, ratios.shape)
     known = ~np.isnan(ratios)
-    auc, low, high, interval = auc_over_models(ratios[known], first[known], pair[known], seed=seed)
+    auc, low, high, interval = auc_over_models(ratios[known], first[known], pair[known], seed=seed, cross_fitted=True)
     return {
         "auc": auc,
         "auc_low": low,

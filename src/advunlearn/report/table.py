@@ -73,7 +73,7 @@ def notes(metrics: dict[str, Any]) -> list[str]:
     for name, found in attacks.items():
         if found["excluded"]:
             lines.append(f"{name}: {found['excluded']} test examples that no shadow model was drawn from have no score")
-    lines += [_self_test(attack, questions) for attack, questions in metrics["algorithm"].items()]
+    lines += [_self_test(attack, questions) for attack, questions in metrics.get("algorithm", {}).items()]
     silent = [(name, found["note"]) for name, found in attacks.items() if found["note"] and "/" not in name]
     lines += [f"{name}: {note}" for name, note in silent]
     return [*lines, "epsilon compares models, it certifies nothing: examples of one model are not independent runs"]
@@ -107,7 +107,7 @@ def _self_test(attack: str, questions: dict[str, Any]) -> str:
     found = {question: models["retrained"] for question, models in questions.items()}
     aucs = [f"{name} {each['auc']:.3f} [{each['auc_low']:.3f}, {each['auc_high']:.3f}]" for name, each in found.items()]
     passed = all(each["auc_low"] <= 0.5 <= each["auc_high"] for each in found.values())
-    words = "one half, as it must" if passed else "NOT one half: do not trust its other numbers to more than that"
+    words = "one half, as it must" if passed else "not one half, as by chance in one of twenty: distrust the rest"
     return f"{attack}, tested on the algorithm that retrains: {', '.join(aucs)}: {words}"
 
 
@@ -125,7 +125,7 @@ def metrics_csv(metrics: dict[str, Any]) -> str:
                 {f"{name}_{part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
             )
             writer.writerows((model, attack, *pair) for pair in parts.items())
-    for attack, questions in metrics["algorithm"].items():
+    for attack, questions in metrics.get("algorithm", {}).items():
         for question, models in questions.items():
             for model, found in models.items():
                 writer.writerows((model, attack, f"{question}_{name}", value) for name, value in found.items())
@@ -165,7 +165,7 @@ def _attacks(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
 
 
 def _algorithm(metrics: dict[str, Any]) -> Iterator[Row]:
-    for attack, questions in metrics["algorithm"].items():
+    for attack, questions in metrics.get("algorithm", {}).items():
         for question, found in questions.items():
             values = [tuple(found[name][key] for key in ("auc", "auc_low", "auc_high")) for name in MODELS]
             on = f"{found['unlearned']['originals']} originals, {found['unlearned']['scores']} forgotten"
