@@ -100,13 +100,17 @@ class ULiRA(Attack):
         """
         if shadows is None:
             raise ValueError("ulira needs shadow originals")
+        known = np.asarray(shadows.membership.any(0))  # on the others some originals may be trained
         arguments = (
-            _margins(target.logits, target.labels),
-            _margins(shadows.logits, target.labels),
-            shadows.membership,
+            _margins(target.logits, target.labels)[known],
+            _margins(shadows.logits, target.labels)[:, known],
+            shadows.membership[:, known],
         )
-        options = self._options(len(shadows.logits))
-        return {"": log_likelihood_ratio(*arguments, **options), STDERR: ratio_error(*arguments, **options)}
+        scores = {}
+        for name, compute in (("", log_likelihood_ratio), (STDERR, ratio_error)):
+            scores[name] = np.full(len(known), np.nan)
+            scores[name][known] = compute(*arguments, **self._options(len(shadows.logits)))
+        return scores
 
     def audit(self, shadows: UnlearnedShadows, labels: NDArray[np.int64]) -> dict[str, dict[str, Array]]:
         """Return the cross-fitted ratios of both questions for every model in the unlearned one's place; see
