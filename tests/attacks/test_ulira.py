@@ -219,7 +219,7 @@ def test_without_unlearning_the_unlearned_models_are_the_originals(workplace: Pa
 
 
 def test_retraining_cannot_be_told_from_retraining_and_the_original_can(workplace: Path) -> None:
-    found = algorithm(["unlearner=retrain", "~unlearner.epochs", "attack.originals=32"])
+    found = algorithm(["unlearner=retrain", "~unlearner.epochs", "attack.originals=32", "optimizer.lr=0.01"])
     for models in found.values():
         for name in ("retrained", "unlearned"):
             assert models[name]["auc_low"] <= 0.5 <= models[name]["auc_high"], models[name]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ def test_an_interrupted_set_goes_on_where_it_was(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         said(original_set(trainer, unlearn=interrupted))
     assert len(stored(trainer)) == 3
-    made[:] = made[:0]
+    made.clear()
     assert all(
         np.array_equal(*pair) for pair in zip(said(original_set(trainer, unlearn=interrupted)), whole, strict=True)
     )
@@ -165,8 +166,6 @@ def test_another_unlearner_is_another_set(tmp_path: Path) -> None:
 def test_what_unlearners_remark_of_shadow_originals_is_not_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import logging
-
     logger = logging.getLogger("advunlearn.unlearners.sg")
 
     def talks(*parts: Any) -> nn.Module:
