@@ -189,9 +189,8 @@ def attack_models(
             target = Observations(
                 said.logits, said.labels, members, retain=answers(splits.retain), population=answers(splits.selection)
             )
-            arrays |= {
-                f"{name}/{key}": value for key, value in score_model(experiment, target, shadows, unlearned).items()
-            }
+            scores = score_model(experiment, target, shadows, unlearned)
+            arrays |= {f"{name}/{key}": score for key, score in scores.items()}
             figures[name] = {key: attack.figures(target) for key, attack in experiment.attacks.items()}
         if unlearned is not None:
             arrays |= audit_algorithm(experiment, unlearned, labels[rows])
