@@ -77,6 +77,7 @@ def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[
         "population",
         "rmia",
         "threshold",
+        "ulira",
     ]
 
 

@@ -146,7 +146,7 @@ def audit(
     """
     names = [attacks] if isinstance(attacks, str) else attacks
     experiment = _experiment([f"attack=[{','.join(names)}]"], seed, device)
-    untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows]
+    untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if untrained:
         raise ValueError(
             f"{', '.join(untrained)} trains shadow models, which takes a recipe to train from: use advunlearn.run"
@@ -167,7 +167,7 @@ def audit(
         retain=None if retain is None else answers(_examples(retain, "retain", settings)),
         population=None if population is None else answers(_examples(population, "population", settings)),
     )
-    _, scores = split_scores(score_model(experiment, target, None))
+    _, scores = split_scores(score_model(experiment, target))
     fitted = {key: experiment.attacks[key.split("/")[0]].cross_fitted for key in scores}
     return {
         key: roc(score, target.members, seed=seed, cross_fitted=fitted[key]).as_dict() for key, score in scores.items()

@@ -54,6 +54,16 @@ class Experiment:
     shadow_options: ShadowOptions
     config: dict[str, Any]
 
+    @property
+    def needs_shadows(self) -> bool:
+        """Does an attack compare with shadow models?"""
+        return any(attack.needs_shadows for attack in self.attacks.values())
+
+    @property
+    def needs_originals(self) -> bool:
+        """Does an attack compare with shadow originals?"""
+        return any(attack.needs_originals for attack in self.attacks.values())
+
 
 def read_experiment(config: DictConfig) -> Experiment:
     """Return the experiment that a composed config describes.
@@ -97,7 +107,7 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         skeleton(experiment.model, info.shape, len(info.classes))
     except ValueError as error:
         yield f"model: {error}; dataset images are {info.shape[1]}x{info.shape[2]}"
-    if any(attack.needs_shadows for attack in experiment.attacks.values()) and experiment.shadow_options.shadows < 2:
+    if experiment.needs_shadows and experiment.shadow_options.shadows < 2:
         yield "attack.shadows must be at least 2 for these attacks, got 0 (try attack.shadows=16)"
     try:
         experiment.settings.torch_device()

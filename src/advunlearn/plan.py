@@ -23,4 +23,8 @@ def describe(experiment: Experiment) -> str:
     ]
     if shadowed:
         lines.append(f"          {experiment.shadow_options.shadows} shadow models for {', '.join(shadowed)}")
+    audited = [name for name, attack in experiment.attacks.items() if attack.needs_originals]
+    if audited:
+        originals = experiment.shadow_options.originals
+        lines.append(f"          {originals} shadow originals, unlearned and retrained twice, for {', '.join(audited)}")
     return "would compute, unless the store holds it:\n" + "\n".join(f"  {line}" for line in lines)

@@ -7,6 +7,7 @@ that a second run does only what is new.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,24 +19,26 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
-from advunlearn.attacks.attack import STDERR, Answers, Observations
+from advunlearn.attacks.attack import STDERR, Answers, Attack, Observations
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.config import LOSS, Experiment
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
-from advunlearn.evaluation.comparison import MODELS, accuracy, gap, measure
+from advunlearn.evaluation.comparison import MODELS, accuracy, gap, measure, measure_algorithm
 from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.page import write_report
 from advunlearn.seeding import numpy_stream
 from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_json
+from advunlearn.training.originals import OriginalSet, UnlearnedShadows
 from advunlearn.training.shadows import ShadowOptions, Shadows, ShadowSet, shadow_pool
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.unlearner import Task
 
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
 UNLEARN_SCHEMA = 1
-ATTACK_SCHEMA = 4
+ATTACK_SCHEMA = 5
 PICTURES_SCHEMA = 2
+ALGORITHM = "algorithm"  # what attacks find of the unlearner, beside what they find of each model
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,10 @@ def run_experiment(experiment: Experiment, folder: Path, about: dict[str, Any] |
         trainer, splits = prepare(experiment, manifest)
         if experiment.shadow_options.shard is not None:
             with manifest.stage("shadows"):
-                shadow_set(trainer, splits, experiment.shadow_options).train()
+                if experiment.needs_shadows:
+                    shadow_set(trainer, splits, experiment.shadow_options).train()
+                if experiment.needs_originals:
+                    original_set(experiment, trainer, splits).train()
             return Result(folder, {}, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
@@ -122,26 +128,26 @@ def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manife
         keep("original", stage, *trainer.train(splits.train, "original"))
     with manifest.stage("retrain") as stage:
         keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
-    if (references := reference_set(experiment, trainer, splits)) is not None:
-        with manifest.stage("references"):
-            references.train()
-        models = replace(models, references=references)
+    models = replace(models, references=reference_set(experiment, trainer, splits, splits.forget))
     with manifest.stage("unlearn") as stage:
         keep("unlearned", stage, *unlearn(experiment, trainer, splits, models))
     return models
 
 
-def reference_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> ShadowSet | None:
+def reference_set(
+    experiment: Experiment, trainer: Trainer, splits: Splits, forget: NDArray[np.int64]
+) -> ShadowSet | None:
     """Return the models that the unlearner compares with, on random halves of the training and the audit examples.
 
-    They do not depend on what is to be forgotten: the store has them once, for every request. None are asked for by
-    most unlearners.
+    They do not depend on what is to be forgotten, but for examples of `forget` that the original was not trained on:
+    the store has them once, for every request. Most unlearners ask for none.
     """
     count = experiment.unlearner.reference_models()
     if count == 0:
         return None
     pool = shadow_pool(splits.train, splits.audit, trainer.settings.seed, "reference")
-    return ShadowSet(trainer, ShadowOptions(count), pool, np.union1d(splits.train, splits.audit), "reference")
+    observed = np.unique(np.concatenate([splits.train, splits.audit, forget]))
+    return ShadowSet(trainer, ShadowOptions(count), pool, observed, "reference")
 
 
 def make_task(
@@ -198,13 +204,14 @@ def attack_models(
     """Run every attack on the three models, with the same shadow models, through the store."""
     labels = trainer.pool.labels
     rows, members = attacked_rows(splits, labels)
-    needed = any(attack.needs_shadows for attack in experiment.attacks.values())
     options = experiment.shadow_options
     set_of_shadows = shadow_set(trainer, splits, options)
+    originals = original_set(experiment, trainer, splits)
     observed = set_of_shadows.observed
 
     def make() -> Artefact:
-        shadows = set_of_shadows.observe(rows, splits.selection) if needed else None
+        shadows = set_of_shadows.observe(rows, splits.selection) if experiment.needs_shadows else None
+        unlearned = originals.observe(rows) if experiment.needs_originals else None
         start = time.perf_counter()
         arrays: dict[str, NDArray[Any]] = {}
         accuracies, figures = {}, {}
@@ -222,9 +229,13 @@ def attack_models(
             target = Observations(
                 said.logits, said.labels, members, retain=answers(splits.retain), population=answers(splits.selection)
             )
-            arrays |= {f"{name}/{key}": value for key, value in score_model(experiment, target, shadows).items()}
+            scores = score_model(experiment, target, shadows, unlearned)
+            arrays |= {f"{name}/{key}": score for key, score in scores.items()}
             figures[name] = {key: attack.figures(target) for key, attack in experiment.attacks.items()}
-        seconds = {"shadows": shadows.seconds if shadows else 0.0, "attack": time.perf_counter() - start}
+        if unlearned is not None:
+            arrays |= audit_algorithm(experiment, unlearned, labels[rows])
+        trained = sum(each.seconds for each in (shadows, unlearned) if each is not None)
+        seconds = {"shadows": trained, "attack": time.perf_counter() - start}
         return Artefact({"accuracy": accuracies, "figures": figures, "seconds": seconds}, {}, arrays)
 
     key = {
@@ -232,12 +243,18 @@ def attack_models(
         "models": {name: [artefact.digest, artefact.content] for name, artefact in models.artefacts.items()},
         "test": index_digest(splits.test),
         "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
-        "shadows": options.identity() if needed else None,
+        "shadows": options.identity() if experiment.needs_shadows else None,
+        "originals": originals.identity() if experiment.needs_originals else None,
         "queries": options.queries,
     }
     with manifest.stage("attack") as stage:
         artefact = trainer.store.get_or_make("attack", key, make)
-        stage.note(reused=artefact.reused, artefact=artefact.digest, shadows=options.shadows if needed else 0)
+        stage.note(
+            reused=artefact.reused,
+            artefact=artefact.digest,
+            shadows=options.shadows * experiment.needs_shadows,
+            originals=options.originals * experiment.needs_originals,
+        )
     return Evidence(rows, members, artefact)
 
 
@@ -246,6 +263,35 @@ def shadow_set(trainer: Trainer, splits: Splits, options: ShadowOptions) -> Shad
     pool = shadow_pool(splits.train, splits.test, trainer.settings.seed)
     observed = np.sort(np.concatenate([splits.train, splits.test, splits.selection]))
     return ShadowSet(trainer, options, pool, observed)
+
+
+def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
+    """Return the shadow originals of a run, which are unlearned as its own original is."""
+
+    references = reference_set(experiment, trainer, splits, splits.test)
+
+    def unlearn(
+        trainer: Trainer, network: nn.Module, retain: NDArray[np.int64], forget: NDArray[np.int64]
+    ) -> nn.Module:
+        return experiment.unlearner.run(network, make_task(trainer, splits, retain, forget, references)).network
+
+    identity = {
+        "schema": UNLEARN_SCHEMA,
+        "audit": index_digest(splits.audit),
+        "selection": index_digest(splits.selection),
+        "unlearner": experiment.unlearner.resolved(),
+        "references": references.key(0) if references else None,
+    }
+    return OriginalSet(
+        trainer,
+        experiment.shadow_options,
+        retain=splits.retain,
+        forget=splits.forget,
+        test=splits.test,
+        population=splits.selection,
+        unlearn=unlearn,
+        unlearner=identity,
+    )
 
 
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -262,15 +308,32 @@ def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np
 
 
 def score_model(
-    experiment: Experiment, target: Observations, shadows: Shadows | None
+    experiment: Experiment,
+    target: Observations,
+    shadows: Shadows | None = None,
+    unlearned: UnlearnedShadows | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return the losses of one model and every attack's member scores and standard errors, (n,) each, by name."""
     arrays = {LOSS: cross_entropy(target.logits[:, 0], target.labels)}
     for name, attack in experiment.attacks.items():
         rng = numpy_stream(experiment.settings.seed, f"attack/{name}")
-        for variant, score in attack.score(target, shadows, rng).items():
+        models = unlearned if attack.needs_originals else shadows
+        for variant, score in attack.score(target, models, rng).items():
             arrays[f"{name}/{variant}" if variant else name] = score
     return arrays
+
+
+def audit_algorithm(
+    experiment: Experiment, unlearned: UnlearnedShadows, labels: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return what every attack finds of the unlearner, by `algorithm/attack/question/model`; see `Attack.audit`."""
+    return {
+        f"{ALGORITHM}/{name}/{question}/{model}": ratios
+        for name, attack in experiment.attacks.items()
+        if attack.needs_originals
+        for question, found in attack.audit(unlearned, labels).items()
+        for model, ratios in found.items()
+    }
 
 
 def split_scores(
@@ -297,6 +360,13 @@ class Evidence:
         }
         return split_scores(arrays)
 
+    def of_algorithm(self) -> Iterator[tuple[str, str, str, NDArray[np.float64]]]:
+        """Yield what attacks found of the unlearner: attack, question, model and scores (2, k, n)."""
+        for name, array in self.artefact.arrays.items():
+            if name.startswith(f"{ALGORITHM}/"):
+                _, attack, question, model = name.split("/")
+                yield attack, question, model, array
+
 
 def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> dict[str, Any]:
     """Return the contents of `metrics.json`: three models side by side, and two of them held against the retrained."""
@@ -312,11 +382,15 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
             losses,
             scores,
             evidence.members,
-            {key: experiment.shadow_options.shadows * attack.needs_shadows for key, attack in attacks.items()},
+            {key: models_behind(attack, experiment.shadow_options) for key, attack in attacks.items()},
             {key for key, attack in attacks.items() if attack.cross_fitted},
             record["figures"][name],
             seed=experiment.settings.seed,
         )
+    algorithm: dict[str, Any] = {}
+    for attack, question, model, ratios in evidence.of_algorithm():
+        found = measure_algorithm(ratios, seed=experiment.settings.seed)
+        algorithm.setdefault(attack, {}).setdefault(question, {})[model] = found
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
     seconds = {stage: models.artefacts[name].record["seconds"] for stage, name in stages}
     if models.references is not None:
@@ -325,11 +399,17 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
         "schema": 1,
         "models": measured,
         "gap": {name: gap(measured[name], measured["retrained"]) for name in ("original", "unlearned")},
+        "algorithm": algorithm,
         "seconds": seconds | record["seconds"],
         "unlearning_over_retraining": seconds["unlearn"] / seconds["retrain"],
         "reference_requests": models.requests,
         "trace": models.artefacts["unlearned"].record["trace"],
     }
+
+
+def models_behind(attack: Attack, options: ShadowOptions) -> int:
+    """Return how many shadow models, or shadow originals, an attack compares with."""
+    return options.originals if attack.needs_originals else options.shadows * attack.needs_shadows
 
 
 def write_results(

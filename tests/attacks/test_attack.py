@@ -9,10 +9,11 @@ from advunlearn.attacks.attack import STDERR, Answers, Attack, Observations
 from advunlearn.attacks.lira import LiRA
 from advunlearn.attacks.population import Population
 from advunlearn.attacks.rmia import RMIA
+from advunlearn.attacks.ulira import ULiRA
 from advunlearn.training.shadows import Shadows
 
-ATTACKS = [LiRA(), LiRA(mode="offline"), RMIA(), RMIA(mode="offline"), Population()]
-NAMES = ["lira", "lira offline", "rmia", "rmia offline", "population"]
+ATTACKS = [LiRA(), LiRA(mode="offline"), RMIA(), RMIA(mode="offline"), Population(), ULiRA()]
+NAMES = ["lira", "lira offline", "rmia", "rmia offline", "population", "ulira"]
 every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=NAMES)
 Scene = tuple[Observations, Shadows]
 
@@ -99,7 +100,7 @@ def test_logits_of_ten_thousands_are_told_apart(attack: Attack) -> None:
 
 @pytest.mark.parametrize(
     ("attack", "expected"),
-    list(zip(ATTACKS, [0.0, np.log(0.5), 0.0, 0.0, 1.0], strict=True)),
+    list(zip(ATTACKS, [0.0, np.log(0.5), 0.0, 0.0, 1.0, 0.0], strict=True)),
     ids=NAMES,
 )
 def test_models_that_say_the_same_of_everything_tell_nothing(attack: Attack, expected: float) -> None:

@@ -192,7 +192,7 @@ def test_the_bootstrap_over_models_holds_the_true_auc_where_delong_does_not() ->
     least, most = binom.interval(0.999, runs, 0.95)
     assert least <= held <= most
     assert delong < least
-    assert made == "cluster bootstrap over 40 models, 400 resamples"
+    assert made == "cluster bootstrap over 40 groups, 400 resamples"
 
 
 def test_the_auc_over_models_is_that_of_all_scores_and_has_one_draw_a_seed() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.statistics import Array, cross_entropy
 from advunlearn.options import Component
+from advunlearn.training.originals import UnlearnedShadows
 from advunlearn.training.shadows import Shadows
 
 STDERR = "stderr"  # reserved among variants: the primary score's standard error, which is no score
@@ -48,11 +49,14 @@ class Attack(Component):
 
     Attributes:
         needs_shadows: does it compare with shadow models?
+        needs_originals: does it compare with shadow originals that are unlearned? Its shadow models are then the
+            unlearned ones, `UnlearnedShadows`.
         cross_fitted: is each of the n examples scored by a fit on others of them, members and non-members? See
             `metrics.auc_interval`.
     """
 
     needs_shadows: ClassVar[bool] = False
+    needs_originals: ClassVar[bool] = False
     cross_fitted: ClassVar[bool] = False
 
     def check(self, members: NDArray[np.bool_]) -> None:
@@ -71,4 +75,17 @@ class Attack(Component):
 
     def figures(self, target: Observations) -> dict[str, float]:
         """Return what else the attack's paper reports of the model, by name; nothing unless an attack says so."""
+        return {}
+
+    def audit(self, shadows: UnlearnedShadows, labels: NDArray[np.int64]) -> dict[str, dict[str, Array]]:
+        """Return what the attack finds of the unlearning algorithm, by question and by what stands in the unlearned
+        model's place: the `original`, a `retrained` or the `unlearned` model. Nothing unless an attack says so.
+
+        Each is (2, k, n): the scores of what k originals forgot, LARGE where they are unlearned, and those of what has
+        to be told from it, each by a fit that saw neither. NaN where there is none.
+
+        Args:
+            shadows: of k originals.
+            labels: (n,), of the examples.
+        """
         return {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.evaluation.metrics import clopper_pearson, loss_distances, roc
+from advunlearn.evaluation.metrics import auc_over_models, clopper_pearson, loss_distances, roc
 
 MODELS = ("original", "retrained", "unlearned")
 
@@ -71,4 +71,27 @@ def gap(model: Mapping[str, Any], retrained: Mapping[str, Any]) -> dict[str, Any
         "attacks": {
             name: attack["auc"] - retrained["attacks"][name]["auc"] for name, attack in model["attacks"].items()
         },
+    }
+
+
+def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> dict[str, Any]:
+    """Return how well scores (2, k, n) tell the first of the two models from the second; see `Attack.audit`.
+
+    What complementary originals share counts as one draw of the interval's bootstrap, whose resamples come from `seed`.
+
+    Raises:
+        ValueError: if there is no score, or scores of one pair of originals alone.
+    """
+    originals = ratios.shape[1]
+    first = np.broadcast_to(np.arange(2)[:, None, None] == 0, ratios.shape)
+    pair = np.broadcast_to(np.arange(originals)[:, None] // 2, ratios.shape)
+    known = ~np.isnan(ratios)
+    auc, low, high, interval = auc_over_models(ratios[known], first[known], pair[known], seed=seed, cross_fitted=True)
+    return {
+        "auc": auc,
+        "auc_low": low,
+        "auc_high": high,
+        "interval": interval,
+        "originals": originals,
+        "scores": int(known[0].sum()),
     }

@@ -139,7 +139,13 @@ def auc_interval(positive: Array, negative: Array, *, cross_fitted: bool = False
 
 
 def auc_over_models(
-    scores: ArrayLike, members: ArrayLike, groups: ArrayLike, *, seed: int, resamples: int = 2000
+    scores: ArrayLike,
+    members: ArrayLike,
+    groups: ArrayLike,
+    *,
+    seed: int,
+    resamples: int = 2000,
+    cross_fitted: bool = False,
 ) -> tuple[float, float, float, str]:
     """Return the AUC of scores from many models, its 95 % interval and how that was made.
 
@@ -147,11 +153,16 @@ def auc_over_models(
     models that come from one original, counts as one draw. The interval lies between the percentiles of the resamples'
     AUCs; with fewer than about 20 groups it is too narrow. Resamples without a member or a non-member are left out.
 
+    Where the scores are `cross_fitted`, those of each half of the groups by a fit on the other half, both ends are
+    moved out by the square root of two, as if the variance were doubled: the two halves' AUCs may be one and the same
+    draw, and under the null they are. See `auc_interval`.
+
     Args:
         scores, members: (n,), of all models one after the other; see `roc`.
         groups: (n,) whole numbers, which model, or which original of several models, each score comes from.
         seed: of the resamples.
         resamples: how many.
+        cross_fitted: see above.
 
     Raises:
         ValueError: as `roc`, for NaN scores, and for fewer than two groups.
@@ -173,8 +184,12 @@ def auc_over_models(
     pairs = (drawn @ positive) * (drawn @ negative)
     aucs = ((drawn @ won) * drawn).sum(1)[pairs > 0] / pairs[pairs > 0]
     low, high = np.quantile(aucs, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    made = f"cluster bootstrap over {len(names)} models, {resamples} resamples"
-    return float(won.sum() / (positive.sum() * negative.sum())), float(low), float(high), made
+    made = f"cluster bootstrap over {len(names)} groups, {resamples} resamples"
+    auc = won.sum() / (positive.sum() * negative.sum())
+    if cross_fitted:
+        low, high = np.clip(auc + np.sqrt(2) * (np.array([low, high]) - auc), 0, 1)
+        made += ", variance doubled for cross-fitting"
+    return float(auc), float(low), float(high), made
 
 
 def tpr_at_fpr(scores: Array, members: NDArray[np.bool_], fpr: float) -> TprAtFpr:

@@ -40,7 +40,7 @@ HEADINGS = ("", "", *MODELS, "gap", "wanted", "computed on")
 def rows(metrics: dict[str, Any]) -> list[Row]:
     """Return everything that `metrics.json` says of the models, one row a number."""
     models = [metrics["models"][name] for name in MODELS]
-    return [*_accuracy(models), *_attacks(models), *_losses(models)]
+    return [*_accuracy(models), *_attacks(models), *_losses(models), *_algorithm(metrics)]
 
 
 def comparison_table(metrics: dict[str, Any]) -> str:
@@ -80,6 +80,7 @@ def notes(metrics: dict[str, Any]) -> list[str]:
     for name, found in attacks.items():
         if found["excluded"]:
             lines.append(f"{name}: {found['excluded']} test examples that no shadow model was drawn from have no score")
+    lines += [_self_test(attack, questions) for attack, questions in metrics.get("algorithm", {}).items()]
     silent = [(name, found["note"]) for name, found in attacks.items() if found["note"] and "/" not in name]
     lines += [f"{name}: {note}" for name, note in silent]
     return [*lines, "epsilon compares models, it certifies nothing: examples of one model are not independent runs"]
@@ -108,6 +109,15 @@ def _speed(metrics: dict[str, Any]) -> str:
     return f"unlearning took {ratio:.2f} times as long as retraining{words}"
 
 
+def _self_test(attack: str, questions: dict[str, Any]) -> str:
+    """Say whether the audit of the algorithm passes its own test: retrained models cannot be told from retrained."""
+    found = {question: models["retrained"] for question, models in questions.items()}
+    aucs = [f"{name} {each['auc']:.3f} [{each['auc_low']:.3f}, {each['auc_high']:.3f}]" for name, each in found.items()]
+    passed = all(each["auc_low"] <= 0.5 <= each["auc_high"] for each in found.values())
+    words = "one half, as it must" if passed else "not one half, as by chance in one of twenty: distrust the rest"
+    return f"{attack}, tested on the algorithm that retrains: {', '.join(aucs)}: {words}"
+
+
 def metrics_csv(metrics: dict[str, Any]) -> str:
     """Return `metrics.csv`: one line for each number of each model, with the attack that it belongs to."""
     file = io.StringIO()
@@ -122,6 +132,10 @@ def metrics_csv(metrics: dict[str, Any]) -> str:
                 {f"{name}_{part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
             )
             writer.writerows((model, attack, *pair) for pair in parts.items())
+    for attack, questions in metrics.get("algorithm", {}).items():
+        for question, models in questions.items():
+            for model, found in models.items():
+                writer.writerows((model, attack, f"{question}_{name}", value) for name, value in found.items())
     return file.getvalue()
 
 
@@ -155,6 +169,14 @@ def _attacks(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
         for figure in attacks[name]["figures"]:
             values = [(m["attacks"][name]["figures"][figure],) for m in models]
             yield _row(name, figure.replace("_", " "), values, MATCH, on(attacks[name]))
+
+
+def _algorithm(metrics: dict[str, Any]) -> Iterator[Row]:
+    for attack, questions in metrics.get("algorithm", {}).items():
+        for question, found in questions.items():
+            values = [tuple(found[name][key] for key in ("auc", "auc_low", "auc_high")) for name in MODELS]
+            on = f"{found['unlearned']['originals']} originals, {found['unlearned']['scores']} forgotten"
+            yield _row(f"{attack}, algorithm", question, values, MATCH, on)
 
 
 def _losses(models: Sequence[dict[str, Any]]) -> Iterator[Row]:

@@ -6,12 +6,13 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from advunlearn.data.examples import QUERIES
 from advunlearn.options import Component, option
@@ -30,6 +31,7 @@ class ShadowOptions(Component):
 
     Attributes:
         shadows: models; an even number, so that every example is IN exactly half of them.
+        originals: shadow originals, each of which is also unlearned; an even number likewise. See `OriginalSet`.
         queries: views of an example that a model is asked about, of `QUERIES`: the image, its mirror image, shifts.
         stacked: fit many models as one; null does where it is faster.
         shard: `i/n` trains the i-th of n parts of the models and stops, so that several processes or machines fill one
@@ -37,15 +39,18 @@ class ShadowOptions(Component):
     """
 
     shadows: int = option(128, at_least=0)
+    originals: int = option(64, at_least=4)
     queries: int = option(1, at_least=1, at_most=len(QUERIES))
     stacked: bool | None = None
     shard: str | None = None
 
     def conflicts(self) -> list[str]:
         """Refuse an odd number of models, and a shard that is none."""
-        problems = []
-        if self.shadows % 2:
-            problems.append(f"shadows must be an even whole number, got {self.shadows} (try shadows=16)")
+        problems = [
+            f"{name} must be an even whole number, got {count} (try {name}=16)"
+            for name, count in (("shadows", self.shadows), ("originals", self.originals))
+            if count % 2
+        ]
         number, shards = self.part
         if not 1 <= number <= shards:
             problems.append(f"shard must be i/n with i from 1 to n, got {self.shard} (try shard=1/2)")
@@ -70,13 +75,13 @@ class Shadows:
         logits: (k, n, queries, classes) float32.
         membership: (k, n), True where IN.
         population: (k, z, queries, classes) float32.
-        seconds: that training all of them took, when it was done, added up.
+        seconds: that training them took in all, when it was done, on one core.
     """
 
     logits: NDArray[np.float32]
     membership: NDArray[np.bool_]
     population: NDArray[np.float32]
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, kw_only=True)
 
 
 def shadow_rows(pool: NDArray[np.int64], index: int, seed: int, stream: str = "shadow") -> NDArray[np.int64]:
@@ -102,23 +107,123 @@ def shadow_pool(
 
 
 @dataclass(frozen=True)
-class ShadowSet:
-    """The shadow models of an experiment, through the store.
+class ModelSet:
+    """Base of sets of models that differ in their number alone, through the store: what is kept is what each says.
 
-    What is kept of a model is what it says of the `observed` rows, sorted, which hold what other requests to forget
-    will ask for as well: a network is 45 MB where its logits on 60,000 images are 2.4 MB, and no attack needs more.
+    A network is 45 MB where its logits on 60,000 images are 2.4 MB, and no attack needs more.
     """
 
     trainer: Trainer
     options: ShadowOptions
-    pool: NDArray[np.int64]
-    observed: NDArray[np.int64]
-    stream: str = "shadow"
+
+    kind: ClassVar[str]
+
+    @property
+    def count(self) -> int:
+        """Return how many models are wanted."""
+        raise NotImplementedError
+
+    def key(self, index: int) -> dict[str, Any]:
+        """Return everything that determines what model `index` says."""
+        raise NotImplementedError
+
+    def make(self, group: Sequence[int]) -> Iterator[Artefact]:
+        """Train models and yield what each says, with its share of the seconds that this took."""
+        raise NotImplementedError
 
     @cached_property
     def stacked(self) -> bool:
         """Are the models fitted in stacks?"""
-        return self.trainer.stacks if self.options.stacked is None else self.options.stacked
+        if self.options.stacked is None:
+            return self.trainer.stacks
+        if self.options.stacked and not self.trainer.can_stack:
+            raise ValueError("attack.stacked=true: these networks cannot be fitted as one (try attack.stacked=null)")
+        return self.options.stacked
+
+    @property
+    def size(self) -> int:
+        """Return how many models are fitted together."""
+        return STACK if self.stacked else 1
+
+    def fit(
+        self, rows: Sequence[NDArray[np.int64]], stream: str, group: Sequence[int]
+    ) -> list[tuple[nn.Module, dict[str, Any]]]:
+        """Return networks trained on these rows, as one if models are stacked; see `Trainer.fitted`."""
+        if self.stacked:
+            return self.trainer.fitted_stack(rows, stream, group)
+        return [self.trainer.fitted(each, stream, index) for each, index in zip(rows, group, strict=True)]
+
+    def train(self) -> None:
+        """Train the models that the store does not hold, of this shard, on all cores; each is stored once it is done.
+
+        Stacks are always whole, even where fewer models are wanted: rounding depends on the place in the stack and on
+        its size, and a model must not depend on how many were wanted.
+        """
+        number, shards = self.options.part
+        groups = [self.group(start) for start in range(0, self.count, self.size)][number - 1 :: shards]
+        if not groups:
+            return
+
+        def task(group: range) -> Callable[[], int]:
+            def run() -> int:
+                self.trainer.store.make_missing(self.kind, list(map(self.key, group)), lambda: self.make(group))
+                return len(group)
+
+            return run
+
+        bar = progress(range(len(groups) * self.size), f"{self.kind} models")
+        with closing(run_tasks([task(group) for group in groups], min(self.trainer.workers, len(groups)))) as done:
+            for trained in done:
+                bar.update(trained)
+        bar.close()
+
+    def group(self, index: int) -> range:
+        """Return the models that are fitted together with this one."""
+        first = index - index % self.size
+        return range(first, first + self.size)
+
+    def said(self) -> Iterator[Artefact]:
+        """Yield what each model says, in turn, trained now if the store does not hold it."""
+        self.train()
+        for index in range(self.count):
+            yield self.trainer.store.get_or_make(self.kind, self.key(index), partial(self.make_one, index))
+
+    def make_one(self, index: int) -> Artefact:
+        """Return what a model says that is missing even so, its process having died; its stack is kept with it."""
+        group, made = self.group(index), {}
+
+        def make() -> Iterator[Artefact]:
+            for number, artefact in zip(group, self.make(group), strict=True):
+                made[number] = artefact
+                yield artefact
+
+        with one_core():
+            self.trainer.store.make_missing(self.kind, list(map(self.key, group)), make)
+            return made[index] if made else list(self.make(group))[index - group.start]
+
+    def cost(self, said: Sequence[Artefact]) -> float:
+        """Return the seconds that training took in all, when it was done, with what a whole stack has beyond those."""
+        trained = -(-len(said) // self.size) * self.size
+        return sum(each.record["seconds"] for each in said) * trained / len(said)
+
+
+@dataclass(frozen=True)
+class ShadowSet(ModelSet):
+    """The shadow models of an experiment.
+
+    They are asked about the `observed` rows, sorted, which hold what other requests to forget will ask for as well.
+    """
+
+    pool: NDArray[np.int64]
+    observed: NDArray[np.int64]
+    stream: str = "shadow"
+
+    kind: ClassVar[str] = "shadow"
+
+    @property
+    def count(self) -> int:
+        """Return how many models are wanted."""
+        return self.options.shadows
 
     def rows(self, index: int) -> NDArray[np.int64]:
         """Return the rows that model `index` is trained on."""
@@ -130,40 +235,13 @@ class ShadowSet:
             **self.trainer.key(self.rows(index), self.stream, index),
             "observed": index_digest(self.observed),
             "queries": self.options.queries,
-            "stacked": self.stacked,
+            "stacked": self.stacked and STACK,
         }
-
-    def train(self) -> None:
-        """Train the models that the store does not hold, of this shard, on all cores; each is stored once it is done.
-
-        Stacks are always whole, even where fewer models are wanted: rounding depends on the place in the stack and on
-        its size, and a model must not depend on how many were wanted.
-        """
-        size = STACK if self.stacked else 1
-        number, shards = self.options.part
-        groups = [range(start, start + size) for start in range(0, self.options.shadows, size)][number - 1 :: shards]
-        bar = progress(range(self.options.shadows), f"{self.stream} models")
-        store = self.trainer.store
-
-        def task(group: range) -> Callable[[], int]:
-            def run() -> int:
-                store.make_missing("shadow", [self.key(index) for index in group], lambda: self.make(group))
-                return len(group)
-
-            return run
-
-        with closing(run_tasks([task(group) for group in groups], min(self.trainer.workers, len(groups)))) as done:
-            for trained in done:
-                bar.update(trained)
-        bar.close()
 
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
         """Train models and yield what each says, with its share of the seconds that this took."""
         start = time.perf_counter()
-        if self.stacked:
-            fitted = self.trainer.fitted_stack([self.rows(index) for index in group], self.stream, group)
-        else:
-            fitted = [self.trainer.fitted(self.rows(index), self.stream, index) for index in group]
+        fitted = self.fit([self.rows(index) for index in group], self.stream, group)
         seconds = (time.perf_counter() - start) / len(group)
         for network, record in fitted:
             logits = self.trainer.logits(network, self.observed, self.options.queries)
@@ -174,19 +252,9 @@ class ShadowSet:
 
         A row outside the pool is OUT of every model.
         """
-        self.train()
-        logits, membership, others, seconds = [], [], [], 0.0
-        for index in range(self.options.shadows):
-            said = self.trainer.store.get_or_make("shadow", self.key(index), partial(self.make_one, index))
-            logits.append(said.arrays["logits"][np.searchsorted(self.observed, rows)])
-            membership.append(np.isin(rows, self.rows(index)))
-            others.append(said.arrays["logits"][np.searchsorted(self.observed, np.asarray(population, dtype=int))])
-            seconds += said.record["seconds"]
-        return Shadows(np.stack(logits), np.stack(membership), np.stack(others), seconds)
-
-    def make_one(self, index: int) -> Artefact:
-        """Return what model `index` says, trained now; in a stack, if models are: see `train`."""
-        size = STACK if self.stacked else 1
-        first = index - index % size
-        with one_core():
-            return list(self.make(range(first, first + size)))[index - first]
+        asked, others = (np.searchsorted(self.observed, np.asarray(each, dtype=int)) for each in (rows, population))
+        said = list(self.said())
+        logits = np.stack([each.arrays["logits"][asked] for each in said])
+        of_population = np.stack([each.arrays["logits"][others] for each in said])
+        membership = np.stack([np.isin(rows, self.rows(index)) for index in range(self.count)])
+        return Shadows(logits, membership, of_population, seconds=self.cost(said))

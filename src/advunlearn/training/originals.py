@@ -1,0 +1,184 @@
+"""Shadow originals: trained, unlearned and retrained as the run's own models are, to learn what the unlearner does."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from advunlearn.seeding import numpy_stream, seed_sequence
+from advunlearn.store import Artefact, index_digest
+from advunlearn.training.shadows import STACK, ModelSet, Shadows
+from advunlearn.training.trainer import Trainer
+
+SCHEMA = 1  # raise it when this file's results change: stored models of the old code are then not reused
+Rows = NDArray[np.int64]
+Unlearn = Callable[[Trainer, nn.Module, Rows, Rows], nn.Module]
+
+
+@dataclass(frozen=True)
+class UnlearnedShadows(Shadows):
+    """What k unlearned shadow models say: an example is IN where the original was trained on it and then forgot it.
+
+    Of an example that no original forgets, nothing is IN, and membership does not say who was trained on it.
+
+    Attributes:
+        original, retrained, retrained_again: (k, n, queries, classes) float32, what else was made beside each unlearned
+            model: the original, and two models trained without its forget set, from different random streams.
+    """
+
+    original: NDArray[np.float32]
+    retrained: NDArray[np.float32]
+    retrained_again: NDArray[np.float32]
+
+
+def matched(rows: Rows, others: Rows, labels: NDArray[np.int64], rng: np.random.Generator) -> Rows:
+    """Return, sorted, as many of the other rows of each class as there are among `rows`, fewer where there are not."""
+    drawn = rng.permutation(np.sort(others))
+    parts = [drawn[labels[drawn] == each][: (labels[rows] == each).sum()] for each in np.unique(labels[rows])]
+    return np.sort(np.concatenate(parts))
+
+
+def half_of(rows: Rows, labels: NDArray[np.int64], index: int, rng: np.random.Generator) -> Rows:
+    """Return, sorted, one half of the rows of each class, for an odd index the other half of the same permutation.
+
+    The odd row of a class is in neither.
+    """
+    drawn = rng.permutation(np.sort(rows))
+    parts = []
+    for each in np.unique(labels[rows]):
+        own = drawn[labels[drawn] == each]
+        half = len(own) // 2
+        parts.append(own[:half] if index % 2 == 0 else own[half : 2 * half])
+    return np.sort(np.concatenate(parts))
+
+
+@dataclass(frozen=True)
+class OriginalSet(ModelSet):
+    """The shadow originals of a run, and what was made of each.
+
+    Original k is trained on half of the rest, R_k, and half of the candidates, F_k, and asked to forget F_k. The
+    candidates are the run's forget set and as many test examples of each of its classes; the rest are its retain set
+    and, likewise, test examples. So F_k has the run's size and class mix, up to the odd row of a class and as far as
+    there are test examples, and is a whole class where the run's is. Originals 2j and 2j + 1 are complementary: they
+    share no row, and every candidate is forgotten by one of them and never seen by the other.
+
+    Attributes:
+        retain, forget, test, population: of the run; the population is held out, and observed as well.
+        unlearn: with a trainer whose seed is the original's own, the original, R_k and F_k: returns the unlearned
+            network, and may change the original in place.
+        unlearner: what determines the unlearner's result besides, as plain data.
+    """
+
+    retain: Rows
+    forget: Rows
+    test: Rows
+    population: Rows
+    unlearn: Unlearn
+    unlearner: Mapping[str, Any]
+
+    kind: ClassVar[str] = "original"
+
+    @property
+    def count(self) -> int:
+        """Return how many originals are wanted."""
+        return self.options.originals
+
+    @cached_property
+    def candidates(self) -> Rows:
+        """Return the rows that originals are asked to forget, sorted."""
+        return np.sort(np.concatenate([self.forget, self._matched(self.forget, self.test)]))
+
+    @cached_property
+    def rest(self) -> Rows:
+        """Return the other rows that originals are trained on, sorted."""
+        free = np.setdiff1d(self.test, self.candidates)
+        return np.sort(np.concatenate([self.retain, self._matched(self.retain, free)]))
+
+    @cached_property
+    def observed(self) -> Rows:
+        """Return the rows that the models are asked about, sorted."""
+        return np.sort(np.concatenate([self.forget, self.test, self.population]))
+
+    def parts(self, index: int) -> tuple[Rows, Rows]:
+        """Return the rows that original `index` keeps and those that it forgets: R_k and F_k.
+
+        Raises:
+            ValueError: if there is nothing to forget.
+        """
+        rng = numpy_stream(self.trainer.settings.seed, "ulira", index // 2)
+        retain, forget = (half_of(rows, self.trainer.pool.labels, index, rng) for rows in (self.rest, self.candidates))
+        if len(forget) == 0:
+            raise ValueError("the forget set and the test examples of its classes are too few for shadow originals")
+        return retain, forget
+
+    def key(self, index: int) -> dict[str, Any]:
+        """Return everything that determines what is made of original `index` and what it says."""
+        retain, forget = self.parts(index)
+        return {
+            **self.trainer.key(np.concatenate([retain, forget]), "ulira/original", index),
+            "originals_schema": SCHEMA,
+            "forget": index_digest(forget),
+            "unlearner": dict(self.unlearner),
+            "observed": index_digest(self.observed),
+            "queries": self.options.queries,
+            "stacked": self.stacked and STACK,
+        }
+
+    def train(self) -> None:
+        """Train, retrain and unlearn what the store does not hold; what unlearners remark is said of the run's own."""
+        remarks = logging.getLogger("advunlearn.unlearners")
+        level = remarks.level
+        remarks.setLevel(logging.WARNING)
+        try:
+            super().train()
+        finally:
+            remarks.setLevel(level)
+
+    def make(self, group: Sequence[int]) -> Iterator[Artefact]:
+        """Train, retrain and unlearn; yield what the four networks of each original say, with the seconds taken."""
+        start = time.perf_counter()
+        parts = [self.parts(index) for index in group]
+        kept = [retain for retain, _ in parts]
+        trained = {"original": [np.concatenate(both) for both in parts], "retrained": kept, "retrained_again": kept}
+        fitted = {name: self.fit(rows, f"ulira/{name}", group) for name, rows in trained.items()}
+        seconds = (time.perf_counter() - start) / len(group)
+        for place, (index, both) in enumerate(zip(group, parts, strict=True)):
+            start = time.perf_counter()
+            networks = {name: each[place][0] for name, each in fitted.items()}
+            logits = {name: self._ask(network) for name, network in networks.items()}
+            logits["unlearned"] = self._ask(self.unlearn(self._own(index), networks["original"], *both))
+            yield Artefact({"seconds": seconds + time.perf_counter() - start}, {}, logits)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines what all of them say: their part in the keys of what is made of it."""
+        return {"originals": self.count, "stacked": self.stacked, "unlearner": dict(self.unlearner)}
+
+    def observe(self, rows: Rows) -> UnlearnedShadows:
+        """Return what the models say of `rows`, which are of the forget and the test set."""
+        asked, others = (np.searchsorted(self.observed, each) for each in (rows, self.population))
+        said = list(self.said())
+        logits = {name: np.stack([each.arrays[name][asked] for each in said]) for name in said[0].arrays}
+        membership = np.stack([np.isin(rows, self.parts(index)[1]) for index in range(self.count)])
+        population = np.stack([each.arrays["unlearned"][others] for each in said])
+        unlearned, cost = logits.pop("unlearned"), self.cost(said)
+        return UnlearnedShadows(unlearned, membership, population, **logits, seconds=cost)
+
+    def _matched(self, rows: Rows, others: Rows) -> Rows:
+        rng = numpy_stream(self.trainer.settings.seed, "ulira/matched")
+        return matched(rows, others, self.trainer.pool.labels, rng)
+
+    def _ask(self, network: nn.Module) -> NDArray[np.float32]:
+        return self.trainer.logits(network, self.observed, self.options.queries)
+
+    def _own(self, index: int) -> Trainer:
+        """Return the trainer with another seed, so that unlearning draws anew for every original."""
+        seed = int(seed_sequence(self.trainer.settings.seed, "ulira/unlearn", index).generate_state(1)[0])
+        return replace(self.trainer, settings=replace(self.trainer.settings, seed=seed))

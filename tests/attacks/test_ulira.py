@@ -1,0 +1,226 @@
+"""The audit of an unlearning algorithm: its arithmetic where the answer is known, and whole runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom, norm
+
+import advunlearn
+from advunlearn.attacks.attack import Observations
+from advunlearn.attacks.ulira import ULiRA, cross_fitted_ratios
+from advunlearn.evaluation.comparison import measure_algorithm
+from advunlearn.evaluation.metrics import auc_over_models
+from advunlearn.options import ConfigError
+from advunlearn.report.page import write_report
+from advunlearn.report.table import comparison_table
+from advunlearn.store import Store
+from advunlearn.training.shadows import Shadows
+
+Array = np.ndarray
+QUICK = ["attack=ulira", "model.hidden=32", "optimizer.epochs=15", "unlearner=finetune", "unlearner.epochs=1"]
+questions = pytest.mark.parametrize("partner", [False, True], ids=["efficacy", "privacy"])
+
+
+def forgotten_by(originals: int, examples: int, rng: np.random.Generator) -> Array:
+    """Draw which examples each original forgets: half of them, its complement the other half."""
+    halves = [rng.permutation(examples) < examples // 2 for _ in range(originals // 2)]
+    return np.stack([side for half in halves for side in (half, ~half)])
+
+
+def scene(originals: int, examples: int, seed: int, shift: float = 0.0, *, partner: bool) -> tuple[Array, Array, Array]:
+    """Draw margins of unlearned models, `shift` higher where they forgot the example, and of what they are told from.
+
+    Examples differ in their difficulty, and models in how sure they are of everything.
+    """
+    rng = np.random.default_rng(seed)
+    forgotten = forgotten_by(originals, examples, rng)
+    difficulty = 2 * rng.normal(size=(1, examples, 1))
+    unlearned, retrained = (difficulty + rng.normal(size=(originals, examples, 1)) for _ in range(2))
+    unlearned = unlearned + shift * forgotten[..., None]
+    return unlearned, unlearned if partner else retrained, forgotten
+
+
+@questions
+@pytest.mark.parametrize("shift", [0.5, -1.5])
+def test_a_known_shift_gives_the_analytic_auc(partner: bool, shift: float) -> None:
+    ratios = cross_fitted_ratios(*scene(400, 20, 0, shift, partner=partner), partner=partner, center="mean")
+    found = measure_algorithm(ratios, seed=0)
+    assert found["scores"] == 4000
+    assert found["auc"] == pytest.approx(norm.cdf(abs(shift) / np.sqrt(2)), abs=4 * 0.5 / np.sqrt(3 * 4000 / 2))
+
+
+@questions
+def test_of_an_algorithm_that_retrains_the_interval_holds_one_half_in_95_of_100(partner: bool) -> None:
+    runs, held, uncorrected, aucs = 100, 0, 0, []
+    for seed in range(runs):
+        ratios = cross_fitted_ratios(*scene(40, 12, seed, partner=partner), partner=partner)
+        found = measure_algorithm(ratios, seed=seed)
+        aucs.append(found["auc"])
+        held += found["auc_low"] <= 0.5 <= found["auc_high"]
+        known = ~np.isnan(ratios)
+        first, original = np.indices(ratios.shape)[:2]
+        _, low, high, _ = auc_over_models(ratios[known], first[known] == 0, original[known] // 2, seed=seed)
+        uncorrected += low <= 0.5 <= high
+    least, most = binom.interval(0.999, runs, 0.95)
+    assert least <= held <= most
+    assert uncorrected < held
+    assert not partner or uncorrected <= binom.ppf(0.01, runs, 0.95)
+    assert np.mean(aucs) == pytest.approx(0.5, abs=4 * np.std(aucs) / np.sqrt(runs))
+
+
+@questions
+def test_a_ratio_is_that_of_the_normals_of_the_other_fold(partner: bool) -> None:
+    unlearned, others, forgotten = scene(16, 10, 0, 1.0, partner=partner)
+    ratios = cross_fitted_ratios(unlearned, others, forgotten, partner=partner, center="mean", variance="per_example")
+    judge, other_fold = 5, np.array([2, 3, 6, 7, 10, 11, 14, 15])  # 5 is of pair 2, and even pairs are a fold
+    for example in np.flatnonzero(forgotten[judge]):
+        inside = forgotten[other_fold, example]
+        sides = [unlearned[other_fold[inside], example, 0], others[other_fold[~inside], example, 0]]
+        for side, value in enumerate((unlearned[judge, example, 0], others[4 if partner else 5, example, 0])):
+            member, non = (norm.logpdf(value, each.mean(), each.std()) for each in sides)
+            assert ratios[side, judge, example] == pytest.approx(member - non)
+    assert np.isnan(ratios[:, ~forgotten]).all()
+
+
+@questions
+def test_what_a_judged_pair_says_changes_no_normal_that_judges_its_fold(partner: bool) -> None:
+    unlearned, others, forgotten = scene(16, 10, 0, 1.0, partner=partner)
+    before = cross_fitted_ratios(unlearned, others, forgotten, partner=partner)
+    for margins in (unlearned,) if partner else (unlearned, others):
+        margins[4:6] += np.random.default_rng(1).normal(size=margins[4:6].shape)
+    after = cross_fitted_ratios(unlearned, others, forgotten, partner=partner)
+    same = np.isnan(before) | (before == after)
+    own_fold = np.arange(16) // 2 % 2 == 0
+    own_fold[4:6] = False
+    assert same[:, own_fold].all()
+    assert not same[:, 4:6][:, forgotten[4:6]].any()
+    assert not same[:, 2].all()  # which the changed pair judges
+
+
+@questions
+def test_over_unlearning_shows_as_much_as_under_unlearning(partner: bool) -> None:
+    unlearned, others, forgotten = scene(16, 10, 0, 1.0, partner=partner)
+    mirrored = cross_fitted_ratios(-unlearned, -others, forgotten, partner=partner)
+    expected = cross_fitted_ratios(unlearned, others, forgotten, partner=partner)
+    np.testing.assert_allclose(mirrored, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("originals", [2, 5, 7])
+def test_too_few_or_odd_originals_are_refused(originals: int) -> None:
+    margins, forgotten = np.zeros((originals, 3, 1)), np.zeros((originals, 3), bool)
+    with pytest.raises(ValueError, match=rf"an even number of originals is needed, at least 4, got {originals}"):
+        cross_fitted_ratios(margins, margins, forgotten, partner=True)
+
+
+def test_originals_that_are_not_complementary_are_refused() -> None:
+    with pytest.raises(ValueError, match="must not forget the same example"):
+        cross_fitted_ratios(np.zeros((4, 3, 1)), np.zeros((4, 3, 1)), np.ones((4, 3), bool), partner=True)
+
+
+@pytest.mark.parametrize(
+    ("originals", "problem"),
+    [(5, r"attack.originals must be an even whole number, got 5"), (2, r"attack.originals must be at least 4, got 2")],
+)
+def test_a_bad_number_of_originals_is_a_mistake_in_the_config(originals: int, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        advunlearn.run(["attack=ulira", f"attack.originals={originals}"])
+    assert any(problem in line for line in caught.value.problems)
+
+
+def test_an_example_that_no_original_forgot_has_no_score() -> None:
+    rng = np.random.default_rng(0)
+    membership = forgotten_by(8, 6, rng) & (np.arange(6) < 4)
+    logits = rng.normal(size=(9, 6, 1, 3)).astype(np.float32)
+    target = Observations(logits[0], np.arange(6) % 3, np.arange(6) < 3)
+    shadows = Shadows(logits[1:], membership, logits[1:, :0])
+    for found in ULiRA(variance="fixed").score(target, shadows, rng).values():
+        assert np.isnan(found).tolist() == [False] * 4 + [True] * 2
+    logits[1:, 4:] += 100  # nor does it widen the normals of those that have one
+    first, second = (
+        ULiRA(variance="fixed").score(target, Shadows(each, membership, each[:, :0]), rng)[""]
+        for each in (shadows.logits, logits[1:])
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_a_persons_model_has_no_algorithm_to_audit() -> None:
+    part = torch.randn(9, 4), torch.arange(9) % 3
+    target = Observations(np.zeros((3, 1, 2), np.float32), np.zeros(3, int), np.arange(3) < 1)
+    with pytest.raises(ValueError, match="ulira trains shadow models"):
+        advunlearn.audit(torch.nn.Linear(4, 3), forget=part, test=part, attacks="ulira")
+    with pytest.raises(ValueError, match="ulira needs shadow originals"):
+        ULiRA().score(target, None, np.random.default_rng())
+
+
+def algorithm(overrides: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = advunlearn.run([*QUICK, *overrides]).metrics["algorithm"]["ulira"]
+    return found
+
+
+def test_what_a_run_says_of_the_algorithm(workplace: Path) -> None:
+    result = advunlearn.run([*QUICK, "optimizer.epochs=5", "attack.originals=8"])
+    found = result.metrics["algorithm"]["ulira"]
+    assert set(found) == {"efficacy", "privacy"}
+    table, page = comparison_table(result.metrics), (result.folder / "report.html").read_text()
+    written = (result.folder / "metrics.csv").read_text()
+    for question, models in found.items():
+        assert set(models) == {"original", "retrained", "unlearned"}
+        for model, each in models.items():
+            assert each["auc_low"] <= each["auc"] <= each["auc_high"]
+            assert (each["originals"], each["scores"]) == (8, 8 * 50)
+            assert f"{each['auc']:.3f} [" in table
+            assert f"{model},ulira,{question}_auc,{each['auc']}\n" in written
+    for text in (table, page):
+        assert "tested on the algorithm that retrains" in text
+        assert "ulira, algorithm" in text
+    with np.load(result.folder / "scores.npz") as scores:
+        for question, models in found.items():
+            for model, each in models.items():
+                ratios = scores[f"algorithm/ulira/{question}/{model}"]
+                assert measure_algorithm(ratios, seed=0) == each
+        assert np.isfinite(scores["unlearned/ulira"][scores["member"]]).all()
+        assert np.isfinite(scores["unlearned/ulira"]).sum() == 100
+    assert result.metrics["models"]["unlearned"]["attacks"]["ulira"]["shadows"] == 8
+    assert result.metrics["seconds"]["shadows"] > 0
+    metrics = json.loads((result.folder / "metrics.json").read_text())
+    del metrics["algorithm"]  # as runs of older versions have it
+    (result.folder / "metrics.json").write_text(json.dumps(metrics))
+    write_report(result.folder)
+
+
+def test_the_originals_are_there_for_another_attack_and_new_for_another_unlearner(workplace: Path) -> None:
+    options = [*QUICK, "optimizer.epochs=2", "attack.originals=8", "attack.stacked=false"]
+
+    def stored() -> set[str]:
+        return {entry.digest for entry in Store().entries() if entry.kind == "original"}
+
+    advunlearn.run(options)
+    first = stored()
+    advunlearn.run([*options, "attack.ulira.center=mean"])
+    assert len(first) == 8
+    assert stored() == first
+    advunlearn.run([*options, "unlearner.epochs=2", "attack.shard=1/2"])
+    assert len(stored()) == 12
+    assert stored() > first
+    assert not any(entry.kind == "shadow" for entry in Store().entries())
+
+
+def test_without_unlearning_the_unlearned_models_are_the_originals(workplace: Path) -> None:
+    for models in algorithm(
+        ["unlearner=none", "~unlearner.epochs", "optimizer.epochs=5", "attack.originals=8"]
+    ).values():
+        assert models["unlearned"] == models["original"]
+
+
+def test_retraining_cannot_be_told_from_retraining_and_the_original_can(workplace: Path) -> None:
+    found = algorithm(["unlearner=retrain", "~unlearner.epochs", "attack.originals=32", "optimizer.lr=0.01"])
+    for models in found.values():
+        for name in ("retrained", "unlearned"):
+            assert models[name]["auc_low"] <= 0.5 <= models[name]["auc_high"], models[name]
+        assert models["original"]["auc_low"] > 0.55
