@@ -122,13 +122,15 @@ def audit(
     """Return how well each attack tells forget examples from test examples, which the model was never trained on.
 
     Each attack's dict holds `auc` with its 95 % interval `auc_low` and `auc_high`, `tpr_at_fpr_0.01`,
-    `balanced_accuracy` and the counts that they come from, as in a run's `metrics.json`.
+    `balanced_accuracy` and the counts that they come from, as in a run's `metrics.json`, and under `figures` what else
+    its paper reports.
 
     Args:
         model: maps inputs (n, ...) to logits (n, classes).
         forget, test: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,).
         retain: training examples that the model keeps, which the attack `mia_efficacy` compares with.
-        population: further examples that were never trained on, which `population` compares with.
+        population: further examples that were never trained on, which `population` compares with, and `threshold` for
+            thresholds of each class.
         attacks: options of the group `attack`.
 
     Raises:
@@ -168,10 +170,12 @@ def audit(
         population=None if population is None else answers(_examples(population, "population", settings)),
     )
     _, scores = split_scores(score_model(experiment, target))
-    fitted = {key: experiment.attacks[key.split("/")[0]].cross_fitted for key in scores}
-    return {
-        key: roc(score, target.members, seed=seed, cross_fitted=fitted[key]).as_dict() for key, score in scores.items()
-    }
+    found = {}
+    for key, score in scores.items():
+        attack = experiment.attacks[key.split("/")[0]]
+        figures = {"figures": attack.figures(target)} if key in experiment.attacks else {}
+        found[key] = {**roc(score, target.members, seed=seed, cross_fitted=attack.cross_fitted).as_dict(), **figures}
+    return found
 
 
 def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:

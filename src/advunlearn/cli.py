@@ -187,7 +187,7 @@ def list_options(arguments: list[str]) -> int:
         if not chosen:
             sys.stdout.write(f"{group}\n")
         for path in sorted((config_folder() / group).glob("*.yaml")):
-            sys.stdout.write(f"  {path.stem:<16}{_first_comment(path)}\n")
+            sys.stdout.write(f"  {path.stem:<22} {_first_comment(path)}\n")
     return 0
 
 
@@ -217,6 +217,8 @@ def report(arguments: list[str]) -> int:
         metrics = json.loads((runs[0] / "metrics.json").read_text())
     except (ValueError, OSError) as error:
         return _refuse([str(error)])
+    except KeyError as error:
+        return _refuse([f"{runs[0]}: made by another version of advunlearn, without {error}"])
     sys.stdout.write(f"{comparison_table(metrics)}\n\nreport: {page}\n")
     return 0
 

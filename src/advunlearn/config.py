@@ -109,6 +109,8 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield f"model: {error}; dataset images are {info.shape[1]}x{info.shape[2]}"
     if experiment.needs_shadows and experiment.shadow_options.shadows < 2:
         yield "attack.shadows must be at least 2 for these attacks, got 0 (try attack.shadows=16)"
+    if experiment.shadow_options.shard is not None and not (experiment.needs_shadows or experiment.needs_originals):
+        yield f"attack.shard={experiment.shadow_options.shard}: no chosen attack has shadow models (try attack=lira)"
     try:
         experiment.settings.torch_device()
     except ValueError as error:

@@ -240,10 +240,11 @@ class Store:
 
     def keys(self, kind: str) -> Iterator[dict[str, Any]]:
         """Yield what determines each stored artefact of this kind; one that cannot be read is passed over."""
-        for entry in self.entries():
-            if entry.kind == kind:
-                with contextlib.suppress(OSError, ValueError):
-                    yield json.loads((self.folder(entry.digest) / "key.json").read_text())
+        for path in sorted(self.root.glob("??/*/key.json")):
+            with contextlib.suppress(OSError, ValueError):
+                key = json.loads(path.read_text())
+                if key["kind"] == kind:
+                    yield key
 
     def remove(self, digest: str) -> None:
         """Delete one artefact; the marker goes first, so that a reader never takes a part for the whole."""

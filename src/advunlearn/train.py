@@ -32,10 +32,11 @@ from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_
 from advunlearn.training.originals import OriginalSet, UnlearnedShadows
 from advunlearn.training.shadows import ShadowOptions, Shadows, ShadowSet, shadow_pool
 from advunlearn.training.trainer import Trainer
+from advunlearn.training.workers import kept_threads
 from advunlearn.unlearners.unlearner import Task
 
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
-UNLEARN_SCHEMA = 1
+UNLEARN_SCHEMA = 2
 ATTACK_SCHEMA = 5
 PICTURES_SCHEMA = 2
 ALGORITHM = "algorithm"  # what attacks find of the unlearner, beside what they find of each model
@@ -68,7 +69,8 @@ class Models:
             return 0
         shared = self.references.key(0)
         keys = self.references.trainer.store.keys("unlearned")
-        return len({key["forget"] for key in keys if key.get("references") == shared})
+        same = [key for key in keys if key.get("references") == shared]
+        return len({key["forget"] for key in same})
 
 
 def run_experiment(experiment: Experiment, folder: Path, about: dict[str, Any] | None = None) -> Result:
@@ -79,7 +81,7 @@ def run_experiment(experiment: Experiment, folder: Path, about: dict[str, Any] |
     """
     settings = experiment.settings
     about = {"seed": settings.seed, **(about or {})}
-    with Manifest(folder, about, settings.torch_device()) as manifest:
+    with kept_threads(), Manifest(folder, about, settings.torch_device()) as manifest:
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
         trainer, splits = prepare(experiment, manifest)
@@ -131,6 +133,7 @@ def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manife
     models = replace(models, references=reference_set(experiment, trainer, splits, splits.forget))
     with manifest.stage("unlearn") as stage:
         keep("unlearned", stage, *unlearn(experiment, trainer, splits, models))
+    manifest.data["reference_requests"] = models.requests
     return models
 
 
@@ -319,6 +322,9 @@ def score_model(
         rng = numpy_stream(experiment.settings.seed, f"attack/{name}")
         models = unlearned if attack.needs_originals else shadows
         for variant, score in attack.score(target, models, rng).items():
+            if models is not None and (attack.needs_shadows or attack.needs_originals):
+                # What no model was drawn from is OUT of twice as many: estimated better, so told apart by that alone.
+                score = np.where(models.membership.any(0), score, np.nan)
             arrays[f"{name}/{variant}" if variant else name] = score
     return arrays
 
@@ -402,7 +408,7 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
         "algorithm": algorithm,
         "seconds": seconds | record["seconds"],
         "unlearning_over_retraining": seconds["unlearn"] / seconds["retrain"],
-        "reference_requests": models.requests,
+        "references_over_retraining": seconds.get("references", 0.0) / seconds["retrain"],
         "trace": models.artefacts["unlearned"].record["trace"],
     }
 

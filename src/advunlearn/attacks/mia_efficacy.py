@@ -59,10 +59,11 @@ class MiaEfficacy(Attack):
         return {"forget_called_nonmembers": float((said == 0).mean())}
 
     def _retain(self, target: Observations) -> Array:
-        """Return the confidence of as many retain examples as there are test examples, the first ones, as theirs."""
+        """Return the confidence of as many retain examples as there are test examples, evenly among all of them."""
         if target.retain is None:
             raise ValueError("mia_efficacy needs the model's answers for the retain set")
-        return _confidence(target.retain)[: int((~target.members).sum())]
+        count = min(len(target.retain.labels), int((~target.members).sum()))
+        return _confidence(target.retain)[np.linspace(0, len(target.retain.labels) - 1, count).astype(int)]
 
     def _fit(self, members: Array, nonmembers: Array) -> SVC:
         model = SVC(C=1 / self.regularization, gamma="auto", kernel="rbf", class_weight="balanced")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.auditors.folds import cut_problems
@@ -34,6 +37,8 @@ class CrossValidated(Auditor):
     groups: str = option("auto", choices=("auto", "class", "pooled"))
     capped: bool = option(True)
 
+    uninformed: ClassVar[float] = -math.log(2)
+
     def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
         """Fit one classifier a problem, and return its decision value for every row, fitted to or not.
 
@@ -49,8 +54,11 @@ class CrossValidated(Auditor):
         raise NotImplementedError
 
     def heldout_loss(self, margins: Tensor) -> Tensor:
-        """Return the loss of margins = sides * decision values, elementwise; of the margin 0 it is -`uninformed`."""
-        raise NotImplementedError
+        """Return the loss of margins = sides * decision values, elementwise; of the margin 0 it is -`uninformed`.
+
+        It is the log loss, in nats, unless an auditor says otherwise.
+        """
+        return -F.logsigmoid(margins)
 
     def utility(
         self,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from advunlearn.auditors.cross_validated import CrossValidated
 from advunlearn.options import option
@@ -31,16 +28,14 @@ class LikelihoodRatio(CrossValidated):
         shrinkage: examples' worth by which each variance is drawn towards the common one.
     """
 
-    references: int = option(8, at_least=2)
+    references: int = option(16, at_least=2)
     shrinkage: float = option(10.0, above=0)
     groups: str = option("pooled", choices=("auto", "class", "pooled"))
-
-    uninformed: ClassVar[float] = -math.log(2)
 
     def conflicts(self) -> list[str]:
         """Refuse an odd number of reference models."""
         odd = self.references % 2
-        return [f"references must be an even whole number, got {self.references} (try references=8)"] if odd else []
+        return [f"references must be an even whole number, got {self.references} (try references=16)"] if odd else []
 
     def reference_models(self) -> int:
         """Return their number; see `Auditor.reference_models`."""
@@ -60,10 +55,6 @@ class LikelihoodRatio(CrossValidated):
             for mean, variance in zip(means, variances, strict=True)
         ]
         return (densities[0] - densities[1]) * train.any(1, keepdim=True)
-
-    def heldout_loss(self, margins: Tensor) -> Tensor:
-        """Return the log loss of margins."""
-        return -F.logsigmoid(margins)
 
 
 def _moments(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

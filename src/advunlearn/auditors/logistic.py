@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from advunlearn.auditors.cross_validated import CrossValidated
 from advunlearn.auditors.linear import decide, fit_linear
@@ -27,14 +24,8 @@ class Logistic(CrossValidated):
 
     regularization: float = option(0.01, above=0)
 
-    uninformed: ClassVar[float] = -math.log(2)
-
     def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
         """Return the decision values (b, n); see `CrossValidated.fit`."""
         return decide(
             features, *fit_linear(features, sides, train, regularization=self.regularization, loss="logistic")
         )
-
-    def heldout_loss(self, margins: Tensor) -> Tensor:
-        """Return the log loss of margins."""
-        return -F.logsigmoid(margins)

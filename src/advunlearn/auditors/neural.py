@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,8 +36,6 @@ class Neural(CrossValidated):
     regularization: float = option(0.01, above=0)
     damping: float = option(0.0, at_least=0)
 
-    uninformed: ClassVar[float] = -math.log(2)
-
     def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
         """Return the decision values (b, n); see `CrossValidated.fit`."""
         p = features.shape[2] + 1
@@ -54,10 +50,6 @@ class Neural(CrossValidated):
             return (share * losses).sum(1) + (ridge / 2 * theta.square()).sum(1)
 
         return network(argmin(objective, features, start, self.damping), features, self.hidden)
-
-    def heldout_loss(self, margins: Tensor) -> Tensor:
-        """Return the log loss of margins."""
-        return -F.logsigmoid(margins)
 
 
 def network(theta: Tensor, features: Tensor, hidden: int) -> Tensor:

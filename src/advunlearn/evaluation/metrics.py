@@ -226,9 +226,9 @@ def epsilon_lower_bound(scores: ArrayLike, members: ArrayLike, *, seed: int, del
     """Return the largest epsilon that these rates refute: were the model (epsilon, delta)-private, no attack could have
     TPR > e^epsilon FPR + delta or TNR > e^epsilon FNR + delta (Kairouz et al. 2015).
 
-    The threshold is chosen on one random half and judged on the other by `epsilon_of_counts`, at the joint level of
-    95 %. That level supposes independent trials, each a training run with or without the example. The examples of ONE
-    model are not: what comes back is an indicator to compare models by, not a certificate. Zero where nothing is
+    Threshold and direction are chosen on one random half and judged on the other by `epsilon_of_counts`, at the joint
+    level of 95 %. That level supposes independent trials, each a training run with or without the example. The examples
+    of ONE model are not: what comes back is an indicator to compare models by, not a certificate. Zero where nothing is
     refuted, or with fewer than two examples on a side.
 
     Raises:
@@ -240,14 +240,16 @@ def epsilon_lower_bound(scores: ArrayLike, members: ArrayLike, *, seed: int, del
     ranks = rankdata(kept)
     chosen, judged = next(StratifiedKFold(2, shuffle=True, random_state=seed).split(ranks, inside))
 
-    def epsilons(rows: NDArray[np.intp], thresholds: Array) -> Array:
-        found, wrong = (np.sort(ranks[rows][inside[rows] == side]) for side in (True, False))
+    def epsilons(sign: int, rows: NDArray[np.intp], thresholds: Array) -> Array:
+        found, wrong = (np.sort(sign * ranks[rows][inside[rows] == side]) for side in (True, False))
         said = [len(part) - np.searchsorted(part, thresholds) for part in (found, wrong)]
         return epsilon_of_counts(said[0], len(found), said[1], len(wrong), delta)
 
-    thresholds = np.unique(ranks[chosen])
-    best = thresholds[[np.argmax(epsilons(chosen, thresholds))]]
-    return float(epsilons(judged, best)[0])
+    # Members may score low as well: what was forgotten too hard is told apart by that.
+    candidates = {sign: np.unique(sign * ranks[chosen]) for sign in (1, -1)}
+    sign = max(candidates, key=lambda sign: float(epsilons(sign, chosen, candidates[sign]).max()))
+    best = candidates[sign][[np.argmax(epsilons(sign, chosen, candidates[sign]))]]
+    return float(epsilons(sign, judged, best)[0])
 
 
 def epsilon_of_counts(

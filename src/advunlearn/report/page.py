@@ -137,6 +137,12 @@ def _footer(manifest: dict[str, Any]) -> str:
     splits = ", ".join(f"{name} {count}" for name, count in manifest.get("splits", {}).items())
     lines = [
         f"Examples: {splits}. Seed {manifest['seed']}.",
+        *_references(manifest),
         f"Device {manifest['device']} ({manifest['device_name']}), {manifest['threads']} CPU threads. {versions}.",
     ]
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
+
+
+def _references(manifest: dict[str, Any]) -> list[str]:
+    requests = manifest.get("reference_requests", 0)
+    return [f"Requests to forget that share the reference models, so far: {requests}."] if requests else []

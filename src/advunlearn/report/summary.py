@@ -90,7 +90,9 @@ def _cells(done: Sequence[dict[str, Any]], model: str, attacks: Sequence[str]) -
     gaps = [metrics["gap"].get(model, {"attacks": {}})["attacks"] for metrics in done]
     cells += [_mean([gap[name] for gap in gaps if name in gap]) for name in attacks]
     ratios = [metrics["unlearning_over_retraining"] for metrics in done]
-    return [*cells, f"{np.median(ratios):.2f}" if model == "unlearned" else ""]
+    shared = np.median([metrics["references_over_retraining"] for metrics in done])
+    cost = f"{np.median(ratios):.2f}" + (f" + {shared:.1f} shared" if shared else "")
+    return [*cells, cost if model == "unlearned" else ""]
 
 
 def _shared(table: Sequence[list[str]], labels: int) -> list[list[str]]:

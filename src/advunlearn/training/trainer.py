@@ -74,8 +74,12 @@ class Trainer:
     @cached_property
     def draws(self) -> bool:
         """Does a network draw from torch's global generators as it trains, as dropout does?"""
-        cuda = self.settings.torch_device().type == "cuda"
-        state = torch.cuda.get_rng_state if cuda else torch.get_rng_state
+        device = self.settings.torch_device()
+
+        def state() -> Tensor:
+            states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+            return torch.cat(states)
+
         network = self.fresh("warm").train()
         with seeded(self.settings, "warm"):
             before = state()
@@ -91,7 +95,7 @@ class Trainer:
         rows = np.arange(min(4, len(self.examples)))
         try:
             self.fitted_stack([rows, rows], "warm", [0, 1], replace(self.optimizer, epochs=1))
-        except RuntimeError:  # vmap's, for what it cannot do
+        except Exception:  # vmap's own, or whatever a person's network raises under it
             return False
         return True
 
@@ -157,7 +161,7 @@ class Trainer:
 
     def timed(self, make: Callable[[], tuple[nn.Module, dict[str, Any]]]) -> Artefact:
         """Return a network that is made now as an artefact; its record also says how long that took, in seconds."""
-        assert self.warm
+        _ = self.warm
         start = time.perf_counter()
         network, record = make()
         return Artefact({"seconds": time.perf_counter() - start, **record}, dict(network.state_dict()), {})

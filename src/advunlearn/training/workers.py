@@ -12,7 +12,7 @@ import torch
 
 T = TypeVar("T")
 
-_halt = threading.Event()
+_worker = threading.local()  # in a worker: the event that its pool sets when nobody wants the results any more
 
 
 class Halted(Exception):
@@ -21,19 +21,27 @@ class Halted(Exception):
 
 def halt_point() -> None:
     """Raise `Halted` in a worker whose result is not wanted any more; long tasks call it at every step."""
-    if _halt.is_set() and threading.current_thread() is not threading.main_thread():
+    halt: threading.Event | None = getattr(_worker, "halt", None)
+    if halt is not None and halt.is_set():
         raise Halted
+
+
+@contextlib.contextmanager
+def kept_threads() -> Iterator[None]:
+    """Leave torch with the number of CPU threads that it had, whatever is set inside."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
 def one_core() -> Iterator[None]:
     """Keep torch to one CPU thread inside; a thread that starts inside keeps to it as well."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with kept_threads():
+        torch.set_num_threads(1)
         yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def run_tasks(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, None, None]:
@@ -45,13 +53,13 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, No
         if workers == 1:
             yield from (task() for task in tasks)
             return
-        pool = ThreadPoolExecutor(workers)
+        halt = threading.Event()
+        pool = ThreadPoolExecutor(workers, initializer=lambda: setattr(_worker, "halt", halt))
         try:
             for future in as_completed([pool.submit(task) for task in tasks]):
                 yield future.result()
         except BaseException:
-            _halt.set()
+            halt.set()
             raise
         finally:
             pool.shutdown(cancel_futures=True)
-            _halt.clear()

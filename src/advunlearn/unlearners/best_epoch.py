@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples
-from advunlearn.training.fit import predict
+from advunlearn.training.fit import Diverged, predict
 from advunlearn.unlearners.unlearner import Task, shared_classes
 
 
@@ -45,6 +45,8 @@ class BestEpoch:
         members, _ = self._look(self.forget)
         others, right = self._look(self.selection)
         losses = torch.cat([members, others[self.nonmembers]]).numpy()
+        if not np.isfinite(losses).all():
+            raise Diverged("unlearning diverged; lower unlearner.lr")
         auc = float(roc_auc_score(np.arange(len(losses)) < len(members), -losses))
         utility = right - max(auc, 1 - auc)
         if not self.records or utility > max(record["utility"] for record in self.records):

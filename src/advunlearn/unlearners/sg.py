@@ -162,8 +162,13 @@ class Game:
         if task.references is None:
             raise ValueError("this auditor needs reference models, which take a recipe to train: use advunlearn.run")
         forget, audit = task.references
-        margins = reference_margin(audit, task.audit.labels)
-        return [reference_margin(forget, self.forget.labels), margins[self.shared]]
+        parts = (forget, self.forget.labels), (audit, task.audit.labels)
+        margins = [reference_margin(said, labels) for said, labels in parts]
+        # Of those outside the references' pool all models would speak, and of forget examples half: with less noise.
+        self.shared = self.shared[torch.as_tensor(audit.membership.any(0)).to(self.shared.device)[self.shared]]
+        self.audit = task.audit.subset(self.shared)
+        self.size = min(self.size, len(self.audit))
+        return [margins[0], margins[1][self.shared]]
 
     def _add(self, gradients: Gradients) -> None:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
