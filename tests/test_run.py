@@ -292,22 +292,23 @@ def test_an_interrupted_run_says_so(workplace: Path) -> None:
 
 def test_reference_models_serve_every_request_and_are_no_attackers(workplace: Path) -> None:
     game = [*QUICK, "attack=lira", "auditor=likelihood_ratio", "auditor.references=4", "attack.stacked=false"]
-    first = advunlearn.run(game).metrics
+    first = advunlearn.run(game)
     store = Store()
     references = {name for name in digests(store, "shadow") if stream_of(store, name) == "reference"}
     assert len(references) == STACK  # whole, though fewer are asked
-    assert first["reference_requests"] == 1
-    assert first["seconds"]["references"] > 0
-    second = advunlearn.run([*game, "forget.fraction=0.1"]).metrics
-    assert second["reference_requests"] == 2
-    assert second["seconds"]["references"] == first["seconds"]["references"]
+    assert read(first.folder / "manifest.json")["reference_requests"] == 1
+    assert first.metrics["seconds"]["references"] > 0
+    second = advunlearn.run([*game, "forget.fraction=0.1"])
+    assert read(second.folder / "manifest.json")["reference_requests"] == 2
+    assert second.metrics["seconds"]["references"] == first.metrics["seconds"]["references"]
     later = {name for name in digests(store, "shadow") if stream_of(store, name) == "reference"}
     assert later == references
     keys = list(store.keys("shadow"))
     rows = {stream: {key["rows"] for key in keys if key["stream"][0] == stream} for stream in ("reference", "shadow")}
     assert not rows["reference"] & rows["shadow"]
     folder = advunlearn.run(game).folder
-    assert "serve every request to forget, 2 so far" in comparison_table(read(folder / "metrics.json"))
+    assert "they serve every request to forget" in comparison_table(read(folder / "metrics.json"))
+    assert "share the reference models, so far: 2." in (folder / "report.html").read_text()
 
 
 def digests(store: Store, kind: str) -> list[str]:
