@@ -26,7 +26,7 @@ from advunlearn.data.splits import make_splits
 from advunlearn.overrides import experiment_from
 from advunlearn.store import Store
 from advunlearn.train import shadow_set
-from advunlearn.training.shadows import STACK, ShadowSet
+from advunlearn.training.shadows import ShadowSet
 from advunlearn.training.trainer import Trainer
 
 DEFAULT = (
@@ -53,7 +53,7 @@ def main() -> None:
                 theirs.append(time_peer(shadows, arguments.peers))
                 ours.append(time_ours(shadows, Path(folder) / str(repeat)))
             trainer = shadows.trainer
-            how = f"stacks of {STACK}" if shadows.stacked else "one by one"
+            how = "in stacks" if shadows.stacked else "one by one"
             how = f"{how}, {trainer.workers} at a time" if trainer.workers > 1 else how
             name, ratio = " ".join(overrides), min(theirs) / min(ours)
             difference = largest_difference(shadows)

@@ -23,7 +23,7 @@ from advunlearn.training.adamw import AdamW
 from advunlearn.training.fit import Diverged
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.sgd import SGD
-from advunlearn.training.shadows import STACK, ShadowOptions, ShadowSet, shadow_pool, shadow_rows
+from advunlearn.training.shadows import LARGE_STACK, STACK, ShadowOptions, ShadowSet, shadow_pool, shadow_rows
 from advunlearn.training.trainer import Trainer
 from advunlearn.training.workers import Halted, halt_point, run_tasks
 
@@ -146,14 +146,19 @@ def test_an_interrupted_set_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     assert made == [3, 4, 5]
 
 
-@pytest.mark.parametrize(("stacked", "shadows"), [(False, 6), (True, 3 * STACK)])
-def test_shards_fill_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stacked: bool, shadows: int) -> None:
+@pytest.mark.parametrize(
+    ("stacked", "shadows", "stored_after"),
+    [(False, 6, [3, 6]), (True, 2 * STACK + 2, [STACK + LARGE_STACK, 2 * STACK + LARGE_STACK])],
+)
+def test_shards_fill_one_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stacked: bool, shadows: int, stored_after: list[int]
+) -> None:
     trainer = digits_trainer(tmp_path)
     sizes = []
     for shard in ("1/2", "2/2"):
         shadow_set(trainer, shadows, stacked=stacked, shard=shard).train()
         sizes.append(len(stored(trainer)))
-    assert sizes == [shadows * 2 // 3 if stacked else shadows // 2, shadows]
+    assert sizes == stored_after
     monkeypatch.setattr(ShadowSet, "make", None)  # nothing is left to make
     assert len(said(shadow_set(trainer, shadows, stacked=stacked))) == shadows
 

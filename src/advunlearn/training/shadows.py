@@ -22,7 +22,9 @@ from advunlearn.store import Artefact, index_digest
 from advunlearn.training.trainer import Trainer
 from advunlearn.training.workers import one_core, run_tasks
 
-STACK = 16  # models fitted as one; a multiple of every CPU's vector width, so that no model's place in it matters
+# Models fitted as one: multiples of every CPU's vector width, so that no model's place in a stack matters. The first
+# two stacks are small, for sets of few models; the others have the size beyond which a step gains nothing more.
+STACK, LARGE_STACK = 16, 32
 
 
 @dataclass
@@ -140,11 +142,6 @@ class ModelSet:
             raise ValueError("attack.stacked=true: these networks cannot be fitted as one (try attack.stacked=null)")
         return self.options.stacked
 
-    @property
-    def size(self) -> int:
-        """Return how many models are fitted together."""
-        return STACK if self.stacked else 1
-
     def fit(
         self, rows: Sequence[NDArray[np.int64]], stream: str, group: Sequence[int]
     ) -> list[tuple[nn.Module, dict[str, Any]]]:
@@ -160,7 +157,7 @@ class ModelSet:
         its size, and a model must not depend on how many were wanted.
         """
         number, shards = self.options.part
-        groups = [self.group(start) for start in range(0, self.count, self.size)][number - 1 :: shards]
+        groups = list(self.groups())[number - 1 :: shards]
         if not groups:
             return
 
@@ -171,7 +168,7 @@ class ModelSet:
 
             return run
 
-        bar = progress(range(len(groups) * self.size), f"{self.kind} models")
+        bar = progress(range(sum(map(len, groups))), f"{self.kind} models")
         with closing(run_tasks([task(group) for group in groups], min(self.trainer.workers, len(groups)))) as done:
             for trained in done:
                 bar.update(trained)
@@ -179,8 +176,18 @@ class ModelSet:
 
     def group(self, index: int) -> range:
         """Return the models that are fitted together with this one."""
-        first = index - index % self.size
-        return range(first, first + self.size)
+        if not self.stacked:
+            return range(index, index + 1)
+        size = STACK if index < LARGE_STACK else LARGE_STACK
+        first = index - index % size
+        return range(first, first + size)
+
+    def groups(self) -> Iterator[range]:
+        """Yield all groups in turn; the last one may hold more models than are wanted."""
+        start = 0
+        while start < self.count:
+            yield (group := self.group(start))
+            start = group.stop
 
     def said(self) -> Iterator[Artefact]:
         """Yield what each model says, in turn, trained now if the store does not hold it."""
@@ -203,7 +210,7 @@ class ModelSet:
 
     def cost(self, said: Sequence[Artefact]) -> float:
         """Return the seconds that training took in all, when it was done, with what a whole stack has beyond those."""
-        trained = -(-len(said) // self.size) * self.size
+        trained = self.group(len(said) - 1).stop
         return sum(each.record["seconds"] for each in said) * trained / len(said)
 
 

@@ -58,7 +58,7 @@ def fit_stack(
         for inputs, labels in data.epoch():
             halt_point()
             logits = vmap(forward)(parameters, buffers, inputs).float()
-            losses = F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none")
+            losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
             torch_optimizer.zero_grad(set_to_none=True)
             losses.mean(1).sum().backward()
             torch_optimizer.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -54,6 +55,8 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, No
             yield from (task() for task in tasks)
             return
         halt = threading.Event()
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(1e-4)  # an operation of a small network takes less than the default, 5 ms
         pool = ThreadPoolExecutor(workers, initializer=lambda: setattr(_worker, "halt", halt))
         try:
             for future in as_completed([pool.submit(task) for task in tasks]):
@@ -63,3 +66,4 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, No
             raise
         finally:
             pool.shutdown(cancel_futures=True)
+            sys.setswitchinterval(interval)
