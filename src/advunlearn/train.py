@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Models:
 
     networks: dict[str, nn.Module]
     artefacts: dict[str, Artefact]
-    references: ShadowSet | None = None
+    references: ShadowSet | None
 
     @property
     def requests(self) -> int:
@@ -120,7 +120,7 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
 
 def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manifest: Manifest) -> Models:
     """Train the original and the retrained model, and unlearn the forget set from the original."""
-    models = Models({}, {})
+    models = Models({}, {}, reference_set(experiment, trainer, splits, splits.forget))
 
     def keep(name: str, stage: Stage, network: nn.Module, artefact: Artefact) -> None:
         models.networks[name], models.artefacts[name] = network, artefact
@@ -130,7 +130,6 @@ def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manife
         keep("original", stage, *trainer.train(splits.train, "original"))
     with manifest.stage("retrain") as stage:
         keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
-    models = replace(models, references=reference_set(experiment, trainer, splits, splits.forget))
     with manifest.stage("unlearn") as stage:
         keep("unlearned", stage, *unlearn(experiment, trainer, splits, models))
     manifest.data["reference_requests"] = models.requests

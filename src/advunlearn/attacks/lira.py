@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.jackknife import jackknife_error
-from advunlearn.attacks.statistics import logit_margin
+from advunlearn.attacks.statistics import query_margins
 from advunlearn.options import option
 from advunlearn.training.shadows import Shadows
 
@@ -239,10 +239,9 @@ class LiRA(Attack):
         """
         if shadows is None:
             raise ValueError("lira needs shadow models")
-        labels = np.repeat(target.labels[:, None], target.logits.shape[1], axis=1)
-        margins = np.stack([logit_margin(logits, labels) for logits in shadows.logits])
+        margins = np.stack([query_margins(logits, target.labels) for logits in shadows.logits])
         online = self.mode == "online"
         variance = self.variance if self.variance != "auto" else default_variance(len(margins), both=online)
-        arguments = (logit_margin(target.logits, labels), margins, shadows.membership)
+        arguments = (query_margins(target.logits, target.labels), margins, shadows.membership)
         options: dict[str, Any] = {"center": self.center, "variance": variance, "side": "both" if online else "out"}
         return {"": log_likelihood_ratio(*arguments, **options), STDERR: ratio_error(*arguments, **options)}

@@ -31,6 +31,11 @@ def logit_margin(logits: ArrayLike, labels: ArrayLike) -> Array:
     return -_logsumexp(others - true[..., None])  # differences first: large logits would swallow the sum's logarithm
 
 
+def query_margins(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Array:
+    """Return the logit margins (..., n, queries) of logits (..., n, queries, c) for labels (n,); see `logit_margin`."""
+    return logit_margin(logits, np.broadcast_to(labels[:, None], logits.shape[:-1]))
+
+
 def cross_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
     """Return -log p_y, of shape (...), as log(1 + exp(-margin)); see `logit_margin` for arguments and errors."""
     return np.logaddexp(0.0, -logit_margin(logits, labels))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.lira import CENTERS, VARIANCES, default_variance, log_likelihood_ratio, ratio_error
-from advunlearn.attacks.statistics import Array, logit_margin
+from advunlearn.attacks.statistics import Array, query_margins
 from advunlearn.options import option
 from advunlearn.training.originals import UnlearnedShadows
 from advunlearn.training.shadows import Shadows
@@ -102,8 +102,8 @@ class ULiRA(Attack):
             raise ValueError("ulira needs shadow originals")
         known = np.asarray(shadows.membership.any(0))  # on the others some originals may be trained
         arguments = (
-            _margins(target.logits, target.labels)[known],
-            _margins(shadows.logits, target.labels)[:, known],
+            query_margins(target.logits, target.labels)[known],
+            query_margins(shadows.logits, target.labels)[:, known],
             shadows.membership[:, known],
         )
         scores = {}
@@ -116,11 +116,11 @@ class ULiRA(Attack):
         """Return the cross-fitted ratios of both questions for every model in the unlearned one's place; see
         `Attack.audit`.
         """
-        retrained = _margins(shadows.retrained, labels)
+        retrained = query_margins(shadows.retrained, labels)
         models = {
-            "original": _margins(shadows.original, labels),
-            "retrained": _margins(shadows.retrained_again, labels),
-            "unlearned": _margins(shadows.logits, labels),
+            "original": query_margins(shadows.original, labels),
+            "retrained": query_margins(shadows.retrained_again, labels),
+            "unlearned": query_margins(shadows.logits, labels),
         }
         options = self._options(len(retrained) // 2)
 
@@ -137,8 +137,3 @@ class ULiRA(Attack):
     def _options(self, models: int) -> dict[str, Any]:
         variance = self.variance if self.variance != "auto" else default_variance(models, both=True)
         return {"center": self.center, "variance": variance}
-
-
-def _margins(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Array:
-    """Return the logit margins (..., n, queries) of logits (..., n, queries, classes)."""
-    return logit_margin(logits, np.broadcast_to(labels[:, None], logits.shape[:-1]))
