@@ -1,0 +1,59 @@
+"""The command line: a verb is a file of this folder, with a `main` of its own; nothing heavy is imported before it is
+needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from advunlearn import __version__
+from advunlearn.cli.problems import refuse
+
+USAGE = """\
+advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
+
+  advunlearn run [group=option | key=value]...   pretrain, retrain, unlearn, attack, evaluate, report
+  advunlearn run -m seed=1,2,3 ...               a sweep: one run for each combination
+  advunlearn check [overrides]...                find every mistake, print the config and what would be computed
+  advunlearn list [group]                        what a run can be composed of, one line each
+  advunlearn report RUN...                       the table and report of one run, or the means of several
+  advunlearn data ls | fetch NAME                datasets, and where they are
+  advunlearn store ls | verify | prune           what earlier runs made and later ones reuse
+
+Begin with:      advunlearn run
+Then try:        advunlearn run dataset=cifar10 attack=lira
+                 advunlearn run unlearner=finetune seed=1
+Help of a verb:  advunlearn VERB --help
+"""
+
+VERBS = ("run", "check", "list", "report", "data", "store")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1 if a run failed, 2 for a mistake in what was typed."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if verb in ("--help", "-h", "help"):
+        sys.stdout.write(USAGE)
+        return 0
+    if verb == "--version":
+        sys.stdout.write(f"advunlearn {__version__}\n")
+        return 0
+    if verb in ("-sc", "--shell-completion"):  # what the shell calls, without the word `run`
+        verb, rest = "run", [verb, *rest]
+    if verb not in VERBS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean `advunlearn {near[0]}`?" if near else "see advunlearn --help"
+        return refuse([f"no such verb: {verb} ({hint})"])
+    sys.path.append(os.getcwd())  # so that a person's own classes, named by _target_, are found
+    try:
+        module = "list_" if verb == "list" else verb  # here, `list` is the built-in one
+        return int(importlib.import_module(f"advunlearn.cli.{module}").main(rest))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; what is finished is in the store, and the same command goes on from there\n")
+        return 130

@@ -1,0 +1,103 @@
+"""`advunlearn run`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from advunlearn.cli.problems import fail, refuse
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_HELP_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
+
+
+def main(arguments: list[str]) -> int:
+    """`advunlearn run`: check every override, then hand them to Hydra."""
+    # Hydra takes overrides on both sides of a flag for mistakes.
+    overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    arguments = overrides + [word for word in arguments if word not in overrides]
+    if not _HELP_FLAGS.intersection(arguments):
+        problems = _check(arguments)
+        if problems:
+            return refuse(problems)
+    from advunlearn.overrides import expand_aliases
+
+    return _start_hydra(expand_aliases(arguments))
+
+
+def _check(arguments: list[str]) -> list[str]:
+    """Return every mistake in what stands behind `run`."""
+    from hydra._internal.utils import get_args_parser
+
+    known, unknown = get_args_parser().parse_known_args(arguments)
+    flags = [word for word in unknown if word.startswith("-")]
+    if flags:
+        return [f"{flag}: no such flag (see advunlearn run --hydra-help)" for flag in flags]
+    if known.config_name or known.config_path or known.experimental_rerun:
+        return []  # a config of the person's own: Hydra checks what it can, and the run itself the rest
+    from advunlearn.options import ConfigError
+    from advunlearn.overrides import experiments_from
+
+    try:
+        experiments_from([*known.overrides, *unknown], known.config_dir, multirun=known.multirun)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def _start_hydra(arguments: list[str]) -> int:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from advunlearn.folders import config_folder
+    from advunlearn.options import ConfigError
+    from advunlearn.overrides import register_resolvers, version_base
+
+    register_resolvers()
+    signal.signal(signal.SIGTERM, _terminate)
+    words = os.environ.get("COMP_LINE", "").split(" ", 2)
+    if words[1:2] == ["run"]:  # the shell completes `advunlearn run ...`; Hydra would read the verb as an override
+        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    sys.argv = [sys.argv[0], *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here as they are
+    try:
+        hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(job)()
+    except ConfigError as error:
+        return refuse(error.problems)
+    except (HydraException, OmegaConfBaseException) as error:
+        return refuse([str(error).splitlines()[0]])
+    except ValueError as error:
+        return fail(error)
+    return 0
+
+
+def job(config: DictConfig) -> None:
+    """Run one composed config in the folder that Hydra made for it, and print the table of its results."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from advunlearn.config import read_experiment
+    from advunlearn.report.table import comparison_table
+    from advunlearn.train import run_experiment
+
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    about = {
+        "overrides": list(hydra_config.overrides.task),
+        "choices": OmegaConf.to_container(hydra_config.runtime.choices),
+    }
+    result = run_experiment(read_experiment(config), folder, about)
+    if not result.metrics:
+        sys.stdout.write("the shadow models of this shard are in the store\n")
+        return
+    sys.stdout.write(f"\n{comparison_table(result.metrics)}\n\nreport: {folder / 'report.html'}\n")
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt  # so that the manifest says that the run was interrupted
