@@ -23,6 +23,7 @@ class Settings(Component):
         channels_last: memory format of images, the faster one for convolutions.
         compile: compile each network with torch.compile, worth its start-up time on a GPU only.
         threads: CPU threads of torch; null leaves torch's own choice.
+        checkpoint_seconds: from one checkpoint of a training to the next; it changes no result.
     """
 
     seed: int = option(0, at_least=0, below=2**32)
@@ -31,6 +32,7 @@ class Settings(Component):
     channels_last: bool = True
     compile: bool = False
     threads: int | None = option(None, at_least=1)
+    checkpoint_seconds: float = option(60.0, at_least=0)
 
     def conflicts(self) -> list[str]:
         """Refuse a device that cannot be named."""

@@ -131,6 +131,13 @@ class Store:
         """Return the folder of an artefact, there or not."""
         return self.root / digest[:2] / digest
 
+    def checkpoints(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """Return the folder for what another process needs to go on with the making of an artefact, until it is kept.
+
+        It is there once something is written to it.
+        """
+        return self.root / "checkpoints" / self.digest(kind, key)
+
     def get_or_make(self, kind: str, key: Mapping[str, Any], make: Callable[[], Artefact]) -> Artefact:
         """Return the artefact that `key` determines, making it if it is missing or damaged.
 
@@ -222,6 +229,7 @@ class Store:
             folder.parent.mkdir(parents=True, exist_ok=True)
             os.replace(draft, folder)
             _sync(folder.parent)
+            shutil.rmtree(self.root / "checkpoints" / digest, ignore_errors=True)
             return replace(made, content=_content(files))
         finally:
             shutil.rmtree(draft, ignore_errors=True)

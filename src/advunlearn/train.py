@@ -29,6 +29,7 @@ from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.page import write_report
 from advunlearn.seeding import numpy_stream
 from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_json
+from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.originals import OriginalSet, UnlearnedShadows
 from advunlearn.training.shadows import ShadowOptions, Shadows, ShadowSet, shadow_pool
 from advunlearn.training.trainer import Trainer
@@ -158,6 +159,7 @@ def make_task(
     retain: NDArray[np.int64],
     forget: NDArray[np.int64],
     references: ShadowSet | None,
+    checkpoint: Checkpoint | None = None,
 ) -> Task:
     """Return the request to forget some rows of what a model was trained on and to keep the others."""
     examples = trainer.examples
@@ -167,24 +169,15 @@ def make_task(
         audit=examples.subset(splits.audit),
         settings=trainer.settings,
         selection=examples.subset(splits.selection),
-        retrain=lambda stream: trainer.fitted(retain, stream)[0],
+        retrain=lambda stream: trainer.fitted(retain, stream, checkpoint=checkpoint)[0],
         references=(references.observe(forget), references.observe(splits.audit)) if references else None,
+        checkpoint=checkpoint,
     )
 
 
 def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Models) -> tuple[nn.Module, Artefact]:
     """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
     original, references = models.artefacts["original"], models.references
-
-    def make() -> Artefact:
-        task = make_task(trainer, splits, splits.retain, splits.forget, references)
-
-        def run() -> tuple[nn.Module, dict[str, Any]]:
-            unlearned = experiment.unlearner.run(trainer.restore(original, "original"), task)
-            spent = task.references[0].seconds if task.references else 0.0
-            return unlearned.network, {"trace": unlearned.trace, "reference_seconds": spent}
-
-        return trainer.timed(run)
 
     key = {
         "schema": UNLEARN_SCHEMA,
@@ -196,6 +189,19 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
         "unlearner": experiment.unlearner.resolved(),
         "references": references.key(0) if references else None,
     }
+
+    def make() -> Artefact:
+        task = make_task(
+            trainer, splits, splits.retain, splits.forget, references, trainer.checkpoint("unlearned", key)
+        )
+
+        def run() -> tuple[nn.Module, dict[str, Any]]:
+            unlearned = experiment.unlearner.run(trainer.restore(original, "original"), task)
+            spent = task.references[0].seconds if task.references else 0.0
+            return unlearned.network, {"trace": unlearned.trace, "reference_seconds": spent}
+
+        return trainer.timed(run)
+
     artefact = trainer.store.get_or_make("unlearned", key, make)
     return trainer.restore(artefact, "original"), artefact
 
@@ -273,9 +279,14 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
     references = reference_set(experiment, trainer, splits, splits.test)
 
     def unlearn(
-        trainer: Trainer, network: nn.Module, retain: NDArray[np.int64], forget: NDArray[np.int64]
+        trainer: Trainer,
+        network: nn.Module,
+        retain: NDArray[np.int64],
+        forget: NDArray[np.int64],
+        checkpoint: Checkpoint,
     ) -> nn.Module:
-        return experiment.unlearner.run(network, make_task(trainer, splits, retain, forget, references)).network
+        task = make_task(trainer, splits, retain, forget, references, checkpoint)
+        return experiment.unlearner.run(network, task).network
 
     identity = {
         "schema": UNLEARN_SCHEMA,

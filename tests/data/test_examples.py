@@ -32,15 +32,14 @@ def test_augmentation_is_for_training_batches_only() -> None:
     (inputs, labels), *_ = examples.batches(20)
     assert torch.equal(inputs, (images.float() - 100) / 50)
     assert labels.tolist() == list(range(20))
-    generators = torch.Generator().manual_seed(1), torch.Generator().manual_seed(2)
-    shown = torch.cat([batch for batch, _ in examples.epoch(7, *generators)])
+    shown = examples.prepare(examples.inputs, [torch.Generator().manual_seed(2)])
     assert not torch.equal(shown.sort(0).values, inputs.sort(0).values)
 
 
 def test_an_epoch_shows_every_example_once_in_an_order_of_its_own() -> None:
     examples = Examples(torch.arange(10.0)[:, None], torch.arange(10))
-    order, augment = torch.Generator().manual_seed(0), torch.Generator()
-    first, second = ([labels.tolist() for _, labels in examples.epoch(4, order, augment)] for _ in range(2))
+    order = torch.Generator().manual_seed(0)
+    first, second = ([index.tolist() for index in examples.shuffled(4, order)] for _ in range(2))
     assert [len(batch) for batch in first] == [4, 4, 2]
     assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*second)) == list(range(10))
     assert first != second
@@ -48,10 +47,10 @@ def test_an_epoch_shows_every_example_once_in_an_order_of_its_own() -> None:
 
 def test_a_last_batch_of_one_joins_the_batch_before() -> None:
     examples = Examples(torch.arange(9.0)[:, None], torch.arange(9))
-    batches = [labels.tolist() for _, labels in examples.epoch(4, torch.Generator(), torch.Generator())]
+    batches = [index.tolist() for index in examples.shuffled(4, torch.Generator())]
     assert [len(batch) for batch in batches] == [4, 5]
     assert sorted(itertools.chain(*batches)) == list(range(9))
-    ones = [labels.tolist() for _, labels in examples.epoch(1, torch.Generator(), torch.Generator())]
+    ones = [index.tolist() for index in examples.shuffled(1, torch.Generator())]
     assert [len(batch) for batch in ones] == [1] * 9
 
 

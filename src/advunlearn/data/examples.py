@@ -141,13 +141,6 @@ class Examples:
         """Return the positions of every example once in random order, batch by batch; see `draw_batches`."""
         return draw_batches(torch.arange(len(self), device=self.labels.device), batch_size, order)
 
-    def epoch(
-        self, batch_size: int, order: torch.Generator, augment: torch.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield every example once as (inputs, labels) batches for training, in the order of `shuffled`."""
-        for index in self.shuffled(batch_size, order):
-            yield self.prepare(self.inputs[index], [augment]), self.labels[index]
-
     def batches(self, batch_size: int = 1000, query: Query = QUERIES[0]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the examples in order, never augmented but all seen alike, as (inputs, labels) batches."""
         for inputs, labels in zip(self.inputs.split(batch_size), self.labels.split(batch_size), strict=True):

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,11 @@ from torch.nn import functional as F
 
 from advunlearn.data.examples import QUERIES, Examples, Query, batch_sizes
 from advunlearn.models.model import Model
-from advunlearn.progress import progress
 from advunlearn.seeding import torch_stream
 from advunlearn.settings import Settings
+from advunlearn.training.checkpoint import Checkpoint
+from advunlearn.training.loop import Loop
 from advunlearn.training.optimizer import Optimizer
-from advunlearn.training.workers import halt_point
 
 
 class Diverged(ValueError):
@@ -61,12 +62,38 @@ def initialise(
     return network.to(settings.torch_device()).to(memory_format=memory_format)
 
 
+class GlobalGenerators:
+    """Torch's global generators as a part of a training's state."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def state_dict(self) -> list[Tensor]:
+        """Return their states."""
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
+        return [torch.get_rng_state(), *cuda]
+
+    def load_state_dict(self, states: list[Tensor]) -> None:
+        """Set them, while no other thread is `seeded`."""
+        with _generators:
+            torch.set_rng_state(states[0])
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(states[1], self.device)
+
+
 def fit(
-    network: nn.Module, examples: Examples, optimizer: Optimizer, settings: Settings, stream: str, *index: int
+    network: nn.Module,
+    examples: Examples,
+    optimizer: Optimizer,
+    settings: Settings,
+    stream: str,
+    *index: int,
+    checkpoint: Checkpoint | None = None,
 ) -> float:
     """Fit the network to the examples in place by cross-entropy and return the last epoch's mean loss.
 
-    Batch order and augmentation come from the streams `batches/<stream>` and `augment/<stream>`.
+    Batch order and augmentation come from the streams `batches/<stream>` and `augment/<stream>`. With a checkpoint it
+    goes on where an ended process left it, to the same bits.
 
     Raises:
         Diverged: as soon as an epoch's mean loss is not finite.
@@ -76,12 +103,22 @@ def fit(
     steps = optimizer.epochs * len(batch_sizes(len(examples), optimizer.batch_size))
     torch_optimizer, schedule = optimizer.create(network.parameters(), steps)
     forward = torch.compile(network) if settings.compile else network
+    total = torch.zeros((), device=examples.labels.device)
+    parts = {
+        "network": network,
+        "optimizer": torch_optimizer,
+        "schedule": schedule,
+        "augment": augment,
+        "total": total,
+        "global": GlobalGenerators(total.device),
+    }
+    label = " ".join([stream, *map(str, index)])
     mean_loss = math.nan
     with mode(network, training=True):
-        for _ in progress(range(optimizer.epochs), " ".join([stream, *map(str, index)])):
-            total = torch.zeros((), device=examples.labels.device)
-            for inputs, labels in examples.epoch(optimizer.batch_size, order, augment):
-                halt_point()
+        draw = partial(examples.shuffled, optimizer.batch_size, order)
+        for _, batches in Loop(optimizer.epochs, draw, [order], parts, checkpoint, label):
+            for batch in batches:
+                inputs, labels = examples.prepare(examples.inputs[batch], [augment]), examples.labels[batch]
                 with settings.autocast():
                     logits = forward(inputs)
                 loss = F.cross_entropy(logits.float(), labels)
@@ -92,6 +129,7 @@ def fit(
                 total += loss.detach() * len(labels)
             mean_loss = total.item() / len(examples)
             check_loss(mean_loss, stream, optimizer)
+            total.zero_()
     return mean_loss
 
 

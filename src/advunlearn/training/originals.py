@@ -15,12 +15,13 @@ from torch import nn
 
 from advunlearn.seeding import numpy_stream, seed_sequence
 from advunlearn.store import Artefact, index_digest
+from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.shadows import STACK, ModelSet, Shadows
 from advunlearn.training.trainer import Trainer
 
 SCHEMA = 1  # raise it when this file's results change: stored models of the old code are then not reused
 Rows = NDArray[np.int64]
-Unlearn = Callable[[Trainer, nn.Module, Rows, Rows], nn.Module]
+Unlearn = Callable[[Trainer, nn.Module, Rows, Rows, Checkpoint], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class OriginalSet(ModelSet):
 
     Attributes:
         retain, forget, test, population: of the run; the population is held out, and observed as well.
-        unlearn: with a trainer whose seed is the original's own, the original, R_k and F_k: returns the unlearned
-            network, and may change the original in place.
+        unlearn: with a trainer whose seed is the original's own, the original, R_k, F_k and a checkpoint: returns the
+            unlearned network, and may change the original in place.
         unlearner: what determines the unlearner's result besides, as plain data.
     """
 
@@ -154,7 +155,8 @@ class OriginalSet(ModelSet):
             start = time.perf_counter()
             networks = {name: each[place][0] for name, each in fitted.items()}
             logits = {name: self._ask(network) for name, network in networks.items()}
-            logits["unlearned"] = self._ask(self.unlearn(self._own(index), networks["original"], *both))
+            checkpoint = self.checkpoint(index).part("unlearned")
+            logits["unlearned"] = self._ask(self.unlearn(self._own(index), networks["original"], *both, checkpoint))
             yield Artefact({"seconds": seconds + time.perf_counter() - start}, {}, logits)
 
     def identity(self) -> dict[str, Any]:

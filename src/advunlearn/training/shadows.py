@@ -19,6 +19,7 @@ from advunlearn.options import Component, option
 from advunlearn.progress import progress
 from advunlearn.seeding import numpy_stream
 from advunlearn.store import Artefact, index_digest
+from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 from advunlearn.training.workers import one_core, run_tasks
 
@@ -148,7 +149,14 @@ class ModelSet:
         """Return networks trained on these rows, as one if models are stacked; see `Trainer.fitted`."""
         if self.stacked:
             return self.trainer.fitted_stack(rows, stream, group)
-        return [self.trainer.fitted(each, stream, index) for each, index in zip(rows, group, strict=True)]
+        return [
+            self.trainer.fitted(each, stream, index, checkpoint=self.checkpoint(index).part(stream.replace("/", "-")))
+            for each, index in zip(rows, group, strict=True)
+        ]
+
+    def checkpoint(self, index: int) -> Checkpoint:
+        """Return the checkpoint of the trainings that make what model `index` says."""
+        return self.trainer.checkpoint(self.kind, self.key(index))
 
     def train(self) -> None:
         """Train the models that the store does not hold, of this shard, on all cores; each is stored once it is done.

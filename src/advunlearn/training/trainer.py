@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +19,7 @@ from advunlearn.data.examples import QUERIES, Examples
 from advunlearn.models.model import Model
 from advunlearn.settings import Settings
 from advunlearn.store import Artefact, Store, index_digest
+from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import fit, initialise, predict, seeded
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.stack import fit_stack
@@ -116,14 +117,20 @@ class Trainer:
         height, width, channels = self.pool.images.shape[1:]
         return initialise(self.model, (channels, height, width), self.pool.classes, self.settings, stream, *index)
 
-    def fitted(self, rows: NDArray[np.int64], stream: str, *index: int) -> tuple[nn.Module, dict[str, Any]]:
+    def checkpoint(self, kind: str, key: Mapping[str, Any]) -> Checkpoint:
+        """Return the checkpoint of what is trained to make an artefact, which goes once that is kept."""
+        return Checkpoint(self.store.checkpoints(kind, key), self.settings.checkpoint_seconds)
+
+    def fitted(
+        self, rows: NDArray[np.int64], stream: str, *index: int, checkpoint: Checkpoint | None = None
+    ) -> tuple[nn.Module, dict[str, Any]]:
         """Return a network trained on these rows, and its last epoch's mean loss by name, without asking the store."""
         network = self.fresh(stream, *index)
         # Row order must not matter: the key holds the rows as a set.
         examples = self.examples.subset(np.sort(rows))
         # Only where it is needed: to other threads the process's generators are locked meanwhile.
         with seeded(self.settings, f"fit/{stream}", *index) if self.draws else nullcontext():
-            loss = fit(network, examples, self.optimizer, self.settings, stream, *index)
+            loss = fit(network, examples, self.optimizer, self.settings, stream, *index, checkpoint=checkpoint)
         return network, {"loss": loss}
 
     def fitted_stack(
@@ -169,10 +176,12 @@ class Trainer:
     def train(self, rows: NDArray[np.int64], stream: str) -> tuple[nn.Module, Artefact]:
         """Return the network trained on these rows, from the store if it is there, with its artefact."""
 
-        def make() -> Artefact:
-            return self.timed(lambda: self.fitted(rows, stream))
+        key = self.key(rows, stream)
 
-        artefact = self.store.get_or_make("model", self.key(rows, stream), make)
+        def make() -> Artefact:
+            return self.timed(lambda: self.fitted(rows, stream, checkpoint=self.checkpoint("model", key)))
+
+        artefact = self.store.get_or_make("model", key, make)
         return self.restore(artefact, stream), artefact
 
     def restore(self, artefact: Artefact, stream: str) -> nn.Module:

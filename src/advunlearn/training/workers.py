@@ -11,17 +11,24 @@ from typing import TypeVar
 
 import torch
 
+from advunlearn import interruption
+
 T = TypeVar("T")
 
 _worker = threading.local()  # in a worker: the event that its pool sets when nobody wants the results any more
 
 
 class Halted(Exception):
-    """Another task failed, or the process is asked to end: nobody wants this one's result any more."""
+    """Another task failed: nobody wants this one's result any more."""
 
 
 def halt_point() -> None:
-    """Raise `Halted` in a worker whose result is not wanted any more; long tasks call it at every step."""
+    """Raise `Halted` in a worker whose result is not wanted any more; long tasks call it at every step.
+
+    Raises:
+        Interrupted: if the process has been asked to end.
+    """
+    interruption.halt_point()
     halt: threading.Event | None = getattr(_worker, "halt", None)
     if halt is not None and halt.is_set():
         raise Halted

@@ -62,6 +62,14 @@ class BestEpoch:
         """Give the network the best epoch's weights back, BatchNorm's running statistics among them."""
         self.network.load_state_dict(self.weights)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the epochs so far have left, for a checkpoint."""
+        return {"chosen": self.chosen, "weights": self.weights, "records": self.records}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self.chosen, self.weights, self.records = state["chosen"], state["weights"], state["records"]
+
     def trace(self) -> dict[str, Any]:
         """Return what was recorded, a list of values a column, and the position of the epoch that was chosen."""
         columns = {name: [record[name] for record in self.records] for name in self.records[0]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -12,9 +13,9 @@ from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples, batch_sizes
 from advunlearn.options import option
-from advunlearn.progress import progress
 from advunlearn.seeding import torch_stream
-from advunlearn.training.fit import Diverged, mode
+from advunlearn.training.fit import Diverged, GlobalGenerators, mode
+from advunlearn.training.loop import Loop
 from advunlearn.training.sgd import SGD
 from advunlearn.unlearners.best_epoch import BestEpoch
 from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
@@ -33,6 +34,12 @@ class Follower(Protocol):
 
     def trace(self) -> dict[str, Any]:
         """Return what was recorded, a list of values a column."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that one step hands to the next, for a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
 
 
 @dataclass
@@ -83,9 +90,20 @@ class Finetune(Unlearner):
         optimizer, schedule = self._sgd().create(network.parameters(), steps)
         best = BestEpoch(network, task) if self.keep_epoch == "best" else None
         forward = torch.compile(network) if task.settings.compile else network
-        step = 0
-        for epoch in progress(range(self.epochs), STREAM):
-            for index in examples.shuffled(self.batch_size, order):
+        last_loss = torch.zeros((), device=examples.labels.device)
+        parts = {
+            "network": network,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "augment": augment,
+            "loss": last_loss,
+            "global": GlobalGenerators(last_loss.device),
+            **({"follower": follower} if follower is not None else {}),
+            **({"best": best} if best is not None else {}),
+        }
+        draw = partial(examples.shuffled, self.batch_size, order)
+        for epoch, batches in Loop(self.epochs, draw, [order], parts, task.checkpoint, STREAM):
+            for index in batches:
                 inputs = examples.prepare(examples.inputs[index], [augment])
                 with mode(network, training=True), task.settings.autocast():
                     logits = forward(inputs)
@@ -93,14 +111,14 @@ class Finetune(Unlearner):
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if follower is not None:
-                    follower.answer(step, epoch, loss.detach(), float(schedule.get_last_lr()[0]))
+                    follower.answer(schedule.last_epoch, epoch, loss.detach(), float(schedule.get_last_lr()[0]))
                 optimizer.step()
                 schedule.step()
-                step += 1
-            if not math.isfinite(loss.item()):
-                raise Diverged(f"unlearning diverged (loss {loss.item()}); lower unlearner.lr={self.lr}")
+                last_loss.copy_(loss.detach())
+            if not math.isfinite(last_loss.item()):
+                raise Diverged(f"unlearning diverged (loss {last_loss.item()}); lower unlearner.lr={self.lr}")
             if best is not None:
-                best.judge(step)
+                best.judge(schedule.last_epoch)
         trace = follower.trace() if follower is not None else {}
         if best is not None:
             best.restore()

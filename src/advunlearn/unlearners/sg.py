@@ -15,6 +15,7 @@ from advunlearn.auditors.scores import COLUMNS, logit_margin, reference_margin, 
 from advunlearn.auditors.svm import SVM
 from advunlearn.options import option
 from advunlearn.seeding import torch_stream
+from advunlearn.training.checkpoint import restore, state_of
 from advunlearn.training.fit import Diverged, mode
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.neggrad import NegGrad
@@ -135,6 +136,22 @@ class Game:
         names = self.records[0] if self.records else ()
         columns = {name: [_plain(record[name]) for record in self.records] for name in names}
         return {**columns, "uninformed_utility": self.options.auditor.uninformed}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what one audit step hands to the next; see `Follower.state_dict`."""
+        self.records = [{name: _plain(value) for name, value in record.items()} for record in self.records]
+        return {
+            "generator": state_of(self.generator),
+            "optimizer": state_of(self.optimizer),
+            "records": self.records,
+            "remarks": sorted(self.remarks),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        restore(self.generator, state["generator"])
+        restore(self.optimizer, state["optimizer"])
+        self.records, self.remarks = state["records"], set(state["remarks"])
 
     def _audit(self) -> Audit:
         drawn = [torch.randperm(len(part), generator=self.generator)[: self.size] for part in (self.forget, self.audit)]

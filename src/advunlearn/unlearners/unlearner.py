@@ -13,6 +13,7 @@ from torch import nn
 from advunlearn.data.examples import Examples
 from advunlearn.options import Component
 from advunlearn.settings import Settings
+from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import seeded
 from advunlearn.training.shadows import Shadows
 
@@ -31,6 +32,7 @@ class Task:
             recipe to train from, as for a person's own model.
         references: what the unlearner's reference models say of the forget and of the audit examples; None where it
             asks for none, or there is no recipe.
+        checkpoint: of a long unlearning, from which another process goes on; None keeps nothing.
     """
 
     retain: Examples
@@ -40,6 +42,7 @@ class Task:
     selection: Examples | None = None
     retrain: Callable[[str], nn.Module] | None = None
     references: tuple[Shadows, Shadows] | None = None
+    checkpoint: Checkpoint | None = None
 
 
 @dataclass(frozen=True)

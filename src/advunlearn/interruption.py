@@ -1,0 +1,48 @@
+"""End cleanly when the system asks: a signal leaves a note, and long work looks for it at every step."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_asked: list[int] = []  # signals that came; a handler has nowhere else to leave them
+
+
+class Interrupted(KeyboardInterrupt):
+    """The system asked this process to end; what it was at is kept, and another process can go on with it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def heed_signals() -> Iterator[None]:
+    """Inside, let Ctrl-C, SIGTERM and SIGUSR1 end the process at its next `halt_point`, and a second one at once."""
+    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        _asked.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _note(number: int, frame: Any) -> None:
+    if _asked and number != signal.SIGUSR1:  # Slurm may send that one more than once
+        raise Interrupted(number)
+    _asked.append(number)
+
+
+def is_asked() -> bool:
+    """Has the process been asked to end?"""
+    return bool(_asked)
+
+
+def halt_point() -> None:
+    """Raise `Interrupted` if the process has been asked to end."""
+    if _asked:
+        raise Interrupted(_asked[0])

@@ -1,0 +1,132 @@
+"""Checkpoints: the state of a training in one file, from which another process goes on to the same bits."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from advunlearn.interruption import is_asked
+from advunlearn.store import atomic_write, file_digest
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX = ".safetensors"
+
+
+class Checkpoint:
+    """Keep the latest state of one training in `folder`, written every so many seconds and when the process is to end.
+
+    The file is named by its SHA-256, so a damaged one is noticed, said so, and not used.
+    """
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.folder = folder
+        self.seconds = seconds
+        self.written = time.monotonic()
+
+    def part(self, name: str) -> Checkpoint:
+        """Return a checkpoint of its own for one of several trainings that make one artefact."""
+        return Checkpoint(self.folder / name, self.seconds)
+
+    def step(self, state: Callable[[], Any]) -> None:
+        """Write the state, plain data and tensors, if it is time to; to be called after every step."""
+        if is_asked() or time.monotonic() - self.written >= self.seconds:
+            self.write(state())
+
+    def write(self, state: Any) -> None:
+        """Write the state in the place of the one before."""
+        tensors: dict[str, Tensor] = {}
+        outline = json.dumps(_pack(state, tensors))
+        before = list(self.folder.glob(f"*{_SUFFIX}"))
+        # The final name is the content's; until it is known the file is a draft.
+        with atomic_write(self.folder / "draft") as temporary:
+            save_file(tensors, temporary, metadata={"state": outline})
+            final = self.folder / f"{file_digest(temporary)}{_SUFFIX}"
+        (self.folder / "draft").replace(final)
+        for path in before:
+            if path != final:
+                path.unlink(missing_ok=True)
+        self.written = time.monotonic()
+
+    def read(self) -> Any:
+        """Return the latest whole state, or None."""
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime, reverse=True):
+            if file_digest(path) != path.stem:
+                logger.warning("%s is damaged; this checkpoint is not used", path)
+                continue
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                return _unpack(json.loads(file.metadata()["state"]), tensors)
+        return None
+
+
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return the value as JSON can hold it, its tensors moved into `tensors` under numbers."""
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().contiguous().clone()  # clones: shared storage cannot be saved
+        return {"tensor": name}
+    if isinstance(value, Mapping):
+        return {"items": [[key, _pack(each, tensors)] for key, each in value.items()]}
+    if isinstance(value, (list, tuple)):
+        return [_pack(each, tensors) for each in value]
+    return value
+
+
+def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(each, tensors) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    return {key: _unpack(each, tensors) for key, each in value["items"]}
+
+
+def state_of(part: Any) -> Any:
+    """Return the state of a generator, a tensor, or whatever has a `state_dict`."""
+    if isinstance(part, torch.Generator):
+        return part.get_state()
+    return part if isinstance(part, Tensor) else part.state_dict()
+
+
+def restore(part: Any, state: Any) -> None:
+    """Put a part back, in place, into a state that `state_of` returned."""
+    if isinstance(part, torch.Generator):
+        part.set_state(state)
+    elif isinstance(part, Tensor):
+        with torch.no_grad():
+            part.copy_(state)
+    else:
+        part.load_state_dict(state)
+    if isinstance(part, torch.optim.Optimizer):
+        _align(part)
+
+
+def _align(optimizer: torch.optim.Optimizer) -> None:
+    """Give the optimizer's tensors the memory layout of their weights, which fused steps rely on without a check."""
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                state[name] = torch.empty_like(weight, memory_format=torch.preserve_format).copy_(value)
+
+
+def global_state(device: torch.device) -> list[Tensor]:
+    """Return the states of torch's global generators, which layers such as dropout draw from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def set_global_state(states: list[Tensor], device: torch.device) -> None:
+    """Set torch's global generators."""
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)

@@ -1,0 +1,75 @@
+"""The epochs and steps of every training by gradient descent, which go on where an ended process left them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from advunlearn.progress import progress
+from advunlearn.training.checkpoint import Checkpoint, restore, state_of
+from advunlearn.training.workers import halt_point
+
+T = TypeVar("T")
+
+
+class Loop(Generic[T]):
+    """Yield each epoch with its batches; behind every batch, what has changed can be kept.
+
+    A checkpoint holds the epoch, how many of its batches are done, the generators as they were before these were drawn,
+    and the parts. So what a caller does at an epoch's end is done again if a process ended before the next step: only
+    the parts may carry anything from one step to another.
+
+    Args:
+        epochs: in all.
+        draw: draws an epoch's batches, from `orders` alone.
+        orders: generators that the batches are drawn from.
+        parts: what the steps change: generators, tensors, and what has `state_dict` and `load_state_dict`.
+        checkpoint: None keeps nothing.
+        label: of the progress bar.
+    """
+
+    def __init__(
+        self,
+        epochs: int,
+        draw: Callable[[], Sequence[T]],
+        orders: Sequence[torch.Generator],
+        parts: Mapping[str, Any],
+        checkpoint: Checkpoint | None,
+        label: str,
+    ) -> None:
+        self.epochs, self.draw, self.orders = epochs, draw, orders
+        self.parts, self.checkpoint, self.label = parts, checkpoint, label
+
+    def __iter__(self) -> Iterator[tuple[int, Iterator[T]]]:
+        """Yield (epoch, its batches), from the first that is not done on."""
+        first, done = self._restore()
+        for epoch in progress(range(first, self.epochs), self.label, total=self.epochs, initial=first):
+            before = [state_of(order) for order in self.orders]
+            yield epoch, self._batches(epoch, before, done if epoch == first else 0)
+
+    def _batches(self, epoch: int, before: list[Any], done: int) -> Iterator[T]:
+        for position, batch in enumerate(self.draw()):
+            if position < done:
+                continue
+            yield batch
+            if self.checkpoint is not None:
+                self.checkpoint.step(partial(self._state, epoch, position + 1, before))
+            halt_point()
+
+    def _state(self, epoch: int, done: int, before: list[Any]) -> dict[str, Any]:
+        parts = {name: state_of(part) for name, part in self.parts.items()}
+        return {"epoch": epoch, "done": done, "orders": before, "parts": parts}
+
+    def _restore(self) -> tuple[int, int]:
+        """Return the epoch to go on with and how many of its batches are done; put all parts in their state then."""
+        state = self.checkpoint.read() if self.checkpoint is not None else None
+        if state is None:
+            return 0, 0
+        for order, before in zip(self.orders, state["orders"], strict=True):
+            restore(order, before)
+        for name, part in self.parts.items():
+            restore(part, state["parts"][name])
+        return int(state["epoch"]), int(state["done"])
