@@ -13,8 +13,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 from advunlearn.manifest import Manifest
 from advunlearn.overrides import experiment_from
 from advunlearn.train import make_task, prepare, reference_set
@@ -27,7 +25,7 @@ AUDITORS = ("svm", "logistic", "likelihood_ratio")
 def seconds_of(overrides: list[str], epochs: int, repeats: int) -> tuple[float, float]:
     """Return the seconds of a retain epoch and of an audit step, medians over repeats."""
     experiment = experiment_from(overrides)
-    with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder), {}, torch.device("cpu")) as manifest:
+    with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder)) as manifest:
         trainer, splits = prepare(experiment, manifest)
     references = reference_set(experiment, trainer, splits, splits.forget)
     task = make_task(trainer, splits, splits.retain, splits.forget, references)

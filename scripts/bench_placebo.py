@@ -20,6 +20,7 @@ from torch import Tensor
 
 from advunlearn.auditors.auditor import Audit
 from advunlearn.auditors.svm import SVM
+from advunlearn.manifest import Manifest
 from advunlearn.overrides import experiment_from
 from advunlearn.train import run_experiment
 
@@ -48,8 +49,8 @@ def measured(overrides: Sequence[str], auditor: SVM, seed: int) -> tuple[float, 
     """Return LiRA's AUC on the unlearned model and its test accuracy."""
     experiment = experiment_from([*overrides, f"seed={seed}", "attack=lira"])
     experiment = dataclasses.replace(experiment, unlearner=dataclasses.replace(experiment.unlearner, auditor=auditor))
-    with tempfile.TemporaryDirectory() as folder:
-        model = run_experiment(experiment, Path(folder) / "run").metrics["models"]["unlearned"]
+    with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder)) as manifest:
+        model = run_experiment(experiment, manifest).metrics["models"]["unlearned"]
     return model["attacks"]["lira"]["auc"], model["accuracy"]["test"]
 
 

@@ -285,7 +285,7 @@ def test_an_interrupted_run_says_so(workplace: Path) -> None:
         assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + signal.SIGTERM
     (folder,) = (workplace / "outputs" / "digits" / "sg").iterdir()
     assert read(folder / "manifest.json")["status"] == "interrupted"
 

@@ -18,6 +18,7 @@ from advunlearn.attacks.attack import Answers, Observations
 from advunlearn.config import Experiment
 from advunlearn.data.examples import Examples
 from advunlearn.evaluation.metrics import roc
+from advunlearn.manifest import Manifest
 from advunlearn.overrides import expand_aliases, experiment_from
 from advunlearn.settings import Settings
 from advunlearn.train import Result, run_experiment, score_model, split_scores
@@ -48,7 +49,8 @@ def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Resu
     if folder is None:
         name = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
         folder = Path("outputs") / "api" / name
-    return run_experiment(experiment, Path(folder), {"overrides": expand_aliases(overrides)})
+    with Manifest(Path(folder), {"overrides": expand_aliases(overrides)}) as manifest:
+        return run_experiment(experiment, manifest)
 
 
 def unlearn(

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import logging
+import os
 import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from advunlearn.store import file_digest, write_json
+from advunlearn.interruption import halt_point
+from advunlearn.store import claim, file_digest, write_json
 
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("advunlearn", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "safetensors")
+CLAIM = ".running"  # held while a run goes on
+ATTEMPT = ("status", "error", "host", "started", "finished")  # what is kept of an earlier attempt
+SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME")
 
 
 class Stage:
@@ -35,38 +42,104 @@ class Stage:
         self.notes.update(notes)
 
 
+@dataclass(frozen=True)
+class State:
+    """How far a run's folder is, and what went wrong, in words, if anything did.
+
+    `waiting` has a config and was never begun; `running`; `completed`; `failed` by an error; `interrupted` by a signal,
+    cleanly; `died` without a word, as by kill -9 or a power cut.
+    """
+
+    name: str
+    error: str | None = None
+
+    def __str__(self) -> str:
+        """Return the name, and the last line of the error."""
+        return f"{self.name}: {self.error.splitlines()[-1]}" if self.error else self.name
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return a run's manifest, or None where it has none yet."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def state_of(folder: Path) -> State:
+    """Return how far the run in this folder is."""
+    found = read_manifest(folder)
+    if found is None:
+        return State("waiting")
+    if found["status"] == "running" and not _is_held(folder):
+        return State("died", found["error"])
+    return State(found["status"], found["error"])
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        with claim(folder / CLAIM, wait=False) as free:
+            return not free
+    except OSError:
+        return True  # somebody else's folder: what its manifest says has to do
+
+
 class Manifest:
     """Keep `manifest.json` and `advunlearn.log` of a run's folder true at every moment.
 
     Used as a context: what leaves it by an exception is recorded, with its traceback in the log, and passed on.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any], device: torch.device) -> None:
-        if (folder / "manifest.json").exists():
+    def __init__(self, folder: Path, about: dict[str, Any] | None = None, *, resume: bool = False) -> None:
+        """Take the folder for one run; `about` is what the manifest says of it besides.
+
+        Args:
+            resume: go on with a run that is not completed; without, the folder must not hold one.
+
+        Raises:
+            ValueError: if the folder holds another run, a completed one, or one that is running.
+        """
+        before, self.folder = read_manifest(folder), folder
+        if before is not None and not resume:
             raise ValueError(f"{folder} already holds a run; choose another folder (hydra.run.dir=...)")
+        if before is not None and before["status"] == "completed":
+            raise ValueError(f"{folder}: this run is completed")
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.device = device
-        cuda = device.type == "cuda"
+        self.device = torch.device("cpu")
         self.data: dict[str, Any] = {
             "schema": 1,
             "status": "running",
             "error": None,
-            **about,
+            **(about or {}),
             "argv": sys.argv,
             "versions": {"python": platform.python_version(), **_versions()},
             "git": _git_state(),
             "host": platform.node(),
-            "device": str(device),
-            "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
+            "process": os.getpid(),
+            "slurm": {name: value for name, value in os.environ.items() if name in SLURM},
             "started": _now(),
             "finished": None,
             "stages": [],
             "checksums": {},
+            "attempts": [*before["attempts"], {name: before[name] for name in ATTEMPT}] if before else [],
         }
 
+    def computes(self, device: torch.device, seed: int) -> None:
+        """Note what the run computes on and with."""
+        self.device = device
+        cuda = device.type == "cuda"
+        self.data["seed"] = seed
+        self.data["device"] = str(device)
+        processor = platform.processor() or platform.machine()
+        self.data["device_name"] = torch.cuda.get_device_name(device) if cuda else processor
+        self.data["threads"] = torch.get_num_threads()
+
     def __enter__(self) -> Manifest:
+        self._held = contextlib.ExitStack()
+        if not self._held.enter_context(claim(self.folder / CLAIM, wait=False)):
+            self._held.close()
+            raise ValueError(f"{self.folder}: this run is running already")
         self._handler = logging.FileHandler(self.folder / "advunlearn.log")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger("advunlearn")
@@ -91,10 +164,12 @@ class Manifest:
         root.removeHandler(self._handler)
         root.setLevel(self._level)
         self._handler.close()
+        self._held.close()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
         """Time one stage, log one line for it and note it in the manifest."""
+        halt_point()
         stage, start = Stage(), time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)

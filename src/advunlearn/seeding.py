@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -25,3 +28,29 @@ def torch_stream(seed: int, name: str, *index: int) -> torch.Generator:
     """
     state = int(seed_sequence(seed, name, *index).generate_state(1, np.uint64)[0])
     return torch.Generator().manual_seed(state)
+
+
+@contextlib.contextmanager
+def clean_state(seed: int) -> Iterator[None]:
+    """Begin with the process's own generators, which a person's code may draw from, in the state that the seed sets,
+    and leave them and torch's threads and switches as they were: no run of a sweep sees what another left.
+    """
+    drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
+    cudnn = torch.backends.cudnn
+    switches = cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])
+        torch.set_rng_state(drawn[2])
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
+        torch.set_grad_enabled(grad)
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = switches
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()

@@ -27,13 +27,12 @@ from advunlearn.data.splits import Splits, make_splits
 from advunlearn.evaluation.comparison import MODELS, accuracy, gap, measure, measure_algorithm
 from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.page import write_report
-from advunlearn.seeding import numpy_stream
+from advunlearn.seeding import clean_state, numpy_stream
 from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_json
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.originals import OriginalSet, UnlearnedShadows
 from advunlearn.training.shadows import ShadowOptions, Shadows, ShadowSet, shadow_pool
 from advunlearn.training.trainer import Trainer
-from advunlearn.training.workers import kept_threads
 from advunlearn.unlearners.unlearner import Task
 
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
@@ -74,15 +73,15 @@ class Models:
         return len({key["forget"] for key in same})
 
 
-def run_experiment(experiment: Experiment, folder: Path, about: dict[str, Any] | None = None) -> Result:
-    """Run an experiment in `folder`, which must not hold a run yet; `about` goes into its manifest.
+def run_experiment(experiment: Experiment, manifest: Manifest) -> Result:
+    """Run an experiment in the folder of its manifest, which is entered, from wherever an earlier attempt ended.
 
     Raises:
         ValueError: in one line, if the data cannot be had or a stage cannot work with these options.
     """
-    settings = experiment.settings
-    about = {"seed": settings.seed, **(about or {})}
-    with kept_threads(), Manifest(folder, about, settings.torch_device()) as manifest:
+    settings, folder = experiment.settings, manifest.folder
+    with clean_state(settings.seed):
+        manifest.computes(settings.torch_device(), settings.seed)
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
         trainer, splits = prepare(experiment, manifest)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
 
   advunlearn run [group=option | key=value]...   pretrain, retrain, unlearn, attack, evaluate, report
   advunlearn run -m seed=1,2,3 ...               a sweep: one run for each combination
+  advunlearn resume RUN...                       go on with a run, or a sweep, that ended before it was done
   advunlearn check [overrides]...                find every mistake, print the config and what would be computed
   advunlearn list [group]                        what a run can be composed of, one line each
   advunlearn report RUN...                       the table and report of one run, or the means of several
@@ -29,7 +31,7 @@ Then try:        advunlearn run dataset=cifar10 attack=lira
 Help of a verb:  advunlearn VERB --help
 """
 
-VERBS = ("run", "check", "list", "report", "data", "store")
+VERBS = ("run", "resume", "check", "list", "report", "data", "store")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         module = "list_" if verb == "list" else verb  # here, `list` is the built-in one
         return int(importlib.import_module(f"advunlearn.cli.{module}").main(rest))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupted:
         sys.stderr.write("interrupted; what is finished is in the store, and the same command goes on from there\n")
-        return 130
+        return 128 + getattr(interrupted, "number", signal.SIGINT)

@@ -12,7 +12,7 @@ def refuse(problems: Sequence[str]) -> int:
     return 2
 
 
-def fail(error: Exception) -> int:
+def fail(error: object) -> int:
     """Say in one line why the work could not be done and return exit status 1."""
     _say([str(error)])
     return 1

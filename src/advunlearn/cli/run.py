@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +24,11 @@ def main(arguments: list[str]) -> int:
         problems = _check(arguments)
         if problems:
             return refuse(problems)
+    from advunlearn.interruption import heed_signals
     from advunlearn.overrides import expand_aliases
 
-    return _start_hydra(expand_aliases(arguments))
+    with heed_signals():
+        return _start_hydra(expand_aliases(arguments))
 
 
 def _check(arguments: list[str]) -> list[str]:
@@ -60,7 +61,6 @@ def _start_hydra(arguments: list[str]) -> int:
     from advunlearn.overrides import register_resolvers, version_base
 
     register_resolvers()
-    signal.signal(signal.SIGTERM, _terminate)
     words = os.environ.get("COMP_LINE", "").split(" ", 2)
     if words[1:2] == ["run"]:  # the shell completes `advunlearn run ...`; Hydra would read the verb as an override
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
@@ -82,22 +82,30 @@ def job(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from advunlearn.config import read_experiment
-    from advunlearn.report.table import comparison_table
-    from advunlearn.train import run_experiment
-
     hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
     about = {
         "overrides": list(hydra_config.overrides.task),
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
     }
-    result = run_experiment(read_experiment(config), folder, about)
-    if not result.metrics:
+    run_in(Path(hydra_config.runtime.output_dir), config, about)
+
+
+def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, resume: bool = False) -> None:
+    """Run a composed config in a folder, and print the table of its results; see `Manifest`."""
+    from advunlearn.config import read_experiment
+    from advunlearn.manifest import Manifest
+    from advunlearn.train import run_experiment
+
+    with Manifest(folder, about, resume=resume) as manifest:
+        result = run_experiment(read_experiment(config), manifest)
+    show(folder, result.metrics)
+
+
+def show(folder: Path, metrics: dict[str, Any]) -> None:
+    """Print what a finished run found; of a shard, that it is done."""
+    from advunlearn.report.table import comparison_table
+
+    if not metrics:
         sys.stdout.write("the shadow models of this shard are in the store\n")
         return
-    sys.stdout.write(f"\n{comparison_table(result.metrics)}\n\nreport: {folder / 'report.html'}\n")
-
-
-def _terminate(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt  # so that the manifest says that the run was interrupted
+    sys.stdout.write(f"\n{comparison_table(metrics)}\n\nreport: {folder / 'report.html'}\n")

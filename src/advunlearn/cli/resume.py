@@ -1,0 +1,76 @@
+"""`advunlearn resume`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from advunlearn.cli.problems import fail, refuse
+
+
+def main(arguments: list[str]) -> int:
+    """`advunlearn resume`: go on with runs that were killed, interrupted, have failed or were never begun."""
+    parser = argparse.ArgumentParser("advunlearn resume", description=main.__doc__)
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="a run's folder, or a sweep's: each run in it that is not done",
+    )
+    options = parser.parse_args(arguments)
+    from advunlearn.interruption import heed_signals
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    problems = [f"{path}: no run at or below it" for path in options.runs if not list(runs_below(path))]
+    if problems:
+        return refuse(problems)
+    statuses = []
+    with heed_signals():
+        for folder in (folder for path in options.runs for folder in runs_below(path)):
+            statuses.append(resume(folder))
+    return max(statuses)
+
+
+def runs_below(path: Path) -> Iterator[Path]:
+    """Yield the folders of runs at and below a path, in their order: those that hold a config, begun or not."""
+    found = [config.parent for config in path.rglob("config.yaml") if config.parent.name != ".hydra"]
+    yield from sorted(found, key=lambda folder: [(len(part), part) for part in folder.parts])
+
+
+def resume(folder: Path) -> int:
+    """Run what a folder's config says, unless it is completed, and return the exit status."""
+    from omegaconf import DictConfig, OmegaConf
+
+    from advunlearn.cli.run import run_in, show
+    from advunlearn.manifest import state_of
+    from advunlearn.options import ConfigError
+
+    if state_of(folder).name == "completed":
+        sys.stdout.write(f"{folder}: completed already\n")
+        if (folder / "metrics.json").is_file():
+            show(folder, json.loads((folder / "metrics.json").read_text()))
+        return 0
+    config = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(config, DictConfig)
+    try:
+        run_in(folder, config, _about(folder), resume=True)
+    except ConfigError as error:
+        return refuse([f"{folder}: {problem}" for problem in error.problems])
+    except Exception as error:  # the others of a sweep go on; the traceback is in the run's log
+        return fail(f"{folder}: {error if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'}")
+    return 0
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """Return what the run's manifest says of the command that it came from, or where it was never begun its job."""
+    for name in ("manifest.json", "job.json"):
+        if (folder / name).is_file():
+            said = json.loads((folder / name).read_text())
+            return {key: said[key] for key in ("overrides", "choices") if key in said}
+    return {}

@@ -1,0 +1,139 @@
+"""A run that was killed, interrupted or has failed goes on in its folder, to the numbers of an unbroken one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+import advunlearn
+from advunlearn.cli import main
+from advunlearn.manifest import Manifest, state_of
+from advunlearn.overrides import experiment_from
+from tests.conftest import Command
+from tests.test_run import QUICK, without_seconds
+
+# Many checkpoints, and stages that last long enough to be hit.
+LONG = ["attack=threshold", "optimizer.epochs=120", "unlearner.epochs=20", "checkpoint_seconds=0.1"]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "advunlearn", *words], stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    while not happened():
+        assert process.poll() is None, process.stderr and process.stderr.read()
+
+
+def run_folder(workplace: Path) -> Path:
+    (folder,) = (workplace / "outputs" / "digits" / "sg").iterdir()
+    return folder
+
+
+def test_a_run_killed_in_its_first_training_and_then_interrupted_goes_on(workplace: Path, command: Command) -> None:
+    cache = Path(os.environ["ADVUNLEARN_CACHE"])
+    process = start("run", *LONG)
+    wait_for(process, lambda: any((cache / "store" / "checkpoints").glob("*/*.safetensors")))
+    process.kill()
+    process.communicate()
+    folder = run_folder(workplace)
+    assert state_of(folder).name == "died"
+    assert not (cache / "store" / "claims" / "none").exists()
+
+    process = start("resume", str(folder))
+    wait_for(process, lambda: len(read(folder / "manifest.json")["stages"]) == 3)  # data, pretrain, retrain
+    assert state_of(folder).name == "running"
+    assert main(["resume", str(folder)]) == 1  # not twice at once
+    process.send_signal(signal.SIGUSR1)
+    process.communicate()
+    assert process.returncode == 128 + signal.SIGUSR1
+    assert state_of(folder).name == "interrupted"
+
+    done = command("resume", str(folder))
+    assert done.returncode == 0, done.stderr
+    manifest = read(folder / "manifest.json")
+    assert manifest["status"] == "completed"
+    assert [attempt["status"] for attempt in manifest["attempts"]] == ["running", "interrupted"]
+    assert manifest["overrides"] == LONG
+    assert [stage["reused"] for stage in manifest["stages"][1:3]] == [True, True]
+    assert list((cache / "store" / "checkpoints").glob("*")) == []
+    shutil.rmtree(cache)
+    unbroken = advunlearn.run(LONG, workplace / "unbroken").metrics
+    assert without_seconds(read(folder / "metrics.json")) == without_seconds(unbroken)
+
+
+def test_what_has_failed_can_be_tried_again(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / "failing.py").write_text(
+        "from dataclasses import dataclass\nfrom pathlib import Path\n"
+        "from advunlearn.unlearners.unlearner import Unlearned, Unlearner\n"
+        "@dataclass\nclass Failing(Unlearner):\n    def unlearn(self, network, task):\n"
+        "        if not Path('mended').exists():\n            raise RuntimeError('first line\\nno such luck')\n"
+        "        return Unlearned(network)\n"
+    )
+    monkeypatch.syspath_prepend(str(workplace))
+    config = experiment_from([*QUICK, "attack=threshold"]).config | {"unlearner": {"_target_": "failing.Failing"}}
+    folder = workplace / "run"
+    folder.mkdir()
+    OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    assert main(["resume", "run"]) == 1
+    assert capsys.readouterr().err.splitlines()[-2:] == ["error: run: RuntimeError: first line", "no such luck"]
+    assert str(state_of(folder)) == "failed: no such luck"
+    assert "Traceback" in (folder / "advunlearn.log").read_text()
+    Path("mended").touch()
+    assert main(["resume", "run"]) == 0
+    assert [attempt["status"] for attempt in read(folder / "manifest.json")["attempts"]] == ["failed"]
+    assert main(["resume", "run"]) == 0
+    assert "completed already" in capsys.readouterr().out
+
+
+def test_a_folder_with_a_config_alone_is_run(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = advunlearn.run([*QUICK, "attack=threshold"], workplace / "made")
+    for name in ("10", "9"):
+        (workplace / "sweep" / name).mkdir(parents=True)
+        shutil.copy(made.folder / "config.yaml", workplace / "sweep" / name / "config.yaml")
+    (workplace / "sweep" / "9" / "job.json").write_text('{"overrides": ["seed=1"], "choices": {"unlearner": "sg"}}')
+    assert state_of(workplace / "sweep" / "9").name == "waiting"
+    assert main(["resume", "sweep"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("report")] == [
+        "report: sweep/9/report.html",
+        "report: sweep/10/report.html",
+    ]
+    assert read(workplace / "sweep" / "9" / "manifest.json")["overrides"] == ["seed=1"]
+    assert read(workplace / "sweep" / "10" / "metrics.json") == made.metrics
+
+
+def test_what_is_no_run_is_refused_and_a_bad_config_recorded(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace / "empty").mkdir()
+    assert main(["resume", "empty", "nowhere"]) == 2
+    assert capsys.readouterr().err == "error: empty: no run at or below it\nerror: nowhere: no run at or below it\n"
+    advunlearn.run([*QUICK, "attack=threshold"], workplace / "made")
+    (workplace / "bad").mkdir()
+    text = (workplace / "made" / "config.yaml").read_text()
+    (workplace / "bad" / "config.yaml").write_text(text.replace("seed: 0", "seed: -1"))
+    assert main(["resume", "bad"]) == 2
+    assert capsys.readouterr().err.startswith("error: bad: seed must be at least 0")
+    assert state_of(workplace / "bad").name == "failed"
+
+
+def test_a_completed_run_is_left_as_it_is(workplace: Path) -> None:
+    advunlearn.run([*QUICK, "attack=threshold"], workplace / "made")
+    with pytest.raises(ValueError, match="completed"):
+        Manifest(workplace / "made", resume=True)
