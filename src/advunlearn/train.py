@@ -6,6 +6,7 @@ that a second run does only what is new.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
+from advunlearn import __version__, finished
 from advunlearn.attacks.attack import STDERR, Answers, Attack, Observations
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.config import LOSS, Experiment
@@ -35,6 +37,8 @@ from advunlearn.training.shadows import ShadowOptions, Shadows, ShadowSet, shado
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.unlearner import Task
 
+logger = logging.getLogger(__name__)
+
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
 UNLEARN_SCHEMA = 2
 ATTACK_SCHEMA = 5
@@ -46,7 +50,8 @@ ALGORITHM = "algorithm"  # what attacks find of the unlearner, beside what they 
 class Result:
     """What a run returns: its folder, the contents of `metrics.json`, and the unlearned network in evaluation mode.
 
-    A run that only trains a shard of the shadow models has neither metrics nor a network.
+    A run that only trains a shard of the shadow models has neither metrics nor a network, and one that took over
+    another's files has no network.
     """
 
     folder: Path
@@ -73,8 +78,14 @@ class Models:
         return len({key["forget"] for key in same})
 
 
-def run_experiment(experiment: Experiment, manifest: Manifest) -> Result:
+def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = False) -> Result:
     """Run an experiment in the folder of its manifest, which is entered, from wherever an earlier attempt ended.
+
+    Args:
+        experiment: what to run.
+        manifest: of the run's folder.
+        adopt: take over the files of a finished run of the same config and data, if one is still there; the result then
+            has no network.
 
     Raises:
         ValueError: in one line, if the data cannot be had or a stage cannot work with these options.
@@ -92,11 +103,29 @@ def run_experiment(experiment: Experiment, manifest: Manifest) -> Result:
                 if experiment.needs_originals:
                     original_set(experiment, trainer, splits).train()
             return Result(folder, {}, None)
+        key = run_key(experiment, trainer, splits)
+        if adopt and (earlier := finished.find(trainer.store, key)) is not None:
+            logger.info("the same run is finished in %s and not done again", earlier)
+            return Result(folder, finished.adopt(manifest, earlier), None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         metrics = evaluate(experiment, splits, models, evidence)
         write_results(manifest, trainer, models, evidence, metrics)
+        finished.note(trainer.store, key, folder)
     return Result(folder, metrics, models.networks["unlearned"])
+
+
+def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[str, Any]:
+    """Return everything that determines a run's results, as plain data."""
+    return {
+        "version": __version__,
+        "schemas": [UNLEARN_SCHEMA, ATTACK_SCHEMA, PICTURES_SCHEMA],
+        "original": trainer.key(splits.train, "original"),
+        "splits": {part: index_digest(rows) for part, rows in vars(splits).items()},
+        "unlearner": experiment.unlearner.resolved(),
+        "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
+        "shadows": {**experiment.shadow_options.identity(), "originals": experiment.shadow_options.originals},
+    }
 
 
 def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits]:

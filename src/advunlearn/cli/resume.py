@@ -59,7 +59,7 @@ def resume(folder: Path) -> int:
     config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(config, DictConfig)
     try:
-        run_in(folder, config, _about(folder), resume=True)
+        run_in(folder, config, _about(folder), sweep=True)
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
     except Exception as error:  # the others of a sweep go on; the traceback is in the run's log

@@ -90,14 +90,17 @@ def job(config: DictConfig) -> None:
     run_in(Path(hydra_config.runtime.output_dir), config, about)
 
 
-def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, resume: bool = False) -> None:
-    """Run a composed config in a folder, and print the table of its results; see `Manifest`."""
+def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bool = False) -> None:
+    """Run a composed config in a folder, and print the table of its results.
+
+    One of a sweep goes on in a folder that holds it already, and is not done again if it is finished elsewhere.
+    """
     from advunlearn.config import read_experiment
     from advunlearn.manifest import Manifest
     from advunlearn.train import run_experiment
 
-    with Manifest(folder, about, resume=resume) as manifest:
-        result = run_experiment(read_experiment(config), manifest)
+    with Manifest(folder, about, resume=sweep) as manifest:
+        result = run_experiment(read_experiment(config), manifest, adopt=sweep)
     show(folder, result.metrics)
 
 

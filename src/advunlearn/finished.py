@@ -1,0 +1,60 @@
+"""Finished runs by what determines them, so that a sweep does not do one of the same config again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from advunlearn.manifest import Manifest, read_manifest, state_of
+from advunlearn.store import Store, file_digest, write_json
+
+OWN = {"manifest.json", "advunlearn.log", "config.yaml", "job.json"}  # a folder's own, whatever run it holds
+
+
+def note(store: Store, key: Mapping[str, Any], folder: Path) -> None:
+    """Remember that the run which `key`, plain data, determines is finished in this folder."""
+    write_json(_entry(store, key), {"folder": str(folder.absolute())})
+
+
+def find(store: Store, key: Mapping[str, Any]) -> Path | None:
+    """Return the folder of the finished run that `key` determines, if it is still there and whole."""
+    try:
+        folder = Path(json.loads(_entry(store, key).read_text())["folder"])
+        if state_of(folder).name != "completed":
+            return None
+        checksums = (read_manifest(folder) or {})["checksums"]
+        whole = checksums and all(file_digest(folder / name) == digest for name, digest in checksums.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return folder if whole else None
+
+
+def adopt(manifest: Manifest, folder: Path) -> dict[str, Any]:
+    """Give a run's folder the files of a finished one, which are never changed in place, and return its metrics."""
+    with manifest.stage("run") as stage:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and path.name not in OWN and not path.name.startswith("."):
+                _link(path, manifest.folder / path.name)
+        stage.note(reused=True, folder=str(folder))
+        found = read_manifest(folder) or {}
+        manifest.data["checksums"] = found["checksums"]
+    metrics: dict[str, Any] = json.loads((manifest.folder / "metrics.json").read_text())
+    return metrics
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def _entry(store: Store, key: Mapping[str, Any]) -> Path:
+    canonical = json.dumps(key, sort_keys=True, separators=(",", ":"))
+    return store.root / "runs" / f"{hashlib.sha256(canonical.encode()).hexdigest()}.json"
