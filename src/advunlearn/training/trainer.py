@@ -19,6 +19,7 @@ from advunlearn.data.examples import QUERIES, Examples
 from advunlearn.models.model import Model
 from advunlearn.settings import Settings
 from advunlearn.store import Artefact, Store, index_digest
+from advunlearn.training import workers
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import fit, initialise, predict, seeded
 from advunlearn.training.optimizer import Optimizer
@@ -108,8 +109,8 @@ class Trainer:
     @property
     def workers(self) -> int:
         """Return how many networks may be fitted at the same time, one a CPU core; on a GPU one after another."""
-        if self.settings.torch_device().type != "cpu" or self.draws or self.settings.compile:
-            return 1
+        if self.settings.torch_device().type != "cpu" or self.settings.compile or (self.draws and not workers.forks()):
+            return 1  # threads share torch's global generators, which processes do not
         return self.settings.threads or _THREADS
 
     def fresh(self, stream: str, *index: int) -> nn.Module:
