@@ -163,17 +163,22 @@ def test_another_unlearner_is_another_set(tmp_path: Path) -> None:
     assert len(stored(trainer)) == 8
 
 
-def test_what_unlearners_remark_of_shadow_originals_is_not_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    logger = logging.getLogger("advunlearn.unlearners.sg")
+def test_what_unlearners_remark_of_shadow_originals_is_not_said(tmp_path: Path) -> None:
+    logger, handler = logging.getLogger("advunlearn.unlearners.sg"), logging.FileHandler(tmp_path / "log")
+    package = logging.getLogger("advunlearn")
 
     def talks(*parts: Any) -> nn.Module:
         logger.info("remark")
         logger.warning("warning")
         return scale(*parts)
 
-    with caplog.at_level(logging.INFO, "advunlearn"):
-        said(original_set(digits_trainer(tmp_path), 4, unlearn=talks))
+    level = package.level
+    package.setLevel(logging.INFO)
+    package.addHandler(handler)
+    try:
+        said(original_set(digits_trainer(tmp_path / "store"), 4, unlearn=talks))
         logger.info("afterwards")
-    assert [record.message for record in caplog.records] == ["warning"] * 4 + ["afterwards"]
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+    assert (tmp_path / "log").read_text().split() == ["warning"] * 4 + ["afterwards"]

@@ -69,9 +69,17 @@ def test_the_shadow_pool_is_the_training_set_and_as_many_test_examples() -> None
     assert len(shadow_pool(train, test[:20], seed=1)) == 70
 
 
+@dataclass
+class Nested(CNN):
+    """Goes through vmap."""
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        return nn.Sequential(super().build(shape, classes))
+
+
 @pytest.mark.parametrize("optimizer", [AdamW(epochs=2, batch_size=20), SGD(lr=0.05, epochs=2, batch_size=20)])
 @pytest.mark.parametrize(
-    "model", [MLP(hidden=32), MLP(hidden=20, layers=2), CNN(width=4), CNN(width=4, batch_norm=False)]
+    "model", [MLP(hidden=32), MLP(hidden=20, layers=2), CNN(width=4), CNN(width=4, batch_norm=False), Nested(width=4)]
 )
 @pytest.mark.parametrize("augment", ["none", "flip_crop"])
 def test_a_stack_holds_the_models_that_one_by_one_training_gives(
@@ -215,7 +223,10 @@ def test_a_network_that_cannot_be_stacked_is_trained_by_itself(tmp_path: Path) -
 
 def test_what_is_stacked_is_chosen_by_the_size_of_a_step(tmp_path: Path) -> None:
     assert digits_trainer(tmp_path, model=MLP(hidden=32)).stacks
-    assert not digits_trainer(tmp_path, model=CNN(width=32)).stacks
+    assert digits_trainer(tmp_path, model=CNN(width=32)).stacks
+    assert not digits_trainer(tmp_path, model=CNN(width=64)).stacks
+    assert digits_trainer(tmp_path, model=Nested(width=8)).stacks
+    assert not digits_trainer(tmp_path, model=Nested(width=32)).stacks
     assert digits_trainer(tmp_path, model=MLP(hidden=32)).step_size == 6 * 50 * (64 * 32 + 32 * 10)
 
 
