@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from advunlearn.settings import Settings
+from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.originals import OriginalSet, half_of, matched
 from advunlearn.training.shadows import STACK, ShadowOptions
 from advunlearn.training.trainer import Trainer
@@ -22,7 +23,9 @@ EVERY_THIRD = TRAIN[::3]
 CLASS = TRAIN[LABELS[TRAIN] == 3]
 
 
-def scale(trainer: Trainer, network: nn.Module, retain: np.ndarray, forget: np.ndarray) -> nn.Module:
+def scale(
+    trainer: Trainer, network: nn.Module, retain: np.ndarray, forget: np.ndarray, *checkpoint: Checkpoint
+) -> nn.Module:
     """Change the original in place, by an amount drawn from the trainer's seed."""
     factor = np.random.default_rng(trainer.settings.seed).uniform(0.4, 0.6)
     with torch.no_grad():
@@ -100,7 +103,9 @@ def test_a_single_row_to_forget_is_too_few_without_a_test_example_of_its_class(t
 def test_the_unlearner_gets_the_original_its_rows_and_a_seed_of_its_own(tmp_path: Path) -> None:
     asked: list[tuple[int, np.ndarray, np.ndarray]] = []
 
-    def spy(trainer: Trainer, network: nn.Module, retain: np.ndarray, forget: np.ndarray) -> nn.Module:
+    def spy(
+        trainer: Trainer, network: nn.Module, retain: np.ndarray, forget: np.ndarray, checkpoint: Checkpoint
+    ) -> nn.Module:
         asked.append((trainer.settings.seed, retain, forget))
         return scale(trainer, network, retain, forget)
 
