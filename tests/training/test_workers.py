@@ -18,7 +18,9 @@ import pytest
 import torch
 
 from advunlearn.interruption import Interrupted, heed_signals, is_asked
+from advunlearn.settings import Settings
 from advunlearn.training import workers
+from advunlearn.training.fit import seeded
 from advunlearn.training.workers import Halted, halt_point, run_tasks
 
 FORKS = workers.forks()
@@ -172,6 +174,32 @@ def test_a_worker_computes_after_its_parent_has_on_many_threads_and_nobody_is_wa
         for result in run_tasks([train] * 4, 2):
             assert result == pytest.approx(expected, rel=1e-5)
     assert caught == []
+
+
+@processes_only
+def test_a_worker_does_not_wait_for_a_thread_that_its_parent_has() -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with seeded(Settings(device="cpu"), "held"):
+            inside.set()
+            leave.wait(60)
+
+    def draw() -> float:
+        with seeded(Settings(device="cpu"), "drawn"):
+            return float(torch.rand(()))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert inside.wait(30)
+        first, second = run_tasks([draw, draw], 2)
+        assert not leave.is_set()
+        assert thread.is_alive()
+    finally:
+        leave.set()
+        thread.join()
+    assert first == second == draw()
 
 
 @processes_only
