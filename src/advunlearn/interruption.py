@@ -18,6 +18,10 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(signal.Signals(number).name)
         self.number = number
 
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[int]]:
+        """Return what makes it again, in the process that it is sent to."""
+        return Interrupted, (self.number,)
+
 
 @contextmanager
 def heed_signals() -> Iterator[None]:
@@ -34,6 +38,11 @@ def heed_signals() -> Iterator[None]:
 def _note(number: int, frame: Any) -> None:
     if _asked and number != signal.SIGUSR1:  # Slurm may send that one more than once
         raise Interrupted(number)
+    _asked.append(number)
+
+
+def ask(number: int, frame: Any = None) -> None:
+    """Ask this process to end at its next `halt_point`; a signal handler that takes no second signal amiss."""
     _asked.append(number)
 
 

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from advunlearn.folders import cache_folder
 logger = logging.getLogger(__name__)
 
 MARKER = "complete.json"
+_WRITERS = 8
 
 
 @contextlib.contextmanager
@@ -155,6 +157,10 @@ class Store:
                 self._set_aside(digest, damage)
             return self._keep(digest, kind, key, make())
 
+    def holds(self, kind: str, keys: Iterable[Mapping[str, Any]]) -> bool:
+        """Is there an artefact for each of these keys? None is read."""
+        return all(self.folder(self.digest(kind, key)).exists() for key in keys)
+
     def make_missing(
         self, kind: str, keys: Sequence[Mapping[str, Any]], make: Callable[[], Iterable[Artefact]]
     ) -> None:
@@ -174,9 +180,15 @@ class Store:
             }
             if not ours:
                 return
-            for digest, key, made in zip(digests, keys, make(), strict=True):
-                if digest in ours:
-                    self._keep(digest, kind, key, made)
+            # Syncing several artefacts at the same time costs the disk hardly more than syncing one.
+            with ThreadPoolExecutor(_WRITERS) as pool:
+                kept = [
+                    pool.submit(self._keep, digest, kind, key, made)
+                    for digest, key, made in zip(digests, keys, make(), strict=True)
+                    if digest in ours
+                ]
+            for each in kept:
+                each.result()
 
     def _set_aside(self, digest: str, damage: Damaged) -> None:
         aside = self.root / "damaged" / f"{digest[:16]}-{secrets.token_hex(4)}"

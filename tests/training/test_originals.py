@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from advunlearn.settings import Settings
+from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.originals import OriginalSet, half_of, matched
 from advunlearn.training.shadows import STACK, ShadowOptions
 from advunlearn.training.trainer import Trainer
@@ -22,7 +23,9 @@ EVERY_THIRD = TRAIN[::3]
 CLASS = TRAIN[LABELS[TRAIN] == 3]
 
 
-def scale(trainer: Trainer, network: nn.Module, retain: np.ndarray, forget: np.ndarray) -> nn.Module:
+def scale(
+    trainer: Trainer, network: nn.Module, retain: np.ndarray, forget: np.ndarray, *checkpoint: Checkpoint
+) -> nn.Module:
     """Change the original in place, by an amount drawn from the trainer's seed."""
     factor = np.random.default_rng(trainer.settings.seed).uniform(0.4, 0.6)
     with torch.no_grad():
@@ -100,7 +103,9 @@ def test_a_single_row_to_forget_is_too_few_without_a_test_example_of_its_class(t
 def test_the_unlearner_gets_the_original_its_rows_and_a_seed_of_its_own(tmp_path: Path) -> None:
     asked: list[tuple[int, np.ndarray, np.ndarray]] = []
 
-    def spy(trainer: Trainer, network: nn.Module, retain: np.ndarray, forget: np.ndarray) -> nn.Module:
+    def spy(
+        trainer: Trainer, network: nn.Module, retain: np.ndarray, forget: np.ndarray, checkpoint: Checkpoint
+    ) -> nn.Module:
         asked.append((trainer.settings.seed, retain, forget))
         return scale(trainer, network, retain, forget)
 
@@ -163,17 +168,22 @@ def test_another_unlearner_is_another_set(tmp_path: Path) -> None:
     assert len(stored(trainer)) == 8
 
 
-def test_what_unlearners_remark_of_shadow_originals_is_not_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    logger = logging.getLogger("advunlearn.unlearners.sg")
+def test_what_unlearners_remark_of_shadow_originals_is_not_said(tmp_path: Path) -> None:
+    logger, handler = logging.getLogger("advunlearn.unlearners.sg"), logging.FileHandler(tmp_path / "log")
+    package = logging.getLogger("advunlearn")
 
     def talks(*parts: Any) -> nn.Module:
         logger.info("remark")
         logger.warning("warning")
         return scale(*parts)
 
-    with caplog.at_level(logging.INFO, "advunlearn"):
-        said(original_set(digits_trainer(tmp_path), 4, unlearn=talks))
+    level = package.level
+    package.setLevel(logging.INFO)
+    package.addHandler(handler)
+    try:
+        said(original_set(digits_trainer(tmp_path / "store"), 4, unlearn=talks))
         logger.info("afterwards")
-    assert [record.message for record in caplog.records] == ["warning"] * 4 + ["afterwards"]
+    finally:
+        package.removeHandler(handler)
+        package.setLevel(level)
+    assert (tmp_path / "log").read_text().split() == ["warning"] * 4 + ["afterwards"]

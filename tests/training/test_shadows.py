@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +18,13 @@ from advunlearn.models.model import Model
 from advunlearn.options import OptionError
 from advunlearn.settings import Settings
 from advunlearn.store import Artefact, Store
+from advunlearn.training import workers
 from advunlearn.training.adamw import AdamW
 from advunlearn.training.fit import Diverged
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.sgd import SGD
 from advunlearn.training.shadows import LARGE_STACK, STACK, ShadowOptions, ShadowSet, shadow_pool, shadow_rows
 from advunlearn.training.trainer import Trainer
-from advunlearn.training.workers import Halted, halt_point, run_tasks
 
 
 def digits_trainer(root: Path, augment: str = "none", **changes: object) -> Trainer:
@@ -70,9 +69,17 @@ def test_the_shadow_pool_is_the_training_set_and_as_many_test_examples() -> None
     assert len(shadow_pool(train, test[:20], seed=1)) == 70
 
 
+@dataclass
+class Nested(CNN):
+    """Goes through vmap."""
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        return nn.Sequential(super().build(shape, classes))
+
+
 @pytest.mark.parametrize("optimizer", [AdamW(epochs=2, batch_size=20), SGD(lr=0.05, epochs=2, batch_size=20)])
 @pytest.mark.parametrize(
-    "model", [MLP(hidden=32), MLP(hidden=20, layers=2), CNN(width=4), CNN(width=4, batch_norm=False)]
+    "model", [MLP(hidden=32), MLP(hidden=20, layers=2), CNN(width=4), CNN(width=4, batch_norm=False), Nested(width=4)]
 )
 @pytest.mark.parametrize("augment", ["none", "flip_crop"])
 def test_a_stack_holds_the_models_that_one_by_one_training_gives(
@@ -194,12 +201,18 @@ class Unstackable(Model):
         return Branching(64, classes)
 
 
-def test_a_network_that_draws_is_trained_by_itself_and_repeats(tmp_path: Path) -> None:
-    trainer = digits_trainer(tmp_path / "1", model=Noisy())
-    assert (trainer.draws, trainer.stacks, trainer.workers) == (True, False, 1)
-    first = said(shadow_set(trainer, 2))
+@pytest.mark.parametrize("processes", [True, False])
+def test_a_network_that_draws_is_trained_by_itself_and_repeats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: bool
+) -> None:
+    alone = digits_trainer(tmp_path / "1", model=Noisy(), settings=Settings(device="cpu", threads=1))
+    first = said(shadow_set(alone, 2))
     torch.rand(3)
-    assert np.array_equal(first, said(shadow_set(digits_trainer(tmp_path / "2", model=Noisy()), 2)))
+    if not processes:
+        monkeypatch.setattr(workers, "forks", lambda: False)
+    trainer = digits_trainer(tmp_path / "2", model=Noisy())
+    assert (trainer.draws, trainer.stacks, trainer.workers) == (True, False, 2 if workers.forks() else 1)
+    assert np.array_equal(first, said(shadow_set(trainer, 2)))
 
 
 def test_a_network_that_cannot_be_stacked_is_trained_by_itself(tmp_path: Path) -> None:
@@ -210,7 +223,10 @@ def test_a_network_that_cannot_be_stacked_is_trained_by_itself(tmp_path: Path) -
 
 def test_what_is_stacked_is_chosen_by_the_size_of_a_step(tmp_path: Path) -> None:
     assert digits_trainer(tmp_path, model=MLP(hidden=32)).stacks
-    assert not digits_trainer(tmp_path, model=CNN(width=32)).stacks
+    assert digits_trainer(tmp_path, model=CNN(width=32)).stacks
+    assert not digits_trainer(tmp_path, model=CNN(width=64)).stacks
+    assert digits_trainer(tmp_path, model=Nested(width=8)).stacks
+    assert not digits_trainer(tmp_path, model=Nested(width=32)).stacks
     assert digits_trainer(tmp_path, model=MLP(hidden=32)).step_size == 6 * 50 * (64 * 32 + 32 * 10)
 
 
@@ -220,31 +236,3 @@ def test_divergence_in_a_worker_ends_the_others_and_keeps_nothing(tmp_path: Path
     with pytest.raises(Diverged, match=r"the shadow model diverged .*lower optimizer.lr"):
         said(shadow_set(trainer, 2 * STACK, stacked=stacked))
     assert stored(trainer) == set()
-
-
-def test_an_error_in_one_task_halts_the_long_ones() -> None:
-    halted = threading.Event()
-
-    def endless() -> None:
-        try:
-            while True:
-                halt_point()
-        except Halted:
-            halted.set()
-            raise
-
-    def fails() -> None:
-        raise ZeroDivisionError
-
-    tasks: list[Callable[[], None]] = [endless, fails, endless, endless]
-    with pytest.raises(ZeroDivisionError):
-        list(run_tasks(tasks, 2))
-    assert halted.is_set()
-    assert sorted(run_tasks([lambda: 1, lambda: 2, lambda: 3], 2)) == [1, 2, 3]  # and the next ones run
-
-
-def test_workers_compute_on_one_core_each_and_the_setting_comes_back() -> None:
-    torch.set_num_threads(2)
-    assert list(run_tasks([torch.get_num_threads] * 4, 2)) == [1] * 4
-    assert list(run_tasks([torch.get_num_threads] * 2, 1)) == [1] * 2
-    assert torch.get_num_threads() == 2

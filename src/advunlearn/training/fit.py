@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,16 @@ def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 _generators = threading.RLock()
+
+
+def _new_lock() -> None:
+    """Take a lock of its own for a forked process: another thread may have held this one, and is not there."""
+    global _generators
+    _generators = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 @contextmanager

@@ -165,9 +165,12 @@ class ModelSet:
         its size, and a model must not depend on how many were wanted.
         """
         number, shards = self.options.part
-        groups = list(self.groups())[number - 1 :: shards]
+        of_shard = list(self.groups())[number - 1 :: shards]
+        groups = [group for group in of_shard if not self.trainer.store.holds(self.kind, map(self.key, group))]
         if not groups:
             return
+        groups.sort(key=len, reverse=True)  # the long ones first: so no core waits long for another at the end
+        _ = self.trainer.warm  # once, and not in every worker
 
         def task(group: range) -> Callable[[], int]:
             def run() -> int:

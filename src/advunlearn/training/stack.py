@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Sequence
 
@@ -10,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import stack_module_state
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples, draw_batches
 from advunlearn.seeding import torch_stream
 from advunlearn.settings import Settings
 from advunlearn.training.fit import check_loss
+from advunlearn.training.layers import stacked_forward
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.workers import halt_point
 
@@ -44,12 +44,8 @@ def fit_stack(
         Diverged: as soon as an epoch's mean loss of a network is not finite.
     """
     parameters, buffers = stack_module_state(list(networks))  # type: ignore[arg-type]
-    skeleton = copy.deepcopy(networks[0]).to("meta").train()
-
-    def forward(parameters: dict[str, Tensor], buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        with settings.autocast():
-            return functional_call(skeleton, (parameters, buffers), (inputs,))
-
+    memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
+    forward = stacked_forward(networks[0], memory_format)
     data = _Batches(examples, rows, optimizer.batch_size, settings, stream, indices)
     torch_optimizer, schedule = optimizer.create(parameters.values(), optimizer.epochs * len(data))
     means = [math.nan] * len(networks)
@@ -57,7 +53,8 @@ def fit_stack(
         total = torch.zeros(len(networks), device=examples.labels.device)
         for inputs, labels in data.epoch():
             halt_point()
-            logits = vmap(forward)(parameters, buffers, inputs).float()
+            with settings.autocast():
+                logits = forward(parameters, buffers, inputs).float()
             losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
             torch_optimizer.zero_grad(set_to_none=True)
             losses.mean(1).sum().backward()

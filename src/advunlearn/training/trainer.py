@@ -19,17 +19,21 @@ from advunlearn.data.examples import QUERIES, Examples
 from advunlearn.models.model import Model
 from advunlearn.settings import Settings
 from advunlearn.store import Artefact, Store, index_digest
+from advunlearn.training import workers
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import fit, initialise, predict, seeded
+from advunlearn.training.layers import in_layers
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.stack import fit_stack
 
-SCHEMA = 2  # raise it when this file's or fit's results change: stored models of the old code are then not reused
+SCHEMA = 3  # raise it when this file's or fit's results change: stored models of the old code are then not reused
 _THREADS = torch.get_num_threads()  # torch's own choice, before anything changes it
 # Floating-point operations of a step, three times two a multiply-add. Below the first number a second CPU thread costs
-# more than it does; below the others most of a step is preparation, which stacked networks share, and not arithmetic.
+# more than it does; below the others a stack is faster than its networks one by one, whose steps are then preparation
+# more than arithmetic; on the CPU, vmap's own preparation counts as well.
 SMALL_STEP = 1e9
-STACKED_STEP = {"cpu": 3e7, "cuda": 2e10}
+STACKED_STEP = {"cpu": 3e8, "cuda": 2e10}
+VMAP_STEP = {"cpu": 3e7, "cuda": 2e10}
 ELEMENTWISE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad)
 
 
@@ -103,13 +107,14 @@ class Trainer:
     @cached_property
     def stacks(self) -> bool:
         """Are many networks fitted faster as one, and can they be?"""
-        return self.step_size < STACKED_STEP[self.settings.torch_device().type] and self.can_stack
+        largest = STACKED_STEP if in_layers(self.fresh("warm")) else VMAP_STEP
+        return self.step_size < largest[self.settings.torch_device().type] and self.can_stack
 
     @property
     def workers(self) -> int:
         """Return how many networks may be fitted at the same time, one a CPU core; on a GPU one after another."""
-        if self.settings.torch_device().type != "cpu" or self.draws or self.settings.compile:
-            return 1
+        if self.settings.torch_device().type != "cpu" or self.settings.compile or (self.draws and not workers.forks()):
+            return 1  # threads share torch's global generators, which processes do not
         return self.settings.threads or _THREADS
 
     def fresh(self, stream: str, *index: int) -> nn.Module:

@@ -1,25 +1,43 @@
-"""Run independent tasks on all CPU cores: one thread each, in which torch computes on one core."""
+"""Run independent tasks on all CPU cores: each in a process of its own, in which torch computes on one core."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import multiprocessing
+import os
+import pickle
+import signal
 import sys
 import threading
+import time
+import traceback
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TypeVar
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar, cast
 
 import torch
 
 from advunlearn import interruption
+from advunlearn.progress import silence
 
 T = TypeVar("T")
 
-_worker = threading.local()  # in a worker: the event that its pool sets when nobody wants the results any more
+GRACE = 10.0  # seconds that a worker process has to end by itself
+_LOOK = 0.2  # seconds between looks whether this process is asked to end
+_PR_SET_PDEATHSIG = 1
+_worker = threading.local()  # in a worker: the event that its pool sets when nobody wants the results any more, or None
 
 
 class Halted(Exception):
     """Another task failed: nobody wants this one's result any more."""
+
+
+class _InWorker(Exception):
+    """The traceback of a worker's error, as text."""
 
 
 def halt_point() -> None:
@@ -52,25 +70,127 @@ def one_core() -> Iterator[None]:
         yield
 
 
-def run_tasks(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, None, None]:
-    """Yield the results as they are ready, from so many threads at once; an error in one task ends the others.
+def forks() -> bool:
+    """Are workers processes? They are threads where a forked process could not train.
 
-    Results do not depend on `workers`: torch computes on one core even if there is only one.
+    With an accelerator in the machine, torch's backward pass starts threads even on the CPU and then refuses to work in
+    a forked process; a daemon of `multiprocessing` may have no children; and macOS' libraries do not survive a fork.
+    """
+    daemon = multiprocessing.current_process().daemon
+    return sys.platform == "linux" and not torch.accelerator.is_available() and not daemon
+
+
+def run_tasks(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, None, None]:
+    """Yield the results as they are ready, from so many workers at once; an error in one task ends the others.
+
+    Results are pickled. They do not depend on `workers`: torch computes on one core even if there is only one. A worker
+    has no workers itself.
     """
     with one_core():
-        if workers == 1:
+        if workers == 1 or hasattr(_worker, "halt"):
             yield from (task() for task in tasks)
-            return
-        halt = threading.Event()
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-4)  # an operation of a small network takes less than the default, 5 ms
-        pool = ThreadPoolExecutor(workers, initializer=lambda: setattr(_worker, "halt", halt))
-        try:
-            for future in as_completed([pool.submit(task) for task in tasks]):
-                yield future.result()
-        except BaseException:
-            halt.set()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-            sys.setswitchinterval(interval)
+        elif forks():
+            yield from _in_processes(tasks, workers)
+        else:
+            yield from _in_threads(tasks, workers)
+
+
+def _in_processes(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, None, None]:
+    waiting, running = list(tasks), dict[Connection, BaseProcess]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running.update([_start(waiting.pop(0))])
+            interruption.halt_point()
+            for ready in wait(list(running), _LOOK):
+                connection = cast("Connection", ready)
+                result = _result(connection, running[connection])
+                del running[connection]
+                yield result
+    finally:
+        _end(list(running.values()))
+
+
+def _start(task: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
+    """Fork a worker: nothing is imported or copied, so that it works at once."""
+    reading, writing = multiprocessing.Pipe(duplex=False)
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_work, args=(task, writing, os.getpid()))
+    # A signal before the worker has its own handlers would unwind a copy of the parent's stack.
+    signal.pthread_sigmask(signal.SIG_BLOCK, interruption.SIGNALS)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: a worker uses none of them
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, interruption.SIGNALS)
+        writing.close()
+    return reading, process
+
+
+def _work(task: Callable[[], Any], writing: Connection, parent: int) -> None:
+    """Do the task in a worker and send what came of it: the result, or the error and its traceback."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker does not outlive its parent
+    if os.getppid() != parent:
+        return
+    _worker.halt = None
+    for number in interruption.SIGNALS:
+        signal.signal(number, interruption.ask)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to all; the parent says what is to end
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, interruption.SIGNALS)
+    silence()
+    message: tuple[Any, BaseException | None, str]
+    try:
+        message = task(), None, ""
+    except BaseException as error:
+        message = None, _picklable(error), traceback.format_exc()
+    writing.send(message)
+
+
+def _picklable(error: BaseException) -> BaseException:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _result(connection: Connection, process: BaseProcess) -> Any:
+    try:
+        result, error, trace = connection.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"a worker process ended with exit code {process.exitcode}") from None
+    process.join()
+    connection.close()
+    if error is not None:
+        raise error from _InWorker(trace)
+    return result
+
+
+def _end(processes: list[BaseProcess]) -> None:
+    """Ask workers to end at their next step, and end those that do not."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + GRACE
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _in_threads(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, None, None]:
+    halt = threading.Event()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)  # an operation of a small network takes less than the default, 5 ms
+    pool = ThreadPoolExecutor(workers, initializer=lambda: setattr(_worker, "halt", halt))
+    try:
+        for future in as_completed([pool.submit(task) for task in tasks]):
+            yield future.result()
+    except BaseException:
+        halt.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        sys.setswitchinterval(interval)
