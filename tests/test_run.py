@@ -339,3 +339,36 @@ def test_a_sweep_ends_with_the_means_of_its_runs(command: Command, workplace: Pa
         ["1", "2", "unlearned"],
     ]
     assert tail[-1].startswith("again: advunlearn report outputs/sweeps/")
+
+
+def test_eight_runs_at_once_on_an_empty_store_make_each_artefact_once(workplace: Path) -> None:
+    shared = ["optimizer.epochs=1", "unlearner.epochs=1", "attack=[threshold,lira]", "attack.shadows=2"]
+    different = [[], [], [], [], ["unlearner.alpha=0"], ["unlearner.alpha=0"], ["seed=1"], ["attack=threshold"]]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "advunlearn", "run", *shared, *words, f"hydra.run.dir=runs/{number}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number, words in enumerate(different)
+    ]
+    said = [process.communicate(timeout=600)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8, said
+    folders = [workplace / "runs" / str(number) for number in range(8)]
+    made = [
+        stage["artefact"]
+        for folder in folders
+        for stage in read(folder / "manifest.json")["stages"]
+        if stage["name"] != "data" and not stage["reused"]
+    ]
+    store = Store()
+    shadows = digests(store, "shadow")
+    assert sorted(made) == sorted({entry.digest for entry in store.entries()} - set(shadows))
+    assert len(shadows) == 2 * STACK  # of two seeds
+    assert {path.name for path in store.root.iterdir() if len(path.name) > 2 and any(path.iterdir())} <= {"runs"}
+    metrics = [read(folder / "metrics.json") for folder in folders]
+    assert metrics[0] == metrics[1] == metrics[2] == metrics[3]
+    assert metrics[4] == metrics[5]
+    assert metrics[7]["models"]["unlearned"]["accuracy"] == metrics[0]["models"]["unlearned"]["accuracy"]
+    assert metrics[4]["trace"] != metrics[0]["trace"] != metrics[6]["trace"]

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -14,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from advunlearn.store import MARKER, Artefact, Store, StoreEntry, atomic_write, index_digest, write_json
+from advunlearn import claims
+from advunlearn.store import MARKER, Artefact, Damaged, Store, StoreEntry, atomic_write, index_digest, write_json
 
 KEY = {"seed": 1, "rows": "abc"}
 
@@ -101,26 +104,135 @@ def test_a_failed_making_leaves_nothing(tmp_path: Path) -> None:
     assert store.get_or_make("model", KEY, made).reused is False
 
 
-def _work(root: str, counter: str) -> None:
-    def slow() -> Artefact:
-        with open(counter, "a") as file:
-            file.write("made\n")
-        time.sleep(0.3)
-        return made()
+def _work(root: Path, number: int, names: list[str], begin: Path) -> None:
+    """Ask for several artefacts, which note how often they are made."""
+    while not begin.exists():
+        time.sleep(0.01)
+    store = Store(root / "store")
 
-    assert Store(Path(root)).get_or_make("model", KEY, slow).record == {"seconds": 1.5}
+    def make(name: str) -> Artefact:
+        with (root / "made").open("a") as file:
+            file.write(f"{name}\n")
+        time.sleep(0.1)
+        return Artefact({"name": name}, *vars_of(made()))
+
+    keys = [{"name": f"{number % 2}/{each}"} for each in range(4)]  # as shadow models: some ask for the same ones
+    store.make_missing("shadow", keys, lambda: (make(str(key["name"])) for key in keys))
+    for index, key in enumerate(keys):
+        assert store.get_one("shadow", keys, index, lambda: (make(str(key["name"])) for key in keys)).record == key
+    for name in names:
+        assert store.get_or_make("model", {"name": name}, lambda name=name: make(name)).record == {"name": name}  # type: ignore[misc]
 
 
-def test_of_several_processes_one_makes_it(tmp_path: Path) -> None:
+def vars_of(artefact: Artefact) -> tuple[dict[str, torch.Tensor], dict[str, np.ndarray]]:
+    return artefact.tensors, artefact.arrays
+
+
+def test_eight_processes_make_each_artefact_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    arguments = (str(tmp_path / "store"), str(tmp_path / "counter"))
-    workers = [context.Process(target=_work, args=arguments) for _ in range(6)]
+    names = [["same", f"own {number}", "last"] for number in range(8)]
+    begin = tmp_path / "begin"
+    workers = [context.Process(target=_work, args=(tmp_path, number, names[number], begin)) for number in range(8)]
     for worker in workers:
         worker.start()
+    begin.touch()
     for worker in workers:
         worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 6
-    assert (tmp_path / "counter").read_text() == "made\n"
+    assert [worker.exitcode for worker in workers] == [0] * 8
+    wanted = {name for each in names for name in each} | {f"{half}/{each}" for half in range(2) for each in range(4)}
+    assert sorted((tmp_path / "made").read_text().splitlines()) == sorted(wanted)
+    assert len(list(Store(tmp_path / "store").entries())) == len(wanted)
+    assert left_over(tmp_path / "store") == []
+
+
+def left_over(root: Path) -> list[Path]:
+    return [path for name in ("claims", "drafts", "damaged") for path in (root / name).glob("*")]
+
+
+def test_a_maker_that_another_overtook_gives_what_that_one_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    monkeypatch.setattr(claims, "LEASE", 0.0)  # every claim is taken for a dead one's
+
+    def slow() -> Artefact:
+        assert Store(tmp_path).get_or_make("model", KEY, lambda: Artefact({"by": "the other"}, {}, {})).record
+        return made()
+
+    kept = store.get_or_make("model", KEY, slow)
+    assert kept.record == {"by": "the other"}
+    assert store.get_or_make("model", KEY, refuse).record == {"by": "the other"}
+    assert left_over(tmp_path) == []
+
+
+def _stall(root: Path) -> None:
+    def stop() -> Artefact:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return made()
+
+    assert Store(root).get_or_make("model", KEY, stop).record == {"by": "the next"}
+
+
+def test_a_stopped_maker_is_overtaken_and_harms_nothing_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "LEASE", 0.5)
+    maker = multiprocessing.get_context("fork").Process(target=_stall, args=(tmp_path,))
+    maker.start()
+    assert os.waitpid(maker.pid or 0, os.WUNTRACED)[1] & 0xFF == 0x7F  # stopped
+    assert Store(tmp_path).get_or_make("model", KEY, lambda: Artefact({"by": "the next"}, {}, {})).record
+    os.kill(maker.pid or 0, signal.SIGCONT)
+    maker.join()
+    assert maker.exitcode == 0
+    assert Store(tmp_path).get_or_make("model", KEY, refuse).record == {"by": "the next"}
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE])
+def test_what_the_system_refuses_to_read_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    store = Store(tmp_path)
+    digest = store.get_or_make("model", KEY, made).digest
+
+    def refused_to(path: Path) -> str:  # root may read everything, and no test has a file server that goes away
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("advunlearn.store.file_digest", refused_to)
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))) as refused:
+        store.read(digest)
+    assert Path(refused.value.filename).parent == store.folder(digest)
+    monkeypatch.undo()
+    assert store.get_or_make("model", KEY, refuse).reused
+    assert left_over(tmp_path) == []
+
+
+def test_a_bit_anywhere_in_the_marker_counts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    digest = store.get_or_make("model", KEY, made).digest
+    marker = store.folder(digest) / MARKER
+    whole = marker.read_bytes()
+    for place in range(len(whole)):
+        for bit in (place % 8, (place + 3) % 8):
+            marker.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            with pytest.raises(Damaged):
+                store.read(digest)
+
+
+def test_using_an_artefact_is_noted_and_looking_is_not(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    digest = store.get_or_make("model", KEY, made).digest
+    marker = store.folder(digest) / MARKER
+    os.utime(marker, (0, 0))
+    store.read(digest)
+    assert next(store.entries()).used == 0
+    store.get_or_make("model", KEY, refuse)
+    assert next(store.entries()).used > 0
+
+
+def test_an_artefact_without_its_marker_is_listed_as_damaged(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    digest = store.get_or_make("model", KEY, made).digest
+    (store.folder(digest) / MARKER).unlink()
+    assert [(entry.digest, entry.kind) for entry in store.entries()] == [(digest, "damaged")]
 
 
 def _hang(root: str, started: str) -> None:

@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
+from advunlearn.claims import claim, seems_held
 from advunlearn.interruption import halt_point
-from advunlearn.store import claim, file_digest, write_json
+from advunlearn.store import file_digest, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +80,18 @@ def state_of(folder: Path) -> State:
 
 def _is_held(folder: Path) -> bool:
     try:
-        with claim(folder / CLAIM, wait=False) as free:
-            return not free
+        return seems_held(folder / CLAIM)
     except OSError:
         return True  # somebody else's folder: what its manifest says has to do
+
+
+class Log(logging.FileHandler):
+    """A log file that leaves it to what is logged about to say that the disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Report a line that could not be written, unless the system refused it."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class Manifest:
@@ -137,10 +146,10 @@ class Manifest:
 
     def __enter__(self) -> Manifest:
         self._held = contextlib.ExitStack()
-        if not self._held.enter_context(claim(self.folder / CLAIM, wait=False)):
+        if not self._held.enter_context(claim(self.folder / CLAIM, wait=False, sure=True)):
             self._held.close()
             raise ValueError(f"{self.folder}: this run is running already")
-        self._handler = logging.FileHandler(self.folder / "advunlearn.log")
+        self._handler = Log(self.folder / "advunlearn.log")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger("advunlearn")
         self._level, self._start = root.level, time.perf_counter()
@@ -159,12 +168,16 @@ class Manifest:
                 self._handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "failed", (), sys.exc_info()))
         self.data["finished"] = _now()
         self.data["seconds"] = time.perf_counter() - self._start
-        self.write()
-        root = logging.getLogger("advunlearn")
-        root.removeHandler(self._handler)
-        root.setLevel(self._level)
-        self._handler.close()
-        self._held.close()
+        try:
+            with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):  # it would hide the error
+                self.write()
+        finally:
+            root = logging.getLogger("advunlearn")
+            root.removeHandler(self._handler)
+            root.setLevel(self._level)
+            with contextlib.suppress(OSError):
+                self._handler.close()
+            self._held.close()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[Stage]:

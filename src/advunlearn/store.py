@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from advunlearn.claims import claim
 from advunlearn.folders import cache_folder
 
 logger = logging.getLogger(__name__)
 
 MARKER = "complete.json"
 _WRITERS = 8
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, and of a user's share of it
+BROKEN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # what a file that cannot be read says of the file
+
+
+@contextlib.contextmanager
+def system_errors(path: Path) -> Iterator[None]:
+    """Let no error of the system pass without its number and a file's name, which numpy and safetensors leave out."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        number = getattr(error, "errno", None)
+        if number is None:
+            said = re.search(r"os error (\d+)|requested and \d+ written", str(error))  # the latter: a disk took a part
+            number = int(said[1] or errno.ENOSPC) if said else None
+        if number is None or getattr(error, "filename", None) is not None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 @contextlib.contextmanager
@@ -36,32 +57,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        with system_errors(path):
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def claim(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the right to make something; the system drops it with the process that holds it, however that one ends.
-
-    Another holder is waited for or, without `wait`, left to it: then False is given.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                yield False
-                return
-            logger.info("waiting for another process that is making the same (%s)", path)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield True
-        path.unlink(missing_ok=True)  # only once it is made: who waits on this file then finds it
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -72,14 +74,10 @@ def write_json(path: Path, data: Any) -> None:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return _hash_stream(file)
-
-
-def _hash_stream(file: Any) -> str:
     digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
+    with system_errors(path), path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -145,17 +143,31 @@ class Store:
 
         Of several processes that want it at once one makes it and the others wait.
         """
-        digest = self.digest(kind, key)
+        return self.get_one(kind, [key], 0, lambda: [make()])
+
+    def get_one(
+        self, kind: str, keys: Sequence[Mapping[str, Any]], index: int, make: Callable[[], Iterable[Artefact]]
+    ) -> Artefact:
+        """Return one of several artefacts that are made at once, with all that are missing if it is, or is damaged.
+
+        Args:
+            kind: of all of them.
+            keys: of all of them, always in the same order.
+            index: of the one that is wanted.
+            make: yields all, in the order of the keys; each is kept at once.
+        """
+        digest = self.digest(kind, keys[index])
         with contextlib.suppress(FileNotFoundError, Damaged):
-            return self.read(digest)
-        with claim(self.root / "claims" / digest):
+            return self._use(digest)
+        digests = [self.digest(kind, key) for key in keys]
+        with self._claim(digests):
             try:
-                return self.read(digest)  # another process may have made it meanwhile
+                return self._use(digest)  # another process may have made it meanwhile
             except FileNotFoundError:
                 pass
             except Damaged as damage:
                 self._set_aside(digest, damage)
-            return self._keep(digest, kind, key, make())
+            return self._make(kind, keys, digests, make).get(digest) or self._use(digest)
 
     def holds(self, kind: str, keys: Iterable[Mapping[str, Any]]) -> bool:
         """Is there an artefact for each of these keys? None is read."""
@@ -164,37 +176,52 @@ class Store:
     def make_missing(
         self, kind: str, keys: Sequence[Mapping[str, Any]], make: Callable[[], Iterable[Artefact]]
     ) -> None:
-        """Make several artefacts at once, one a key in order, if any is missing that no other process is making.
+        """Make several artefacts at once if one is missing, unless another process is making them; see `get_one`.
 
-        Each is kept as soon as `make` yields it. None is read: `get_or_make` finds what is damaged, or was left to
-        another process that did not finish.
+        None is read: `get_one` finds what is damaged, or was left to another process that did not finish.
         """
         digests = [self.digest(kind, key) for key in keys]
-        with contextlib.ExitStack() as claims:
-            ours = {
-                digest
-                for digest in digests
-                if not self.folder(digest).exists()
-                and claims.enter_context(claim(self.root / "claims" / digest, wait=False))
-                and not self.folder(digest).exists()  # another process may have made it meanwhile
+        if not all(self.folder(digest).exists() for digest in digests):
+            with self._claim(digests, wait=False) as ours:
+                if ours:
+                    self._make(kind, keys, digests, make)
+
+    def _claim(self, digests: Sequence[str], *, wait: bool = True) -> AbstractContextManager[bool]:
+        return claim(self.root / "claims" / digests[0], wait=wait)  # one for all that are made at once
+
+    def _make(
+        self,
+        kind: str,
+        keys: Sequence[Mapping[str, Any]],
+        digests: Sequence[str],
+        make: Callable[[], Iterable[Artefact]],
+    ) -> dict[str, Artefact]:
+        """Make what is missing, which this process has claimed, and return it by name."""
+        missing = {digest for digest in digests if not self.folder(digest).exists()}
+        if not missing:
+            return {}
+        # Syncing several artefacts at the same time costs the disk hardly more than syncing one.
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            kept = {
+                digest: pool.submit(self._keep, digest, kind, key, made)
+                for digest, key, made in zip(digests, keys, make(), strict=True)
+                if digest in missing
             }
-            if not ours:
-                return
-            # Syncing several artefacts at the same time costs the disk hardly more than syncing one.
-            with ThreadPoolExecutor(_WRITERS) as pool:
-                kept = [
-                    pool.submit(self._keep, digest, kind, key, made)
-                    for digest, key, made in zip(digests, keys, make(), strict=True)
-                    if digest in ours
-                ]
-            for each in kept:
-                each.result()
+        return {digest: each.result() for digest, each in kept.items()}
 
     def _set_aside(self, digest: str, damage: Damaged) -> None:
         aside = self.root / "damaged" / f"{digest[:16]}-{secrets.token_hex(4)}"
         aside.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(self.folder(digest), aside)
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            os.replace(self.folder(digest), aside)
         logger.warning("%s in %s; set aside in %s and made again", damage, self.folder(digest), aside)
+
+    def _use(self, digest: str) -> Artefact:
+        """Return a stored artefact as `read` does, and note the time for `advunlearn store prune`."""
+        artefact = self.read(digest)
+        with contextlib.suppress(OSError):  # another's, or a store that may only be read
+            os.utime(self.folder(digest) / MARKER)
+        return artefact
 
     def read(self, digest: str) -> Artefact:
         """Return a stored artefact after checking every file against its marker.
@@ -202,24 +229,34 @@ class Store:
         Raises:
             FileNotFoundError: if there is no such artefact.
             Damaged: if a file of it is missing, is not the one that was written, or cannot be read.
+            OSError: if the system does not let it be read, which says nothing of the artefact.
         """
         folder = self.folder(digest)
-        if not folder.is_dir():
+        if not folder.exists():
             raise FileNotFoundError(folder)
+        name = MARKER
         try:
-            marker = json.loads((folder / MARKER).read_text())
-            for name, checksum in marker["files"].items():
+            files = _marker(folder)["files"]
+            for name, checksum in files.items():
                 if file_digest(folder / name) != checksum:
                     raise Damaged(f"{name} is damaged")
-            record = json.loads((folder / "record.json").read_text())
-            tensors = load_file(folder / "tensors.safetensors") if "tensors.safetensors" in marker["files"] else {}
-            arrays = {}
-            if "arrays.npz" in marker["files"]:
-                with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
-                    arrays = {name: stored[name] for name in stored.files}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise Damaged(f"an unreadable artefact ({type(error).__name__})") from error
-        return Artefact(record, tensors, arrays, digest, _content(marker["files"]), reused=True)
+            name = "record.json"
+            record = json.loads((folder / name).read_text())
+            tensors, arrays = {}, {}
+            if (name := "tensors.safetensors") in files:
+                tensors = load_file(folder / name)
+            if (name := "arrays.npz") in files:
+                with np.load(folder / name, allow_pickle=False) as stored:
+                    arrays = {array: stored[array] for array in stored.files}
+        except OSError as error:
+            if not folder.exists():
+                raise FileNotFoundError(folder) from error  # deleted meanwhile
+            if error.errno not in BROKEN:
+                raise OSError(error.errno, error.strerror, str(folder / name)) from error
+            raise Damaged(f"{name} cannot be read ({error.strerror})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            raise Damaged(f"{name} is damaged ({type(error).__name__})") from error
+        return Artefact(record, tensors, arrays, digest, _content(files), reused=True)
 
     def _keep(self, digest: str, kind: str, key: Mapping[str, Any], made: Artefact) -> Artefact:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in made.tensors.items()}
@@ -230,16 +267,23 @@ class Store:
         try:
             write_json(draft / "key.json", {"kind": kind, **key})
             write_json(draft / "record.json", made.record)
-            if made.tensors:
-                save_file(made.tensors, draft / "tensors.safetensors")
-                _sync(draft / "tensors.safetensors")
-            if made.arrays:
-                np.savez(draft / "arrays.npz", **made.arrays)  # type: ignore[arg-type]
-                _sync(draft / "arrays.npz")
+            with system_errors(draft):
+                if made.tensors:
+                    save_file(made.tensors, draft / "tensors.safetensors")
+                    _sync(draft / "tensors.safetensors")
+                if made.arrays:
+                    np.savez(draft / "arrays.npz", **made.arrays)  # type: ignore[arg-type]
+                    _sync(draft / "arrays.npz")
             files = {path.name: file_digest(path) for path in sorted(draft.iterdir())}
-            write_json(draft / MARKER, {"schema": 1, "kind": kind, "made": time.time(), "files": files})
+            marker = {"schema": 2, "kind": kind, "made": time.time(), "files": files}
+            write_json(draft / MARKER, {**marker, "checksum": self.digest("marker", marker)})
             folder.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(draft, folder)
+            try:
+                os.replace(draft, folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                return self.read(digest)  # another process took the claim over and was first
             _sync(folder.parent)
             shutil.rmtree(self.root / "checkpoints" / digest, ignore_errors=True)
             return replace(made, content=_content(files))
@@ -248,15 +292,14 @@ class Store:
 
     def entries(self) -> Iterator[StoreEntry]:
         """Yield what is stored, one entry an artefact, without reading its contents."""
-        for marker in sorted(self.root.glob(f"??/*/{MARKER}")):
-            folder = marker.parent
-            try:
-                data = json.loads(marker.read_text())
-                kind, made = str(data["kind"]), float(data["made"])
-            except (OSError, ValueError, KeyError, TypeError):
-                kind, made = "damaged", 0.0
-            size = sum(path.stat().st_size for path in folder.iterdir())
-            yield StoreEntry(folder.name, kind, made, size)
+        for folder in sorted(self.root.glob("??/*")):
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                kind, made, used = "damaged", 0.0, folder.stat().st_mtime
+                with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, Damaged):
+                    used = (folder / MARKER).stat().st_mtime
+                    data = _marker(folder)
+                    kind, made = str(data["kind"]), float(data["made"])
+                yield StoreEntry(folder.name, kind, made, used, folder_size(folder))
 
     def keys(self, kind: str) -> Iterator[dict[str, Any]]:
         """Yield what determines each stored artefact of this kind; one that cannot be read is passed over."""
@@ -267,10 +310,30 @@ class Store:
                     yield key
 
     def remove(self, digest: str) -> None:
-        """Delete one artefact; the marker goes first, so that a reader never takes a part for the whole."""
-        folder = self.folder(digest)
-        (folder / MARKER).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        """Delete one artefact; it goes at once, so that a reader never takes a part for the whole."""
+        doomed = self.root / "drafts" / f"{digest[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
+        doomed.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.folder(digest), doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def folder_size(folder: Path) -> int:
+    """Return the bytes of the files below a folder, or of one file; one that goes meanwhile counts nothing."""
+    size = 0
+    for path in folder.rglob("*") if folder.is_dir() else [folder]:
+        with contextlib.suppress(FileNotFoundError):
+            size += path.stat().st_size if path.is_file() else 0
+    return size
+
+
+def _marker(folder: Path) -> Any:
+    """Return what an artefact's marker says, of which its own checksum covers every word."""
+    marker = json.loads((folder / MARKER).read_text())
+    checksum = marker.pop("checksum", None)
+    if marker["schema"] != 1 and checksum != Store.digest("marker", marker):  # the first schema had no checksum
+        raise Damaged(f"{MARKER} is damaged")
+    return marker
 
 
 def _content(files: Mapping[str, str]) -> str:
@@ -279,9 +342,10 @@ def _content(files: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """One line of `advunlearn store ls`: digest, kind, when it was made (seconds since 1970), size in bytes."""
+    """One line of `advunlearn store ls`: digest, kind, when it was made and last used (seconds since 1970), bytes."""
 
     digest: str
     kind: str
     made: float
+    used: float
     size: int

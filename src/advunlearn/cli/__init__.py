@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from advunlearn import __version__
-from advunlearn.cli.problems import refuse
+from advunlearn.cli.problems import fail, refuse
 
 USAGE = """\
 advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         module = "list_" if verb == "list" else verb  # here, `list` is the built-in one
         return int(importlib.import_module(f"advunlearn.cli.{module}").main(rest))
+    except OSError as error:  # a full disk, a folder of somebody else's: a run's log has the traceback
+        return fail(error)
     except KeyboardInterrupt as interrupted:
         sys.stderr.write("interrupted; what is finished is in the store, and the same command goes on from there\n")
         return 128 + getattr(interrupted, "number", signal.SIGINT)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def refuse(problems: Sequence[str]) -> int:
@@ -14,8 +17,20 @@ def refuse(problems: Sequence[str]) -> int:
 
 def fail(error: object) -> int:
     """Say in one line why the work could not be done and return exit status 1."""
-    _say([str(error)])
+    _say([in_words(error)])
     return 1
+
+
+def in_words(error: object) -> str:
+    """Return what went wrong, for the system's errors without their number; a full disk with what to do."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    folders = Path(os.fsdecode(error.filename)).absolute().parents if error.filename else ()
+    where = next((folder for folder in folders if folder.exists()), "the disk")  # drafts are gone by now
+    why = " (your quota)" if error.errno == errno.EDQUOT else ""
+    return f"no space left on {where}{why}; free some (advunlearn store prune), then the same command goes on"
 
 
 def _say(problems: Sequence[str]) -> None:

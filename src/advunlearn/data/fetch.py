@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from advunlearn.claims import claim
 from advunlearn.folders import cache_folder
-from advunlearn.store import atomic_write, claim
+from advunlearn.store import atomic_write
 
 logger = logging.getLogger(__name__)
 

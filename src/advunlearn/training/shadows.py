@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -203,21 +203,15 @@ class ModelSet:
     def said(self) -> Iterator[Artefact]:
         """Yield what each model says, in turn, trained now if the store does not hold it."""
         self.train()
-        for index in range(self.count):
-            yield self.trainer.store.get_or_make(self.kind, self.key(index), partial(self.make_one, index))
+        for group in self.groups():
+            keys = list(map(self.key, group))
+            for index in group[: self.count - group.start]:
+                yield self.one(group, keys, index)
 
-    def make_one(self, index: int) -> Artefact:
-        """Return what a model says that is missing even so, its process having died; its stack is kept with it."""
-        group, made = self.group(index), {}
-
-        def make() -> Iterator[Artefact]:
-            for number, artefact in zip(group, self.make(group), strict=True):
-                made[number] = artefact
-                yield artefact
-
+    def one(self, group: range, keys: Sequence[Mapping[str, Any]], index: int) -> Artefact:
+        """Return what a model says; its group is made here if the process that was at it died, or it is damaged."""
         with one_core():
-            self.trainer.store.make_missing(self.kind, list(map(self.key, group)), make)
-            return made[index] if made else list(self.make(group))[index - group.start]
+            return self.trainer.store.get_one(self.kind, keys, index - group.start, lambda: self.make(group))
 
     def cost(self, said: Sequence[Artefact]) -> float:
         """Return the seconds that training took in all, when it was done, with what a whole stack has beyond those."""

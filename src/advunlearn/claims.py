@@ -1,0 +1,209 @@
+"""Claims: of several processes, on one machine or on many that share a folder, one makes a thing at a time.
+
+A claim is a file that names its holder. The kernel's lock on it goes with the process that holds it, however that one
+ends, and so is all that one machine needs. It may not reach other machines, and does not show that one died: so the
+holder also touches the file every few seconds, and who waits takes the claim over once it has itself seen no touch for
+`LEASE` seconds. No two clocks are compared. A holder that was only stopped, or cut off, may go on meanwhile: a claim
+saves work, and what is made under one must bear being made twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from advunlearn.training.workers import halt_point
+
+logger = logging.getLogger(__name__)
+
+BEAT = 5.0  # seconds between two touches
+LEASE = 60.0  # seconds without a touch after which a holder is taken for dead
+LONGEST_PAUSE = 1.0  # seconds between two looks at another's claim
+_NOT_LOCKED = (errno.EWOULDBLOCK, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+@contextlib.contextmanager
+def claim(path: Path, *, wait: bool = True, sure: bool = False) -> Iterator[bool]:
+    """Hold the right to make something, which goes with this process or with its machine.
+
+    Args:
+        path: of the claim's file.
+        wait: for another holder; without, it is left to that one, and False is given.
+        sure: without `wait`, leave it to nobody who has not been seen alive, which takes seconds, or `LEASE`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file, pause = _take(path), 0.02
+    if file is None and wait:
+        logger.info("waiting for %s, which is making the same (%s)", _holder(path) or "another process", path)
+    seen = _watched.get(path)
+    while file is None and (wait or (sure and _watched.get(path) == seen)):
+        halt_point()
+        time.sleep(pause)
+        pause = min(1.5 * pause, LONGEST_PAUSE)
+        file = _take(path)
+    if file is None:
+        yield False
+        return
+    _heart.begin(file)
+    try:
+        yield True
+    finally:
+        if _heart.end(file):  # else this is a fork of the holder
+            _drop(path, file)
+
+
+def seems_held(path: Path) -> bool:
+    """Say whether another holds a claim, for showing: without waiting, and so by comparing two machines' clocks."""
+    if not path.exists():
+        return False
+    with claim(path, wait=False) as free, contextlib.suppress(FileNotFoundError):
+        return not free and time.time() - path.stat().st_mtime < 5 * LEASE
+    return False
+
+
+def _take(path: Path) -> int | None:
+    """Return the descriptor of the claim's file if it is ours from now on, None while another holds it."""
+    file = _create(path)
+    if file is not None:
+        return file
+    try:
+        file = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None  # given up this moment
+    ours = False
+    try:
+        locked = _lock(file)
+        if not _names(path, file):
+            return None
+        holder = _holder(path)
+        if locked and holder is not None and holder.endswith(f" on {platform.node()}"):
+            _sign(path, file)
+            ours = True
+            return file
+        if _silence(path, file) < LEASE:
+            return None
+        logger.warning("taking over from %s, silent for %.0f s (%s)", holder or "another process", LEASE, path)
+        path.unlink(missing_ok=True)
+        return _create(path)
+    finally:
+        if not ours:
+            os.close(file)
+
+
+def _create(path: Path) -> int | None:
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return None
+    try:
+        _lock(file, fcntl.LOCK_EX)  # waits for no longer than another looks at the file, in which it finds no name
+        _sign(path, file)
+    except BaseException:
+        _drop(path, file)
+        raise
+    return file
+
+
+def _drop(path: Path, file: int) -> None:
+    with contextlib.suppress(OSError):
+        if _names(path, file):
+            path.unlink(missing_ok=True)
+    os.close(file)
+
+
+def _lock(file: int, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> bool:
+    """Lock the file; False if another holds the lock, or if this file system has none."""
+    try:
+        fcntl.flock(file, how)
+    except OSError as error:
+        if error.errno not in _NOT_LOCKED:
+            raise
+        return False
+    return True
+
+
+def _names(path: Path, file: int) -> bool:
+    """Is the open file still the one at this path?"""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _sign(path: Path, file: int) -> None:
+    name = f"process {os.getpid()} on {platform.node()}".encode()
+    try:
+        os.ftruncate(file, os.pwrite(file, name, 0))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _holder(path: Path) -> str | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return path.read_text() or None
+    return None
+
+
+_watched: dict[Path, tuple[tuple[int, int], float]] = {}  # of others' claims: the state last seen, and since when
+
+
+def _silence(path: Path, file: int) -> float:
+    """Return for how many seconds this process has seen a claim untouched; a look without waiting counts as well."""
+    status, now = os.fstat(file), time.monotonic()
+    state = (status.st_ino, status.st_mtime_ns)
+    last, since = _watched.get(path, (None, now))
+    if state != last:
+        _watched[path], since = (state, now), now
+    return now - since
+
+
+class _Heart:
+    """Touch the claims that this process holds, from one thread that lives while there are any."""
+
+    def __init__(self) -> None:
+        self.held: set[int] = set()
+        self.lock = threading.Lock()
+        self.beats = False
+
+    def begin(self, file: int) -> None:
+        with self.lock:
+            self.held.add(file)
+            if not self.beats:
+                self.beats = True
+                threading.Thread(target=self.beat, name="claims", daemon=True).start()
+
+    def end(self, file: int) -> bool:
+        """Return whether this process, and not one that it was forked from, held the claim."""
+        with self.lock:
+            held = file in self.held
+            self.held.discard(file)
+            return held
+
+    def beat(self) -> None:
+        while True:
+            time.sleep(BEAT)
+            with self.lock:
+                if not self.held:
+                    self.beats = False
+                    return
+                for file in self.held:
+                    with contextlib.suppress(OSError):
+                        os.utime(file)
+
+    def forked(self) -> None:
+        """Forget, in a fork, what its parent holds: a lock would last until both had closed the file."""
+        for file in self.held:
+            os.close(file)
+        self.held, self.lock, self.beats = set(), threading.Lock(), False
+
+
+_heart = _Heart()
+os.register_at_fork(after_in_child=_heart.forked)

@@ -1,0 +1,207 @@
+"""Room: sizes, what is deleted and what stays, and the warning."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advunlearn.cli import main
+from advunlearn.folders import cache_folder
+from advunlearn.store import MARKER, Artefact, Store, folder_size
+from advunlearn.upkeep import DAY, HOUR, delete, doomed, parse_size, warn_of_little_room
+
+MEGABYTE = 10**6
+
+
+def stored(store: Store, name: str, seconds_ago: float) -> str:
+    """Store an artefact of a little more than a megabyte, last used so long ago, and return its name."""
+    array = {"array": np.zeros(MEGABYTE, np.uint8)}
+    digest = store.get_or_make("model", {"name": name}, lambda: Artefact({}, {}, array)).digest
+    os.utime(store.folder(digest) / MARKER, (time.time() - seconds_ago,) * 2)
+    return digest
+
+
+def names(store: Store) -> set[str]:
+    return {str(key["name"]) for key in store.keys("model")}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("20GB", 20 * 10**9), ("500MB", 5 * 10**8), ("1.5 tb", 15 * 10**11), ("2KiB", 2048), ("1GiB", 2**30), ("0B", 0)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "20", "GB", "-1GB", "20GBs", "1iB", "1e3MB", "nanGB", "20 XB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=f"^must be a size such as 20GB or 500MB, got {text}$"):
+        parse_size(text)
+
+
+def test_prune_goes_by_the_last_use(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    stored(store, "old", 10 * DAY)
+    stored(store, "used", 10 * DAY)
+    stored(store, "new", 0)
+    store.get_or_make("model", {"name": "used"}, lambda: Artefact({}, {}, {}))
+    for entry in doomed(store, days=5):
+        delete(store, entry)
+    assert names(store) == {"used", "new"}
+
+
+def test_prune_to_a_size_begins_with_the_least_recently_used_and_keeps_the_last_hour(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number, name in enumerate("cab"):
+        stored(store, name, (5 - number) * HOUR)
+    stored(store, "in use", 0)
+    assert list(doomed(store, max_size=5 * MEGABYTE)) == []
+    for entry in doomed(store, max_size=3 * MEGABYTE):
+        delete(store, entry)
+    assert names(store) == {"b", "in use"}
+    assert folder_size(tmp_path) <= 3 * MEGABYTE
+    for entry in doomed(store, max_size=0):
+        delete(store, entry)
+    assert names(store) == {"in use"}
+    for entry in doomed(store, days=0):
+        delete(store, entry)
+    assert names(store) == set()
+
+
+def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    digest = stored(store, "kept", 0)
+    for area, age in (("claims", 2 * HOUR), ("drafts", 2 * HOUR), ("damaged", 2 * DAY), ("checkpoints", 2 * DAY)):
+        for name, ago in ((f"old-{area}", age), (f"new-{area}", age / 4)):
+            path = tmp_path / area / name / "part"
+            path.parent.mkdir(parents=True)
+            path.write_text("half")
+            for each in (path, path.parent):
+                os.utime(each, (time.time() - ago,) * 2)
+    lonely = tmp_path / "claims" / "file"
+    lonely.touch()
+    os.utime(lonely, (0, 0))
+    found = list(doomed(store, days=30))
+    assert {entry.digest for entry in found} == {"old-claims", "old-drafts", "old-damaged", "old-checkpoints", "file"}
+    for entry in found:
+        delete(store, entry)
+    assert {path.name for path in tmp_path.glob("*/*")} == {
+        "new-claims",
+        "new-drafts",
+        "new-damaged",
+        "new-checkpoints",
+        digest,
+    }
+
+
+def _make(root: Path) -> None:
+    def slow() -> Artefact:
+        (root / "begun").touch()
+        while not (root / "end").exists():
+            time.sleep(0.01)
+        return Artefact({}, {}, {})
+
+    Store(root / "store").get_or_make("model", {"name": "mine"}, slow)
+
+
+def test_what_is_being_made_and_what_was_read_survive_pruning(tmp_path: Path) -> None:
+    maker = multiprocessing.get_context("fork").Process(target=_make, args=(tmp_path,))
+    maker.start()
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    store = Store(tmp_path / "store")
+    digest = stored(store, "promised", 0)
+    for entry in doomed(store, days=0, max_size=0):
+        delete(store, entry)
+    (tmp_path / "end").touch()
+    maker.join()
+    assert maker.exitcode == 0
+    assert names(store) == {"mine"}
+    assert stored(store, "promised", 0) == digest  # it is simply made again
+
+
+def test_the_command_lines(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store()
+    stored(store, "old", 2 * DAY)
+    stored(store, "new", 2 * HOUR)
+    assert main(["store", "prune", "--max-size", "1.5MB", "--dry-run"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 2
+    assert "would be deleted" in out[-1]
+    assert names(store) == {"old", "new"}
+    assert main(["store", "prune", "--max-size", "0.5MB"]) == 0
+    assert "deleted" in capsys.readouterr().out
+    assert names(store) == set()
+    stored(store, "in use", 0)
+    assert main(["store", "prune", "--max-size", "0.5MB"]) == 0
+    assert "within the last hour" in capsys.readouterr().out
+    assert main(["store", "prune", "--max-size", "x", "--days", "nan"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: --days must be a number of at least 0, got nan (try --days 30)",
+        "error: --max-size must be a size such as 20GB or 500MB, got x",
+    ]
+
+
+def test_verify_names_what_is_not_whole_and_ends_with_status_1(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store()
+    digests = [stored(store, name, DAY) for name in "abc"]
+    assert main(["store", "verify"]) == 0
+    assert [round((time.time() - entry.used) / DAY) for entry in store.entries()] == [1] * 3  # looking is no use
+    capsys.readouterr()
+    (store.folder(digests[0]) / MARKER).unlink()
+    (store.folder(digests[1]) / "arrays.npz").unlink()
+    assert main(["store", "verify"]) == 1
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert sorted(line.split()[0] for line in lines) == sorted(digest[:16] for digest in digests[:2])
+    assert any(f"{MARKER} cannot be read" in line for line in lines)
+    assert any("arrays.npz cannot be read" in line for line in lines)
+    assert last.startswith("1 whole, 2 damaged in ")
+
+
+Usage = namedtuple("Usage", ["total", "used", "free"])
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "warned"),
+    [(10**11, 6 * 10**9, False), (10**11, 4 * 10**9, True), (10**9, 9 * 10**8, True), (10**15, 10**11, False)],
+)
+def test_a_disk_that_is_nearly_full_is_said_once(
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    total: int,
+    free: int,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(total, total - free, free) if path.exists() else None)
+    monkeypatch.setattr("advunlearn.upkeep.folder_size", None)  # nothing is measured without a quota
+    warn_of_little_room(Store())
+    assert len(caplog.messages) == warned
+    assert all("advunlearn store prune" in message for message in caplog.messages)
+    assert not cache_folder().exists()
+
+
+def test_a_store_near_its_quota_is_said_once(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 10**12))
+    stored(Store(), "one", 0)
+    monkeypatch.setenv("ADVUNLEARN_QUOTA", "2MB")
+    warn_of_little_room(Store())
+    assert caplog.messages == []
+    monkeypatch.setenv("ADVUNLEARN_QUOTA", "1.1MB")
+    warn_of_little_room(Store())
+    assert [message.split(";")[0] for message in caplog.messages] == ["the store holds 0.00 GB of its quota of 1.1MB"]
+    assert "advunlearn store prune" in caplog.text
+    monkeypatch.setenv("ADVUNLEARN_QUOTA", "plenty")
+    with pytest.raises(ValueError, match=r"^ADVUNLEARN_QUOTA must be a size such as 20GB or 500MB, got plenty$"):
+        warn_of_little_room(Store())
