@@ -59,17 +59,17 @@ def test_the_network_is_its_formula() -> None:
     theta = torch.tensor([[2.0, 0.5, 3.0, -1.0, 0.1, 0.4, 0.2, -0.3]], dtype=torch.float64)
     x = 0.7
     units = 3 * math.tanh(0.1 * x + 0.2) - math.tanh(0.4 * x - 0.3)
-    value = network(theta[:, :8], torch.tensor([[[x]]], dtype=torch.float64))
+    value = network(theta[:, :8], torch.tensor([[[x, 1.0]]], dtype=torch.float64))
     assert value.item() == pytest.approx(2 * x + 0.5 + units)
 
 
 @pytest.mark.parametrize("hidden", [0, 1, 4])
 def test_the_derivatives_by_hand_are_automatic_differentiation_s(hidden: int) -> None:
-    theta, features, sides, share, ridge = problem(hidden)
-    value, gradient, hessian = expand(theta, features, sides, share, ridge)
+    theta, inputs, sides, share, ridge = problem(hidden)
+    value, gradient, hessian = expand(theta, inputs, sides, share, ridge)
 
     def objective(theta: Tensor) -> Tensor:
-        losses = -F.logsigmoid(sides * network(theta, features))
+        losses = -F.logsigmoid(sides * network(theta, inputs))
         return (share * losses).sum(1) + (ridge / 2 * theta.square()).sum(1)
 
     torch.testing.assert_close(value, objective(theta), rtol=1e-13, atol=0)
@@ -82,14 +82,14 @@ def test_the_derivatives_by_hand_are_automatic_differentiation_s(hidden: int) ->
 def problem(hidden: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     theta = torch.randn(3, 3 + 4 * hidden, generator=generator, dtype=torch.float64)
-    features = torch.randn(3, 9, 2, generator=generator, dtype=torch.float64)
+    inputs = torch.randn(3, 9, 3, generator=generator, dtype=torch.float64)
     sides = torch.randn(3, 9, generator=generator, dtype=torch.float64).sign()
     share = torch.rand(3, 9, generator=generator, dtype=torch.float64)
-    return theta, features, sides, share, torch.rand(1, 3 + 4 * hidden, generator=generator, dtype=torch.float64)
+    return theta, inputs, sides, share, torch.rand(1, 3 + 4 * hidden, generator=generator, dtype=torch.float64)
 
 
 def test_the_implicit_gradient_is_that_of_finite_differences() -> None:
-    _, features, _, _, _ = problem(0)
+    features = problem(0)[1]
     sides = torch.where(torch.arange(9) % 2 == 0, 1.0, -1.0).double().expand(3, 9)
     train = torch.arange(9) < torch.tensor([9, 7, 5])[:, None]
     auditor = Neural(hidden=3, regularization=0.02)

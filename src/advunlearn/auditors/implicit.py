@@ -34,6 +34,8 @@ def argmin(expand: Expansion, data: Tensor, start: Tensor, damping: float) -> Te
         theta = minimise(expand, data, start)
         _, gradient, hessian = expand(theta, data)
         factor, failed = _factor(hessian.detach(), theta.new_full((len(theta),), damping))
+        # A factor that does not exist is any but not a number.
+        factor = torch.where(failed[:, None, None], torch.eye(theta.shape[1]).to(factor), factor)
         return theta - solve(factor, gradient.masked_fill(failed[:, None], 0.0))
 
 
@@ -53,10 +55,10 @@ def minimise(expand: Expansion, data: Tensor, start: Tensor) -> Tensor:
         if count % check_every == 0 and not bool(going.any()):
             return theta
         factor, failed = _factor(hessian, shift)
-        step = solve(factor, -gradient)
-        trial = theta + step
+        step = solve(factor, gradient)
+        trial = theta - step
         ahead = expand(trial, data)
-        foretold = ((shift[:, None] * step - gradient) * step).sum(1) / 2
+        foretold = ((shift.unsqueeze(1) * step + gradient) * step).sum(1) / 2
         ratio = (value - ahead[0] + rounding) / foretold
         better = (ratio > 1e-3) & ~failed & going
         trust = (1 - (2 * ratio - 1) ** 3).clamp(1 / 3, 1.0)
@@ -72,8 +74,8 @@ def minimise(expand: Expansion, data: Tensor, start: Tensor) -> Tensor:
 
 
 def _factor(hessian: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Cholesky factors (b, p, p) of hessian (b, p, p) + shift (b,), and where there is none (b,): there, I."""
-    identity = torch.eye(hessian.shape[1], dtype=hessian.dtype, device=hessian.device)
-    factor, info = torch.linalg.cholesky_ex(hessian + shift[:, None, None] * identity)
-    failed = info > 0
-    return torch.where(failed[:, None, None], identity, factor), failed
+    """Return Cholesky factors (b, p, p) of hessian (b, p, p) + shift (b,), and where there are none (b,)."""
+    shifted = hessian.clone()
+    shifted.diagonal(dim1=1, dim2=2).add_(shift.unsqueeze(1))
+    factor, info = torch.linalg.cholesky_ex(shifted)
+    return factor, info > 0

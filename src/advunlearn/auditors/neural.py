@@ -37,41 +37,38 @@ class Neural(CrossValidated):
 
     def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
         """Return the decision values (b, n); see `CrossValidated.fit`."""
-        p = features.shape[2] + 1
+        inputs = F.pad(features, (0, 1), value=1.0)
+        p = inputs.shape[2]
         units = 0.5 * torch.randn(self.hidden * (p + 1), generator=generator, dtype=torch.float64)
         start = F.pad(units, (p, 0)).to(features.device) * train.any(1, keepdim=True)
         ridge = torch.full_like(start[:1], self.regularization)
         ridge[:, p - 1] = 0.0
         share = train / train.sum(1, keepdim=True).clamp(min=1).double()
-        theta = argmin(lambda theta, x: expand(theta, x, sides, share, ridge), features, start, self.damping)
-        return network(theta, features)
+        theta = argmin(lambda theta, x: expand(theta, x, sides, share, ridge), inputs, start, self.damping)
+        return network(theta, inputs)
 
 
-def network(theta: Tensor, features: Tensor) -> Tensor:
-    """Return w . x + v . tanh(U x), (b, n), with x the features (b, n, d) and, for the biases, a one.
+def network(theta: Tensor, inputs: Tensor) -> Tensor:
+    """Return w . x + v . tanh(U x), (b, n), of inputs x (b, n, p): the features and, for the biases, a one.
 
-    theta (b, d + 1 + h (d + 2)) holds w (d + 1), v (h) and U (d + 1, h).
+    theta (b, p + h + p h) holds w (p), v (h) and U (p, h).
     """
-    inputs, linear, outer, inner = _split(theta, features)
+    linear, outer, inner = _split(theta, inputs)
     return (inputs @ linear + torch.tanh(inputs @ inner) @ outer).squeeze(2)
 
 
-def expand(
-    theta: Tensor, features: Tensor, sides: Tensor, share: Tensor, ridge: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def expand(theta: Tensor, inputs: Tensor, sides: Tensor, share: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return share . log(1 + exp(-sides * network)) + ridge / 2 . theta^2 and its first two derivatives by theta.
 
-    See `network` for theta (b, p) and features (b, n, d).
-
     Args:
-        theta, features: see `network`.
+        theta, inputs: see `network`; theta is (b, q).
         sides, share: (b, n), the sign and the weight of each row.
-        ridge: (1, p).
+        ridge: (1, q).
 
     Returns:
-        The value (b,), gradient (b, p) and Hessian (b, p, p); the Hessian is a constant to autograd.
+        The value (b,), gradient (b, q) and Hessian (b, q, q); the Hessian is a constant to autograd.
     """
-    inputs, linear, outer, inner = _split(theta, features)
+    linear, outer, inner = _split(theta, inputs)
     units = torch.tanh(inputs @ inner)
     margins = sides * (inputs @ linear + units @ outer).squeeze(2)
     value = (share * F.softplus(-margins)).sum(1) + (ridge * theta.square()).sum(1) / 2
@@ -96,13 +93,12 @@ def expand(
     return value, gradient, hessian
 
 
-def _split(theta: Tensor, features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return x (b, n, d + 1), w (b, d + 1, 1), v (b, h, 1) and U (b, d + 1, h); see `network`."""
-    inputs = F.pad(features, (0, 1), value=1.0)
+def _split(theta: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return w (b, p, 1), v (b, h, 1) and U (b, p, h); see `network`."""
     p = inputs.shape[2]
     h = (theta.shape[1] - p) // (p + 1)
     linear, outer, inner = theta.split([p, h, p * h], 1)
-    return inputs, linear.unsqueeze(2), outer.unsqueeze(2), inner.unflatten(1, (p, h))
+    return linear.unsqueeze(2), outer.unsqueeze(2), inner.unflatten(1, (p, h))
 
 
 def _products(inputs: Tensor, units: Tensor) -> Tensor:
