@@ -12,6 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.manifest import Manifest
 from advunlearn.overrides import experiment_from
 from advunlearn.train import make_task, prepare, reference_set
@@ -22,18 +26,36 @@ SETTINGS = {  # name: overrides, and the epochs that each timing takes, for smal
     "digits, 1000 images": (["dataset.train_size=1000"], 5),
     "cifar10_cpu": (["experiment=cifar10_cpu", "optimizer.epochs=1"], 1),
 }
-AUDITORS = ("svm", "logistic", "likelihood_ratio", "neural")
+AUDITORS = ("none", "svm", "logistic", "likelihood_ratio", "neural")
 
 
-def seconds_of(overrides: list[str], epochs: int, repeats: int) -> tuple[float, float]:
+class Mean(Auditor):
+    """No auditor at all: the difference of mean scores. What it costs no auditor can save."""
+
+    uninformed = 0.0
+
+    def utility(
+        self,
+        member_scores: Tensor,
+        nonmember_scores: Tensor,
+        member_labels: Tensor,
+        nonmember_labels: Tensor,
+        generator: torch.Generator,
+    ) -> Audit:
+        """Return the difference; see `Auditor.utility`."""
+        return Audit(member_scores.mean() - nonmember_scores.mean(), torch.tensor(0.5))
+
+
+def seconds_of(overrides: list[str], auditor: str, epochs: int, repeats: int) -> tuple[float, float]:
     """Return the seconds of the base's epoch and of an audit step: the best of some repeats, taken in turns."""
-    experiment = experiment_from(overrides)
+    experiment = experiment_from(overrides if auditor == "none" else [*overrides, f"auditor={auditor}"])
     with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder)) as manifest:
         trainer, splits = prepare(experiment, manifest)
     references = reference_set(experiment, trainer, splits, splits.forget)
     task = make_task(trainer, splits, splits.retain, splits.forget, references)
     assert isinstance(experiment.unlearner, SG)
     game = dataclasses.replace(experiment.unlearner, epochs=epochs, audit_every=1)
+    game = dataclasses.replace(game, auditor=Mean()) if auditor == "none" else game
     network = trainer.train(splits.train, "original")[1]
     plain, played = [], []
     for _ in range(repeats):
@@ -48,7 +70,7 @@ def seconds_of(overrides: list[str], epochs: int, repeats: int) -> tuple[float, 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--auditors", nargs="+", default=AUDITORS)
+    parser.add_argument("--auditors", nargs="+", choices=AUDITORS, default=AUDITORS)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
@@ -56,7 +78,7 @@ def main() -> None:
     for name in options.settings:
         for auditor in options.auditors:
             overrides, epochs = SETTINGS[name]
-            epoch, audit = seconds_of([*overrides, f"auditor={auditor}"], epochs, options.repeats)
+            epoch, audit = seconds_of(overrides, auditor, epochs, options.repeats)
             print(f"| {name} | {auditor} | {1e3 * epoch:.1f} | {1e3 * audit:.1f} | {audit / epoch:.2f} |", flush=True)
 
 
