@@ -40,7 +40,7 @@ from advunlearn.unlearners.unlearner import Task
 logger = logging.getLogger(__name__)
 
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
-UNLEARN_SCHEMA = 2
+UNLEARN_SCHEMA = 3
 ATTACK_SCHEMA = 5
 PICTURES_SCHEMA = 2
 ALGORITHM = "algorithm"  # what attacks find of the unlearner, beside what they find of each model

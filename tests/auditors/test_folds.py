@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advunlearn.auditors.folds import assign_folds, cut_problems
+from advunlearn.auditors.folds import assign_folds, classes_of, cut_problems
 
 
 @pytest.mark.parametrize("folds", [2, 3, 5])
@@ -30,7 +30,7 @@ def test_folds_are_redrawn_by_the_generator_and_only_by_it() -> None:
 def test_each_example_is_judged_once_by_a_fit_that_never_saw_it() -> None:
     groups = torch.tensor([3] * 12 + [7] * 20)
     members = torch.arange(32) % 2 == 0
-    problems = cut_problems(groups, members, 3, torch.Generator().manual_seed(0), pooled=False)
+    problems = cut_problems(classes_of(groups), members, 3, torch.Generator().manual_seed(0), pooled=False)
     judged = problems.index[problems.heldout]
     assert sorted(judged.tolist()) == list(range(32))
     assert not (problems.train & problems.heldout).any()
@@ -44,14 +44,14 @@ def test_each_example_is_judged_once_by_a_fit_that_never_saw_it() -> None:
 def test_a_problem_without_a_side_is_left_out_and_the_others_stay() -> None:
     groups = torch.tensor([0] * 8 + [1] * 8)
     members = torch.tensor([True] * 8 + [True, False] * 4)
-    problems = cut_problems(groups, members, 2, torch.Generator().manual_seed(0), pooled=False)
+    problems = cut_problems(classes_of(groups), members, 2, torch.Generator().manual_seed(0), pooled=False)
     assert sorted(problems.index[problems.heldout].tolist()) == list(range(8, 16))
 
 
 def test_one_problem_for_all_classes_still_spreads_each_class() -> None:
     labels = torch.arange(60) % 10
     members = torch.arange(60) < 30
-    problems = cut_problems(labels, members, 3, torch.Generator().manual_seed(0), pooled=True)
+    problems = cut_problems(classes_of(labels), members, 3, torch.Generator().manual_seed(0), pooled=True)
     assert problems.index.shape == (3, 60)
     for index, heldout in zip(problems.index, problems.heldout, strict=True):
         strata = 2 * labels + members
@@ -61,5 +61,5 @@ def test_one_problem_for_all_classes_still_spreads_each_class() -> None:
 def test_one_member_a_class_still_puts_members_into_every_fold() -> None:
     labels = torch.arange(50) % 10
     members = torch.arange(50) < 10
-    problems = cut_problems(labels, members, 5, torch.Generator().manual_seed(0), pooled=True)
+    problems = cut_problems(classes_of(labels), members, 5, torch.Generator().manual_seed(0), pooled=True)
     assert problems.heldout.any(1).all()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advunlearn.auditors.auditor import Audit, Auditor
-from advunlearn.auditors.folds import cut_problems
+from advunlearn.auditors.folds import Classes, classes_of, cut_problems
 from advunlearn.options import option
 
 _EXAMPLES_A_COLUMN = 5
@@ -75,16 +75,17 @@ class CrossValidated(Auditor):
         scores = torch.cat([member_scores, nonmember_scores]).double()
         labels = torch.cat([member_labels, nonmember_labels])
         members = torch.arange(len(labels), device=labels.device) < len(member_labels)
-        scores = standardise(scores, labels)
+        classes = classes_of(labels)
+        scores = standardise(scores, classes)
         needed = _EXAMPLES_A_COLUMN * scores.shape[1]
-        scarce = self.groups == "auto" and int(torch.unique(labels, return_counts=True)[1].min()) < needed
+        scarce = self.groups == "auto" and int(classes.counts.min()) < needed
         pooled = self.groups == "pooled" or scarce
-        problems = cut_problems(labels, members, self.folds, generator, pooled=pooled)
+        problems = cut_problems(classes, members, self.folds, generator, pooled=pooled)
         features = scores[problems.index]
         sides = torch.where(members, 1.0, -1.0).double()[problems.index]
         margins = sides * self.fit(features, sides, problems.train, generator)
         heldout, total = problems.heldout, problems.heldout.sum()
-        loss = torch.where(heldout, self.heldout_loss(margins), 0.0).sum(1)
+        loss = self.heldout_loss(margins).masked_fill(~heldout, 0.0).sum(1)
         if self.capped:
             loss = torch.minimum(loss, -self.uninformed * heldout.sum(1).double())
         right = ((margins > 0).double() + 0.5 * (margins == 0)) * heldout
@@ -95,17 +96,16 @@ class CrossValidated(Auditor):
         )
 
 
-def standardise(scores: Tensor, labels: Tensor) -> Tensor:
+def standardise(scores: Tensor, classes: Classes) -> Tensor:
     """Return the scores (n, d) less their class's mean, each column at deviation 1, or unscaled where it is constant.
 
     Less the mean, one classifier can serve all classes. Mean and deviation are constants: no gradient runs through
     them.
     """
     fixed = scores.detach()
-    _, group, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    sums = fixed.new_zeros(len(counts), fixed.shape[1]).index_add(0, group, fixed)
-    mean = (sums / counts[:, None])[group]
+    sums = fixed.new_zeros(len(classes.counts), fixed.shape[1]).index_add_(0, classes.number, fixed)
+    mean = (sums / classes.counts[:, None])[classes.number]
     deviation = (fixed - mean).square().mean(0).sqrt()
     # Where every class has one example or equal ones, rounding is all that is left: scaled up, it would drive the game.
     constant = deviation <= 1e-9 * fixed.abs().amax(0)
-    return (scores - mean) / torch.where(constant, 1.0, deviation)
+    return (scores - mean) / deviation.masked_fill(constant, 1.0)

@@ -30,28 +30,45 @@ class Problems:
     heldout: Tensor
 
 
-def cut_problems(labels: Tensor, members: Tensor, folds: int, generator: torch.Generator, *, pooled: bool) -> Problems:
+@dataclass(frozen=True)
+class Classes:
+    """The classes of n examples: `number` (n,) of each example's, counted from 0, and how many each `counts` (c,)."""
+
+    number: Tensor
+    counts: Tensor
+
+
+def classes_of(labels: Tensor) -> Classes:
+    """Return the classes of the labels (n,)."""
+    _, number, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    return Classes(number, counts)
+
+
+def cut_problems(
+    classes: Classes, members: Tensor, folds: int, generator: torch.Generator, *, pooled: bool
+) -> Problems:
     """Return one problem a class (or, pooled, one for all) and fold: fit on the other folds, judge on this one.
 
     Folds are stratified by class and membership: where a class has more of its members in one fold, a machine fitted on
     the others takes it for a class of non-members. A problem that lacks a member or a non-member on either side is left
     out, with both its masks empty.
     """
-    fold = assign_folds(labels + members * (labels.max() + 1), folds, generator)
-    groups = torch.zeros_like(labels) if pooled else labels
-    _, group, counts = torch.unique(groups, return_inverse=True, return_counts=True)
-    order = torch.argsort(group, stable=True)
-    place = torch.arange(len(groups), device=groups.device) - (counts.cumsum(0) - counts)[group[order]]
-    index = groups.new_zeros((len(counts), int(counts.max())))
-    present = torch.zeros_like(index, dtype=torch.bool)
-    index[group[order], place] = order
-    present[group[order], place] = True
+    fold = assign_folds(classes.number + members * len(classes.counts), folds, generator)
+    if pooled:
+        index = torch.arange(len(fold), device=fold.device)[None]
+        present = torch.ones_like(index, dtype=torch.bool)
+    else:
+        counts = classes.counts[:, None]
+        place = torch.arange(int(counts.max()), device=fold.device)
+        present = place < counts
+        order = torch.argsort(classes.number, stable=True)
+        index = order[(counts.cumsum(0) - counts + place).clamp(max=len(fold) - 1)]
 
-    number = torch.arange(folds, device=groups.device)[None, :, None]
-    train = (present[:, None] & (fold[index][:, None] != number)).flatten(0, 1)
-    heldout = (present[:, None] & (fold[index][:, None] == number)).flatten(0, 1)
+    judged = fold[index][:, None] == torch.arange(folds, device=fold.device)[:, None]
+    heldout = (present[:, None] & judged).flatten(0, 1)
+    train = (present[:, None] & ~judged).flatten(0, 1)
     index = index.repeat_interleave(folds, 0)
     is_member = members[index]
-    sides = (train & is_member, train & ~is_member, heldout & is_member, heldout & ~is_member)
-    whole = torch.stack([side.any(1) for side in sides]).all(0)[:, None]
+    sides = torch.stack([train & is_member, train & ~is_member, heldout & is_member, heldout & ~is_member])
+    whole = sides.any(-1).all(0)[:, None]
     return Problems(index, train & whole, heldout & whole)

@@ -21,8 +21,7 @@ class Neural(CrossValidated):
     classes and folds), and the utility is minus the mean held-out log loss, in nats. Without units it is `logistic`.
 
     The problem is not convex: which of its minima is found depends on the start, and the gradient is that of the one
-    found, by conjugate gradients on Hessian-vector products. `argmin` says what these do where the curvature is not
-    positive.
+    found; see `argmin`. It holds the Hessian, of (d + 1) + h (d + 2) rows for h units over d score columns.
 
     Attributes:
         hidden: tanh units.
@@ -38,27 +37,70 @@ class Neural(CrossValidated):
 
     def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
         """Return the decision values (b, n); see `CrossValidated.fit`."""
-        p = features.shape[2] + 1
+        inputs = F.pad(features, (0, 1), value=1.0)
+        p = inputs.shape[2]
         units = 0.5 * torch.randn(self.hidden * (p + 1), generator=generator, dtype=torch.float64)
         start = F.pad(units, (p, 0)).to(features.device) * train.any(1, keepdim=True)
-        ridge = torch.full_like(start, self.regularization)
+        ridge = torch.full_like(start[:1], self.regularization)
         ridge[:, p - 1] = 0.0
         share = train / train.sum(1, keepdim=True).clamp(min=1).double()
-
-        def objective(theta: Tensor, features: Tensor) -> Tensor:
-            losses = self.heldout_loss(sides * network(theta, features, self.hidden))
-            return (share * losses).sum(1) + (ridge / 2 * theta.square()).sum(1)
-
-        return network(argmin(objective, features, start, self.damping), features, self.hidden)
+        theta = argmin(lambda theta, x: expand(theta, x, sides, share, ridge), inputs, start, self.damping)
+        return network(theta, inputs)
 
 
-def network(theta: Tensor, features: Tensor, hidden: int) -> Tensor:
-    """Return w . x + v . tanh(U x), (b, n), with x the features (b, n, d) and, for the biases, a one.
+def network(theta: Tensor, inputs: Tensor) -> Tensor:
+    """Return w . x + v . tanh(U x), (b, n), of inputs x (b, n, p): the features and, for the biases, a one.
 
-    theta (b, d + 1 + h (d + 2)) holds w (d + 1), v (h) and U (d + 1, h).
+    theta (b, p + h + p h) holds w (p), v (h) and U (p, h).
     """
-    inputs = F.pad(features, (0, 1), value=1.0)
+    linear, outer, inner = _split(theta, inputs)
+    return (inputs @ linear + torch.tanh(inputs @ inner) @ outer).squeeze(2)
+
+
+def expand(theta: Tensor, inputs: Tensor, sides: Tensor, share: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return share . log(1 + exp(-sides * network)) + ridge / 2 . theta^2 and its first two derivatives by theta.
+
+    Args:
+        theta, inputs: see `network`; theta is (b, q).
+        sides, share: (b, n), the sign and the weight of each row.
+        ridge: (1, q).
+
+    Returns:
+        The value (b,), gradient (b, q) and Hessian (b, q, q); the Hessian is a constant to autograd.
+    """
+    linear, outer, inner = _split(theta, inputs)
+    units = torch.tanh(inputs @ inner)
+    margins = sides * (inputs @ linear + units @ outer).squeeze(2)
+    value = (share * F.softplus(-margins)).sum(1) + (ridge * theta.square()).sum(1) / 2
+    # f being the network, its derivative by v is the units, and by U the product of x with what lets U through.
+    gates = 1 - units.square()
+    jacobian = torch.cat([inputs, units, _products(inputs, gates * outer.mT)], 2)
+    miss = torch.sigmoid(-margins)
+    force = (-share * sides * miss).unsqueeze(2)
+    gradient = torch.bmm(force.mT, jacobian).squeeze(1) + ridge * theta
+    with torch.no_grad():
+        hessian = jacobian.mT @ (jacobian * (share * miss * (1 - miss)).unsqueeze(2))
+        hessian.diagonal(dim1=1, dim2=2).add_(ridge)
+        # f bends along a unit's v and U, and along its U alone; never along two units' at once.
+        p, h = inner.shape[1:]
+        v, u = slice(p, p + h), slice(p + h, None)
+        mixed = inputs.mT @ (force * gates)
+        hessian[:, v, u].unflatten(2, (p, h)).diagonal(dim1=1, dim2=3).add_(mixed)
+        hessian[:, u, v].unflatten(1, (p, h)).diagonal(dim1=2, dim2=3).add_(mixed)
+        bend = inputs.mT @ _products(inputs, -2 * force * units * gates * outer.mT)
+        blocks = hessian[:, u, u].unflatten(2, (p, h)).unflatten(1, (p, h)).diagonal(dim1=2, dim2=4)
+        blocks.add_(bend.unflatten(2, (p, h)))
+    return value, gradient, hessian
+
+
+def _split(theta: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return w (b, p, 1), v (b, h, 1) and U (b, p, h); see `network`."""
     p = inputs.shape[2]
-    linear, outer, inner = theta.split([p, hidden, p * hidden], 1)
-    units = torch.tanh(inputs @ inner.reshape(len(theta), p, hidden))
-    return (inputs @ linear[..., None] + units @ outer[..., None])[..., 0]
+    h = (theta.shape[1] - p) // (p + 1)
+    linear, outer, inner = theta.split([p, h, p * h], 1)
+    return linear.unsqueeze(2), outer.unsqueeze(2), inner.unflatten(1, (p, h))
+
+
+def _products(inputs: Tensor, units: Tensor) -> Tensor:
+    """Return the products (b, n, p h) of inputs (b, n, p) with units (b, n, h), laid out as U is in theta."""
+    return (inputs.unsqueeze(3) * units.unsqueeze(2)).flatten(2)

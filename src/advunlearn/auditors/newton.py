@@ -68,9 +68,8 @@ def minimise_smooth(problem: Problem, loss: SmoothLoss, theta: Tensor) -> Soluti
         done = point.error <= problem.rounding(point.theta)
         if step % problem.check_every == 0 and bool(done.all()):
             break
-        direction = torch.where(
-            done, 0.0, -solve(problem.factor(_steps_curvature(problem, loss, point)), point.gradient)
-        )
+        factor = problem.factor(_steps_curvature(problem, loss, point))
+        direction = solve(factor, point.gradient).neg_().masked_fill_(done, 0.0)
         trial = _look(problem, loss, point.theta + direction)
         start, end = ((at.gradient * direction).sum(-1, keepdim=True) for at in (point, trial))
         whole = (end <= -0.1 * start) & (end >= 0.9 * start)
@@ -86,7 +85,8 @@ def _look(problem: Problem, loss: SmoothLoss, theta: Tensor) -> _Point:
     force = loss.force(margins)
     # The share comes last: sums of whole forces are exact, so a bias that nothing holds does not drift with rounding.
     gradient = problem.ridge * theta - problem.share * problem.pull(force)
-    return _Point(theta, margins, force, gradient, (gradient.abs() / problem.sizes).amax(-1, keepdim=True))
+    error = torch.linalg.vector_norm(gradient / problem.sizes, torch.inf, dim=-1, keepdim=True)
+    return _Point(theta, margins, force, gradient, error)
 
 
 def _steps_curvature(problem: Problem, loss: SmoothLoss, point: _Point) -> Tensor:

@@ -42,17 +42,22 @@ class Problem:
         """Return the largest absolute value (b, p) of each column."""
         return self.rows.abs().amax(1)
 
+    @cached_property
+    def floor(self) -> Tensor:
+        """Return what holds theta (b, p) without any curvature: the ridge, and the damping for the bias."""
+        return torch.cat([self.ridge[:-1].expand(len(self.rows), -1), self.damping], -1)
+
     def rounding(self, theta: Tensor) -> Tensor:
         """Return the size (b, 1) of the rounding errors in the margins of theta."""
-        return 8 * torch.finfo(theta.dtype).eps * (1 + (self.reach * theta.abs()).sum(-1, keepdim=True))
+        return 8 * torch.finfo(theta.dtype).eps * ((self.reach * theta.abs()).sum(-1, keepdim=True) + 1)
 
     def margins(self, theta: Tensor) -> Tensor:
         """Return the margins (b, n) of theta (b, p)."""
-        return (theta[:, None] @ self.columns)[:, 0]
+        return torch.bmm(theta.unsqueeze(1), self.columns).squeeze(1)
 
     def pull(self, force: Tensor) -> Tensor:
         """Return what forces on the margins (b, n) do to theta (b, p): rows' @ force."""
-        return (force[:, None] @ self.rows)[:, 0]
+        return torch.bmm(force.unsqueeze(1), self.rows).squeeze(1)
 
     def factor(self, curvature: Tensor) -> Tensor:
         """Return the Cholesky factor (b, p, p) of diag(ridge) + rows' diag(curvature) rows, for curvature (b, n) >= 0.
@@ -61,11 +66,9 @@ class Problem:
         tiny ridge: what this bends, a solver's next step straightens. Where there is no factor even so, the diagonal
         stands in, and a step is still downhill.
         """
-        hessian = self.columns @ (self.rows * curvature[..., None])
-        diagonal = hessian.diagonal(dim1=-2, dim2=-1)
-        diagonal += self.ridge
-        diagonal[:, -1:] += self.damping
-        diagonal *= 1 + 2 * diagonal.shape[-1] * torch.finfo(diagonal.dtype).eps
+        hessian = torch.bmm(self.columns, self.rows * curvature.unsqueeze(-1))
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        diagonal.add_(self.floor).mul_(1 + 2 * diagonal.shape[-1] * torch.finfo(diagonal.dtype).eps)
         factor, failed = torch.linalg.cholesky_ex(hessian)
         if self.check_every == 1 and not bool(failed.any()):
             return factor
@@ -99,7 +102,7 @@ def centre_bias(problem: Problem, solution: Solution, kinks: tuple[float, ...]) 
     at which the loss has a kink; the derivative of the bias is then theirs.
     """
     signs = problem.rows[..., -1]
-    flat = (signs != 0).any(-1) & ((solution.curvature * (signs != 0)).sum(-1) == 0)
+    flat = ((solution.curvature * signs).abs().amax(-1) == 0) & (signs != 0).any(-1)
     if not bool(flat.any()):
         return solution
     bias = solution.theta[:, -1:]
@@ -117,7 +120,7 @@ def centre_bias(problem: Problem, solution: Solution, kinks: tuple[float, ...]) 
 
 def solve(factor: Tensor, right: Tensor) -> Tensor:
     """Solve systems with Cholesky factors (b, p, p) for right-hand sides (b, p)."""
-    return torch.cholesky_solve(right[..., None], factor)[..., 0]
+    return torch.cholesky_solve(right.unsqueeze(-1), factor).squeeze(-1)
 
 
 def adjoint(problem: Problem, solution: Solution, gradient: Tensor) -> tuple[Tensor, Tensor]:

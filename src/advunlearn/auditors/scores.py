@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,24 +13,24 @@ from advunlearn.training.shadows import Shadows
 
 def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return z_y - logsumexp_{j != y} z_j, (n,): the log-odds of the true class."""
-    own = F.one_hot(labels, logits.shape[1]).bool()
-    return logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(1)
+    own = labels.unsqueeze(1)
+    return logits.gather(1, own).squeeze(1) - logits.scatter(1, own, -torch.inf).logsumexp(1)
 
 
-def _loss(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.softplus(-logit_margin(logits, labels))
+def _loss(margin: Tensor) -> Tensor:
+    return F.softplus(-margin)
 
 
 def _entropy(logits: Tensor) -> Tensor:
     return -(logits.softmax(1) * logits.log_softmax(1)).sum(1)
 
 
-COLUMNS = {
-    "logits_loss": lambda logits, labels: torch.cat([logits, _loss(logits, labels)[:, None]], 1),
-    "loss": lambda logits, labels: _loss(logits, labels)[:, None],
-    "margin": lambda logits, labels: logit_margin(logits, labels)[:, None],
-    "loss_margin": lambda logits, labels: torch.stack([_loss(logits, labels), logit_margin(logits, labels)], 1),
-    "margin_entropy": lambda logits, labels: torch.stack([logit_margin(logits, labels), _entropy(logits)], 1),
+COLUMNS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of logits (n, c) and their margins (n,)
+    "logits_loss": lambda logits, margin: torch.cat([logits, _loss(margin)[:, None]], 1),
+    "loss": lambda logits, margin: _loss(margin)[:, None],
+    "margin": lambda logits, margin: margin[:, None],
+    "loss_margin": lambda logits, margin: torch.stack([_loss(margin), margin], 1),
+    "margin_entropy": lambda logits, margin: torch.stack([margin, _entropy(logits)], 1),
 }
 
 
@@ -52,4 +54,5 @@ def score_columns(logits: Tensor, labels: Tensor, features: str) -> Tensor:
     `logits_loss` is the paper's, c + 1 columns; `loss`, `margin` (the logit margin), `loss_margin` and `margin_entropy`
     have one or two, for forget sets too small to fit many columns.
     """
-    return COLUMNS[features](logits.double(), labels)
+    logits = logits.double()
+    return COLUMNS[features](logits, logit_margin(logits, labels))

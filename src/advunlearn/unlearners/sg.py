@@ -74,9 +74,12 @@ class SG(Finetune):
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return the network after the base's steps, answered by the auditor; see `Unlearner.unlearn`."""
+        return self.leader().descend(network, task, Game(self, network, task))
+
+    def leader(self) -> Finetune:
+        """Return the base, with these options."""
         base = BASES[self.base]
-        leader = base(**{field.name: getattr(self, field.name) for field in fields(base)})
-        return leader.descend(network, task, Game(self, network, task))
+        return base(**{field.name: getattr(self, field.name) for field in fields(base)})
 
 
 class Game:
@@ -112,19 +115,23 @@ class Game:
         if audit.remark not in self.remarks:
             self.remarks.add(audit.remark)
             logger.info("audit step %d: %s", step, audit.remark)
+        base_norm = _norm(base)
         record = {
             "step": step,
             "epoch": epoch,
             "base_loss": base_loss,
             "utility": audit.utility.detach(),
             "auditor_accuracy": audit.accuracy,
-            "base_gradient_norm": _norm(base),
+            "base_gradient_norm": base_norm,
             "game_gradient_norm": None,
             "cosine": None,
         }
         if plays:
             game = torch.autograd.grad(self.options.alpha * audit.utility, self.parameters, allow_unused=True)
-            record |= {"game_gradient_norm": _norm(game), "cosine": _cosine(base, game)}
+            game_norm = _norm(game)
+            # 0 where one of them vanishes: an auditor at its cap pushes nowhere.
+            cosine = _product(base, game) / (base_norm * game_norm).clamp_min(torch.finfo(game_norm.dtype).tiny)
+            record |= {"game_gradient_norm": game_norm, "cosine": cosine}
             if self.options.optimizer_state == "shared":
                 self._add(game)
             else:
@@ -209,11 +216,9 @@ def _norm(gradients: Gradients) -> Tensor:
     return torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
 
 
-def _cosine(first: Gradients, second: Gradients) -> Tensor:
+def _product(first: Gradients, second: Gradients) -> Tensor:
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    product = torch.stack([(a * b).sum() for a, b in pairs]).sum()
-    # 0 where one of them vanishes: an auditor at its cap pushes nowhere.
-    return product / (_norm(first) * _norm(second)).clamp_min(torch.finfo(product.dtype).tiny)
+    return torch.stack([(a * b).sum() for a, b in pairs]).sum()
 
 
 def _plain(value: Any) -> Any:
