@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from scipy.stats import t
 from yaml import YAMLError
 
 from advunlearn.evaluation.comparison import MODELS
+from advunlearn.manifest import read_manifest, state_of
+from advunlearn.settings import Settings
 
 TARGET = "_target_"
 PARTS = ("test", "forget", "retain")
 SHADOWS_ONLY = "shadow models only"
-NEVER_VARY = ("seed", "tensorboard")  # differ within a group: one is averaged over, the other changes no number
+# Settings that change no number.
+IDLE = {field.name for field in fields(Settings)} - set(Settings().identity())
 _ORIGINAL, _RETRAINED, _UNLEARNED = MODELS
 
 
@@ -167,20 +170,18 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 def read_run(folder: Path) -> Run:
     """Return what is known of a run, whatever state its folder is in."""
     config = _read_config(folder)
-    if not (folder / "manifest.json").exists():
-        return Run(folder, config, None, "waiting")
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        state, error = str(manifest["status"]), _last_line(manifest["error"])
-        if state != "completed":
-            return Run(folder, config, None, state, error)
+        state = state_of(folder)
+        if state.name != "completed":
+            return Run(folder, config, None, state.name, _last_line(state.error))
         if config.get("attack.shard") is not None:
             return Run(folder, config, None, SHADOWS_ONLY)
         metrics = json.loads((folder / "metrics.json").read_text())
         for model in MODELS:
             for column in _columns(_attacks([metrics])):
                 column.find(metrics, model)
-        return Run(folder, config, metrics, state, finished=str(manifest["finished"]))
+        finished = str((read_manifest(folder) or {})["finished"])
+        return Run(folder, config, metrics, state.name, finished=finished)
     except KeyError as missing:
         return Run(folder, config, None, "other version", f"made by another version of advunlearn, without {missing}")
     except (OSError, ValueError, TypeError) as damage:
@@ -301,7 +302,7 @@ def _latest(finished: Sequence[Run]) -> tuple[list[Run], int]:
     """Return the runs without those that a later one of the same config and seed repeats, and how many those were."""
     by_config: dict[str, Run] = {}
     for run in sorted(finished, key=lambda run: run.finished):
-        same = {key: value for key, value in run.config.items() if key not in NEVER_VARY or key == "seed"}
+        same = {key: value for key, value in run.config.items() if key not in IDLE}
         by_config[json.dumps(same, sort_keys=True)] = run
     latest = {run.folder for run in by_config.values()}
     return [run for run in finished if run.folder in latest], len(finished) - len(latest)
@@ -334,7 +335,7 @@ def _varying(runs: Sequence[Run]) -> list[str]:
             groups.setdefault(component, set()).add(str(run.config.get(key)))
         return any(len(values) > 1 for values in groups.values())
 
-    keys = dict.fromkeys(key for run in runs for key in run.config if key not in NEVER_VARY)
+    keys = dict.fromkeys(key for run in runs for key in run.config if key not in {"seed", *IDLE})
     return [key for key in keys if differs(key)]
 
 
