@@ -80,6 +80,15 @@ def test_times_are_drawn_with_the_shared_models_on_top(tmp_path: Path) -> None:
     assert {0.5, 10.5, 1.0} <= set(drawn)
 
 
+def test_a_time_whose_interval_reaches_below_zero_keeps_its_place(tmp_path: Path) -> None:
+    for seed, time in enumerate((0.1, 3.0)):
+        write(tmp_path / str(seed), config(seed), metrics({"lira": 0.1}, time=time))
+    (axes,) = time_figure(summarise(find_runs([tmp_path])).groups).axes
+    low, high = axes.get_xlim()
+    assert 0.05 < low < 0.1
+    assert 3 < high < 6
+
+
 def test_the_mean_trace_ends_where_the_shortest_does(tmp_path: Path) -> None:
     for seed, length in enumerate((5, 8)):
         write(tmp_path / str(seed), config(seed), metrics({"lira": 0.1}, trace=trace(length, 0.5 + 0.2 * seed)))

@@ -23,7 +23,7 @@ def sweep(root: Path, gaps: dict[float, list[float]], **others: float) -> None:
 def test_the_nearest_is_named_with_its_numbers(tmp_path: Path) -> None:
     sweep(tmp_path, {0.0: [0.3] * 4, 3.0: [0.05 + each for each in NOISE]})
     (sentence,) = sentences(summarise(find_runs([tmp_path])))
-    assert sentence.startswith("alpha=3.0 came nearest to the retrained model: under lira, the strongest attack")
+    assert sentence.startswith("SG, alpha=3.0 came nearest to the retrained model: under lira, the strongest attack")
     assert "lies +0.050 ± 0.029 off" in sentence  # t = 3.182, s = 0.01826
     assert "(the original's: +0.300 ± 0.000)" in sentence
     assert "test accuracy of 0.900 ± 0.000 (retrained: 0.950 ± 0.000) and in 0.50 ± 0.00 times the time" in sentence
@@ -48,7 +48,7 @@ def test_what_the_seeds_do_not_tell_apart_is_said(tmp_path: Path) -> None:
     (problem,) = problems(summarise(find_runs([tmp_path])))
     assert problem.ranked[0].labels == ("1.0",)
     assert [group.labels for group in problem.tied] == [("0.0",)]
-    assert "These seeds do not tell it from: alpha=0.0." in sentences(summarise(find_runs([tmp_path])))[0]
+    assert "These seeds do not tell it from: SG, alpha=0.0." in sentences(summarise(find_runs([tmp_path])))[0]
 
 
 def test_one_seed_tells_nothing_apart(tmp_path: Path) -> None:

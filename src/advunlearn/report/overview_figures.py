@@ -94,8 +94,10 @@ def time_figure(groups: Sequence[Group]) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    low, high = axes.get_xlim()
-    axes.set_xlim(min(low, 0.5), max(high, 2))
+    # Intervals may run out of the picture, and below zero.
+    marks = [np.asarray(line.get_xdata(), dtype=float).ravel() for line in axes.lines if line.get_marker() != "None"]
+    known = np.concatenate([[0.5, 2.0], *marks])
+    axes.set_xlim(known[known > 0].min() / 1.2, known.max() * 1.2)
     _name_groups(axes, groups)
     return figure
 

@@ -252,10 +252,11 @@ def _attacks(found: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 def _group(keys: Sequence[str], labels: tuple[str, ...], runs: Sequence[Run]) -> Group:
     pairs = sorted(zip(keys, labels, strict=True), key=lambda pair: not pair[0].endswith(TARGET))  # classes first
     words = [(key, _words(key, label, keys)) for key, label in pairs if label]
-    own = ", ".join(word for key, word in words if _of_unlearner(key))
-    problem = ", ".join(word for key, word in words if not _of_unlearner(key))
-    name = own or _label(runs[0], f"unlearner.{TARGET}")
-    return Group(labels, ", ".join(filter(None, [name, problem])), problem, tuple(runs))
+    own = [word for key, word in words if _of_unlearner(key)]
+    if not any(key.endswith(TARGET) for key, _ in words if _of_unlearner(key)):
+        own.insert(0, _label(runs[0], f"unlearner.{TARGET}"))  # a name begins with a class
+    problem = [word for key, word in words if not _of_unlearner(key)]
+    return Group(labels, ", ".join([*own, *problem]), ", ".join(problem), tuple(runs))
 
 
 def _of_unlearner(key: str) -> bool:
