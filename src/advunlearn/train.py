@@ -107,7 +107,10 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         key = run_key(experiment, trainer, splits)
         if adopt and (earlier := finished.find(trainer.store, key)) is not None:
             logger.info("the same run is finished in %s and not done again", earlier)
-            return Result(folder, finished.adopt(manifest, earlier), None)
+            metrics = finished.adopt(manifest, earlier)
+            if settings.tensorboard:
+                write_events(folder, metrics)
+            return Result(folder, metrics, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         metrics = evaluate(experiment, splits, models, evidence)

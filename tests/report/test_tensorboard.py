@@ -11,9 +11,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import advunlearn
 from advunlearn.cli import main
+from advunlearn.manifest import Manifest
 from advunlearn.options import ConfigError
+from advunlearn.overrides import experiment_from
 from advunlearn.report.tensorboard import EVENTS, write_events
 from advunlearn.settings import Settings
+from advunlearn.train import run_experiment
 
 QUICK = ["optimizer.epochs=2", "unlearner.epochs=2", "unlearner.keep_epoch=best", "attack=threshold"]
 
@@ -41,6 +44,14 @@ def test_a_run_is_written_and_finds_the_same(workplace: Path) -> None:
     assert found["gap/unlearned_threshold"] == [(0, pytest.approx(gap))]
     write_events(result.folder, result.metrics)  # as an attempt that is resumed
     assert len(list(result.folder.glob(EVENTS))) == 1
+
+
+def test_a_run_that_takes_over_another_is_written_too(workplace: Path) -> None:
+    advunlearn.run(QUICK)
+    with Manifest(workplace / "again") as manifest:
+        result = run_experiment(experiment_from([*QUICK, "tensorboard=true"]), manifest, adopt=True)
+    assert result.network is None  # taken over
+    assert len(events(workplace / "again")["game/utility"]) == len(result.metrics["trace"]["step"])
 
 
 def test_a_missing_package_is_said_with_the_other_mistakes(
