@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ class Settings(Component):
         compile: compile each network with torch.compile, worth its start-up time on a GPU only.
         threads: CPU threads of torch; null leaves torch's own choice.
         checkpoint_seconds: from one checkpoint of a training to the next; it changes no result.
+        tensorboard: write a run's trace and metrics for TensorBoard into its folder as well; it changes no result.
     """
 
     seed: int = option(0, at_least=0, below=2**32)
@@ -33,12 +35,18 @@ class Settings(Component):
     compile: bool = False
     threads: int | None = option(None, at_least=1)
     checkpoint_seconds: float = option(60.0, at_least=0)
+    tensorboard: bool = False
 
     def conflicts(self) -> list[str]:
-        """Refuse a device that cannot be named."""
-        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            return []
-        return [f"device must be one of auto, cpu, cuda, cuda:N, got {self.device}"]
+        """Refuse a device that cannot be named, and TensorBoard where it is not installed."""
+        problems = []
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            problems.append(f"device must be one of auto, cpu, cuda, cuda:N, got {self.device}")
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            problems.append(
+                "tensorboard=true: the package tensorboard is not installed (try pip install 'advunlearn[tensorboard]')"
+            )
+        return problems
 
     def torch_device(self) -> torch.device:
         """Return the device to compute on.

@@ -29,6 +29,7 @@ from advunlearn.data.splits import Splits, make_splits
 from advunlearn.evaluation.comparison import MODELS, accuracy, gap, measure, measure_algorithm
 from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.page import write_report
+from advunlearn.report.tensorboard import write_events
 from advunlearn.seeding import clean_state, numpy_stream
 from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_json
 from advunlearn.training.checkpoint import Checkpoint
@@ -106,7 +107,10 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         key = run_key(experiment, trainer, splits)
         if adopt and (earlier := finished.find(trainer.store, key)) is not None:
             logger.info("the same run is finished in %s and not done again", earlier)
-            return Result(folder, finished.adopt(manifest, earlier), None)
+            metrics = finished.adopt(manifest, earlier)
+            if settings.tensorboard:
+                write_events(folder, metrics)
+            return Result(folder, metrics, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         metrics = evaluate(experiment, splits, models, evidence)
@@ -469,6 +473,8 @@ def write_results(
     with atomic_write(folder / "unlearned.safetensors") as temporary:
         save_file(models.artefacts["unlearned"].tensors, temporary)
     manifest.checksum("metrics.json", "scores.npz", "splits.npz", "unlearned.safetensors")
+    if trainer.settings.tensorboard:
+        write_events(folder, metrics)
     with manifest.stage("report") as stage:
         pictures = draw_pictures(trainer.store, models, evidence, metrics, scores)
         stage.note(reused=pictures.reused, artefact=pictures.digest)

@@ -119,44 +119,57 @@ def test_the_trace_marks_the_epoch_that_was_kept_and_stands_a_loss_below_zero() 
     assert not any(list(line.get_xdata()) == [6, 6] for axes in trace_figure(trace).axes for line in axes.lines)
 
 
-def test_runs_are_grouped_by_what_differs_and_averaged_over_seeds(finished: Path) -> None:
-    table = summarise(find_runs([finished]))
-    head, *lines = table.splitlines()
-    assert head.split()[:3] == ["unlearner", "unlearner.alpha", "runs"]
-    assert "seed" not in head
-    both = [metrics_of(finished / name)["models"]["unlearned"]["attacks"]["lira"]["auc"] for name in ("sg", "sg1")]
-    line = next(line for line in lines if line.split()[:4] == ["SG", "3.0", "2", "unlearned"])
-    assert f"{np.mean(both):.3f} ± {12.706 * np.std(both, ddof=1) / np.sqrt(2):.3f}" in line
-    assert any(line.split()[:3] == ["Finetune", "1", "original"] for line in lines)
+def test_real_runs_are_averaged_over_seeds(finished: Path) -> None:
+    summary = summarise(find_runs([finished]))
+    assert summary.keys == ("unlearner._target_", "unlearner.alpha")
+    (group,) = (group for group in summary.groups if group.labels == ("SG", "3.0"))
+    both = [metrics_of(finished / name)["gap"]["unlearned"]["attacks"]["lira"] for name in ("sg", "sg1")]
+    found = group.gap("lira")
+    assert found is not None
+    assert found.values == tuple(both)
+    assert [(row.model, len(row.runs)) for row in summary.rows if row.model != "unlearned"] == [
+        ("original", 2),  # all groups start from the same models
+        ("retrained", 2),
+    ]
 
 
-def test_a_repeated_seed_counts_once(finished: Path, tmp_path: Path) -> None:
-    shutil.copytree(finished / "sg", tmp_path / "again")
-    table = summarise(find_runs([finished / "sg", finished / "sg1", tmp_path]))
-    assert table.splitlines()[1].split()[0] == "2"
-    assert "1 repeats of a seed left out" in table
-
-
-def test_a_markdown_table(finished: Path) -> None:
-    head, rule, first, *_ = summarise(find_runs([finished / "sg", finished / "half"]), "markdown").splitlines()
-    assert head.startswith("| unlearner.alpha | runs | model |")
-    assert set(rule) == {"|", "-"}
-    assert first.count("|") == head.count("|") == rule.count("|")
-
-
-def test_runs_without_a_result_are_listed(finished: Path, tmp_path: Path) -> None:
-    failed = tmp_path / "failed"
-    failed.mkdir()
-    (failed / "manifest.json").write_text(json.dumps({"status": "failed", "error": "ValueError: no"}))
-    table = summarise(find_runs([finished / "sg", tmp_path]))
-    assert f"no result: {failed} (failed: ValueError: no)" in table
-
-
-def test_the_report_verb(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_verb(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(["report", str(finished / "sg")]) == 0
-    assert "report.html" in capsys.readouterr().out
-    assert main(["report", str(finished), "--markdown"]) == 0
-    assert capsys.readouterr().out.startswith("| unlearner |")
-    (tmp_path / "manifest.json").write_text(json.dumps({"status": "running", "error": None}))
-    assert main(["report", str(tmp_path)]) == 2
+    assert capsys.readouterr().out.endswith(f"report: {finished / 'sg' / 'report.html'}\n")
+    before = (finished / "sg" / "report.html").read_bytes()
+    assert main(["report", str(finished / "sg"), "--format", "markdown"]) == 0
+    assert capsys.readouterr().out.startswith("| runs | model |")
+    assert (finished / "sg" / "report.html").read_bytes() == before
+    unfinished = tmp_path / "unfinished"
+    unfinished.mkdir()
+    (unfinished / "manifest.json").write_text(json.dumps({"status": "running", "error": None}))
+    assert main(["report", str(unfinished)]) == 2
     assert "does not hold a finished run" in capsys.readouterr().err
+
+
+def test_the_reports_of_several_runs_go_where_they_are_expected(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"report.html", "table.csv", "table.md", "table.tex"}
+    sweep = tmp_path / "sweep"
+    for name in ("sg", "sg1"):
+        shutil.copytree(finished / name, sweep / name)
+    assert main(["report", "sweep"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("report: sweep/report.html, with table.csv")
+    assert {path.name for path in sweep.iterdir() if path.is_file()} == files
+    page = (sweep / "report.html").read_text()
+    assert not re.search(r"(src|href)=['\"](?!data:)", page)
+    assert page.count("data:image/png;base64,") == 4
+    assert main(["report", "sweep/sg", "sweep/sg1", "--format", "csv"]) == 0
+    said = capsys.readouterr()
+    assert said.out == (tmp_path / "report" / "table.csv").read_text()
+    assert "report: report/report.html" in said.err
+    assert main(["report", "sweep", "--out", "elsewhere"]) == 0
+    assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == files
+    (tmp_path / "file").write_text("")
+    assert main(["report", "sweep", "--out", "file"]) == 1
+    assert "error: file: the report cannot be written" in capsys.readouterr().err

@@ -21,7 +21,7 @@ advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
   advunlearn resume RUN...                       go on with a run, or a sweep, that ended before it was done
   advunlearn check [overrides]...                find every mistake, print the config and what would be computed
   advunlearn list [group]                        what a run can be composed of, one line each
-  advunlearn report RUN...                       the table and report of one run, or the means of several
+  advunlearn report RUN...                       the table and page of one run, or the means of several over seeds
   advunlearn data ls | fetch NAME                datasets, and where they are
   advunlearn store ls | verify | prune           what earlier runs made and later ones reuse
 

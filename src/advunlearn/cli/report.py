@@ -6,31 +6,82 @@ import argparse
 import sys
 from pathlib import Path
 
-from advunlearn.cli.problems import refuse
+from advunlearn.cli.problems import fail, refuse
+
+EPILOG = """\
+Several runs, or a folder with runs below it, are grouped by what differs but for the seed. The table is printed, and
+report.html, table.csv, table.md and table.tex are written into that one folder, into report/ where several were named,
+or where --out says; the last line says where. Runs without a result are listed with the reason.
+
+  advunlearn report outputs/sweeps/ID
+  advunlearn report outputs/digits/sg/* --format latex
+"""
 
 
 def main(arguments: list[str]) -> int:
-    """`advunlearn report`: the table and report of one run, or the means of several."""
-    parser = argparse.ArgumentParser("advunlearn report", description=main.__doc__)
+    """`advunlearn report`: the table and report of one run, or means and 95 % intervals of several over seeds."""
+    parser = argparse.ArgumentParser(
+        "advunlearn report",
+        description=main.__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or one with runs below it")
-    parser.add_argument("--markdown", action="store_true", help="a table for a document")
+    parser.add_argument(
+        "--format",
+        choices=("text", "markdown", "csv", "latex"),
+        help="how the table of means is printed (default text); other than text, stdout holds nothing else",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the report of several runs")
     options = parser.parse_args(arguments)
-    import json
-
-    from advunlearn.report.page import write_report
-    from advunlearn.report.summary import find_runs, summarise
-    from advunlearn.report.table import comparison_table
+    from advunlearn.report.summary import find_runs
 
     try:
         runs = find_runs(options.runs)
-        if len(runs) > 1:
-            sys.stdout.write(summarise(runs, style="markdown" if options.markdown else "text") + "\n")
-            return 0
-        page = write_report(runs[0])
-        metrics = json.loads((runs[0] / "metrics.json").read_text())
+    except ValueError as error:
+        return refuse([str(error)])
+    itself = len(options.runs) == 1 and runs == [_folder(options.runs[0])]
+    if itself and options.format is None and options.out is None:
+        return _one(runs[0])
+    out = options.out or (_folder(options.runs[0]) if len(options.runs) == 1 else Path("report"))
+    # One run's folder has a report of its own.
+    return _several(runs, options.format or "text", None if itself and options.out is None else out)
+
+
+def _folder(path: Path) -> Path:
+    return path.parent if path.is_file() else path
+
+
+def _one(run: Path) -> int:
+    import json
+
+    from advunlearn.report.page import write_report
+    from advunlearn.report.table import comparison_table
+
+    try:
+        page = write_report(run)
+        metrics = json.loads((run / "metrics.json").read_text())
     except ValueError as error:
         return refuse([str(error)])
     except KeyError as error:
-        return refuse([f"{runs[0]}: made by another version of advunlearn, without {error}"])
+        return refuse([f"{run}: made by another version of advunlearn, without {error}"])
     sys.stdout.write(f"{comparison_table(metrics)}\n\nreport: {page}\n")
+    return 0
+
+
+def _several(runs: list[Path], style: str, out: Path | None) -> int:
+    from advunlearn.report.formats import FORMATS
+    from advunlearn.report.overview import write_overview
+    from advunlearn.report.summary import summarise
+
+    summary = summarise(runs)
+    sys.stdout.write(f"{FORMATS[style](summary)}\n")
+    if out is None:
+        return 0
+    try:
+        where = write_overview(summary, out)
+    except OSError as error:
+        return fail(OSError(f"{out}: the report cannot be written ({error.strerror}); try --out DIR"))
+    # A table for a program or a document goes into a file without a word beside it.
+    (sys.stdout if style == "text" else sys.stderr).write(f"\n{where}\n")
     return 0

@@ -44,7 +44,7 @@ def draw(metrics: Mapping[str, Any], scores: Mapping[str, Array]) -> dict[str, b
         figures = {"roc": roc_figure(scores), "losses": loss_figure(scores)}
         if metrics["trace"].get("step"):
             figures = {"trace": trace_figure(metrics["trace"]), **figures}
-        return {name: _png(figure) for name, figure in figures.items()}
+        return {name: png(figure) for name, figure in figures.items()}
 
 
 def trace_figure(trace: Mapping[str, Any]) -> Figure:
@@ -141,7 +141,8 @@ def _smooth(values: list[float]) -> Array:
     return np.asarray(np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same"))
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return the bytes of a PNG: the same figure gives the same ones."""
     file = io.BytesIO()
     # No version or date in the file: the same run draws the same bytes.
     figure.savefig(file, format="png", dpi=130, metadata={"Software": None})

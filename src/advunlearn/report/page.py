@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 
 from advunlearn.evaluation.comparison import MODELS
+from advunlearn.report.parts import card, figure, fill
 from advunlearn.report.table import HEADINGS, Row, metrics_csv, notes, rows, verdict
 from advunlearn.store import atomic_write
 
@@ -32,6 +31,12 @@ CAPTIONS = {
         "the second.",
     ),
 }
+
+INTRODUCTION = """<h2>The three models side by side</h2>
+<p>The <b class="retrained">retrained</b> model never saw the forget set: it is what unlearning aims at. The gap is the
+<b class="unlearned">unlearned</b> model's number less the retrained model's. Brackets hold 95&nbsp;% intervals. An
+attack's AUC is the chance that it ranks a forget example above a test example; far below one half is as much a leak as
+far above it.</p>"""
 
 
 def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path:
@@ -67,15 +72,18 @@ def render(metrics: dict[str, Any], manifest: dict[str, Any], pictures: dict[str
     command = f"advunlearn run {overrides}".strip()
     choices = manifest.get("choices", {})
     named = [str(choices[group]) for group in ("dataset", "model", "unlearner") if choices.get(group)]
-    template = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
-    return template.substitute(
+    listed = "".join(f"<li>{escape(note)}</li>" for note in notes(metrics)[1:])
+    body = [
+        f"<div class='cards'>{''.join(_cards(metrics))}</div>",
+        INTRODUCTION,
+        f"<div class='wide'><table>{_table(rows(metrics))}</table></div><ul class='soft'>{listed}</ul>",
+        *(figure(*CAPTIONS[name], pictures[name]) for name in CAPTIONS if name in pictures),
+    ]
+    return fill(
         title=escape("Unlearning report" + (": " + ", ".join(named) if named else "")),
         subtitle=f"<code>{escape(command)}</code> &middot; {escape(manifest['started'].replace('T', ' '))}",
         verdict=escape(verdict(metrics)),
-        cards="".join(_cards(metrics)),
-        table=_table(rows(metrics)),
-        notes="".join(f"<li>{escape(note)}</li>" for note in notes(metrics)[1:]),
-        figures="".join(_figure(name, pictures[name]) for name in CAPTIONS if name in pictures),
+        body="\n".join(body),
         footer=_footer(manifest),
     )
 
@@ -96,11 +104,7 @@ def _cards(metrics: dict[str, Any]) -> list[str]:
         "accuracy on the forget set": [models[name]["accuracy"]["forget"] for name in MODELS],
     }
     return [
-        f"<div class='card'><h3>{escape(title)}</h3><dl>"
-        + "".join(
-            f"<dt class='{name}'>{name}</dt><dd>{value:.3f}</dd>" for name, value in zip(MODELS, found, strict=True)
-        )
-        + "</dl></div>"
+        card(title, {name: f"{value:.3f}" for name, value in zip(MODELS, found, strict=True)})
         for title, found in values.items()
     ]
 
@@ -121,15 +125,6 @@ def _table(lines: list[Row]) -> str:
 def _with_interval(value: str) -> str:
     number, _, interval = value.partition(" ")
     return f"{number}<span class='interval'>{interval}</span>" if interval else number
-
-
-def _figure(name: str, picture: bytes) -> str:
-    title, caption = CAPTIONS[name]
-    source = base64.b64encode(picture).decode()
-    return (
-        f"<h2>{title}</h2><figure><img alt='{title}' src='data:image/png;base64,{source}'>"
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
 
 
 def _footer(manifest: dict[str, Any]) -> str:

@@ -1,0 +1,227 @@
+"""The pictures of several runs, each from a summary to the bytes of a PNG."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from advunlearn.evaluation.comparison import MODELS
+from advunlearn.report.figures import COLORS, DARK, STYLE, TEST, png
+from advunlearn.report.summary import Estimate, Group, Summary, accuracy, time_over_retraining
+from advunlearn.report.verdict import Problem, problems
+
+ACROSS = 4  # panels side by side
+LABEL = 34  # letters of a group's name on one line
+TRACES = 24  # panels in one picture
+
+
+def draw_overview(summary: Summary) -> dict[str, bytes]:
+    """Return the pictures by name: `gaps`, `utility`, `times`, and `traces` if there was a game."""
+    if not summary.groups:
+        return {}
+    with rc_context(STYLE):
+        compared = problems(summary)
+        figures = {
+            "gaps": gap_figure(summary),
+            "utility": utility_figure(compared),
+            "times": time_figure(summary.groups),
+        }
+        played = [group for group in summary.groups if _traces(group)]
+        if played:
+            figures["traces"] = trace_figure(played[:TRACES])
+        return {name: png(figure) for name, figure in figures.items()}
+
+
+def gap_figure(summary: Summary) -> Figure:
+    """Return one panel for each attack, one line in it for each group."""
+    groups, attacks = summary.groups, summary.attacks
+    down, across = _grid(len(attacks))
+    lines = sum(_wrapped(group.name).count("\n") + 1 for group in groups)
+    figure = Figure(figsize=(12, down * (0.9 + 0.26 * lines)), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=True, sharex=True).flatten()
+    for axes, attack in zip(panels, attacks, strict=False):
+        for place, group in enumerate(groups):
+            _estimate(axes, place, group.gap(attack), COLORS["unlearned"])
+            if (before := group.gap(attack, "original")) is not None:
+                ends = (place - 0.42, place + 0.42)
+                axes.plot([before.mean] * 2, ends, color=COLORS["original"], linestyle="--", linewidth=1.2)
+        axes.axvline(0, color=COLORS["retrained"], linestyle=":", linewidth=1.4, zorder=0)
+        axes.set(title=attack)
+        axes.xaxis.set_tick_params(labelbottom=True)
+    _name_groups(panels[0], groups)
+    panels[0].set_xlim(
+        _around([0.0, *(value for group in groups for attack in attacks for value in _seen(group, attack))])
+    )
+    for axes in panels[len(attacks) :]:
+        axes.set_visible(False)
+    figure.supxlabel("AUC less the retrained model's", fontsize=10)
+    return figure
+
+
+def utility_figure(compared: Sequence[Problem]) -> Figure:
+    """Return one panel for each problem: the strongest attack's gap against the accuracy on the test set."""
+    figure = Figure(figsize=(12, sum(max(4.2, 0.9 + 0.24 * _lines(each)) for each in compared)), layout="constrained")
+    rows = figure.subplots(len(compared), 2, squeeze=False, width_ratios=(2, 1))
+    for (axes, legend), problem in zip(rows, compared, strict=True):
+        _draw_problem(axes, problem)
+        legend.axis("off")
+        numbered = [f"{n}  {_wrapped(group.name)}".replace("\n", "\n    ") for n, group in enumerate(problem.ranked, 1)]
+        legend.text(0, 1, "\n".join(["nearest first", *numbered]), va="top", linespacing=1.35)
+    return figure
+
+
+def time_figure(groups: Sequence[Group]) -> Figure:
+    """Return the time over that of retraining of each group."""
+    lines = sum(_wrapped(group.name).count("\n") + 1 for group in groups)
+    figure = Figure(figsize=(12, 1.1 + 0.28 * lines), layout="constrained")
+    axes = figure.subplots()
+    for place, group in enumerate(groups):
+        own = time_over_retraining("unlearning").of(group.runs, "unlearned")
+        shared = time_over_retraining("references").of(group.runs, "unlearned")
+        _estimate(axes, place, own, COLORS["unlearned"])
+        if own is not None and shared is not None:
+            whole = own.mean + shared.mean
+            axes.plot([own.mean, whole], [place, place], color=COLORS["unlearned"], linewidth=0.8, linestyle=":")
+            axes.plot(whole, place, "s", color=COLORS["unlearned"], markerfacecolor="white", markersize=7)
+    axes.axvline(1, color=COLORS["retrained"], linestyle=":", linewidth=1.4, zorder=0)
+    axes.set(xlabel="time of unlearning / time of retraining (logarithmic)", xscale="log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    # Intervals may run out of the picture, and below zero.
+    marks = [np.asarray(line.get_xdata(), dtype=float).ravel() for line in axes.lines if line.get_marker() != "None"]
+    known = np.concatenate([[0.5, 2.0], *marks])
+    axes.set_xlim(known[known > 0].min() / 1.2, known.max() * 1.2)
+    _name_groups(axes, groups)
+    return figure
+
+
+def trace_figure(groups: Sequence[Group]) -> Figure:
+    """Return one panel for each group that played: the auditor's accuracy and the leader's loss, means over seeds."""
+    down, across = _grid(len(groups))
+    figure = Figure(figsize=(12, 0.3 + 2.6 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).flatten()
+    for axes, group in zip(panels, groups, strict=False):
+        right = axes.twinx()
+        right.spines["right"].set_visible(True)
+        for side, name, color in ((axes, "auditor_accuracy", TEST), (right, "base_loss", DARK)):
+            _mean_line(side, group, name, color)
+            side.tick_params(axis="y", colors=color)
+        axes.axhline(0.5, color=TEST, linestyle=":", linewidth=1)
+        axes.set(ylim=(0.3, 1), xlabel="step")
+        axes.set_title(_wrapped(group.name), fontsize=9)
+    panels[0].set_ylabel("auditor's held-out accuracy", color=TEST)
+    figure.axes[len(panels) + across - 1].set_ylabel("leader's loss", color=DARK)
+    for axes in panels[len(groups) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def _draw_problem(axes: Axes, problem: Problem) -> None:
+    attack, tested = problem.strongest, accuracy("test")
+    runs = [run for group in problem.groups for run in group.runs]
+    for number, group in reversed(list(enumerate(problem.ranked, 1))):
+        right, gap = tested.of(group.runs, "unlearned"), group.gap(attack)
+        if right is not None and gap is not None:
+            _cross(axes, right, gap, COLORS["unlearned"])
+            axes.plot(right.mean, gap.mean, "o", color=COLORS["unlearned"], markersize=15, markeredgecolor="white")
+            axes.text(
+                right.mean,
+                gap.mean,
+                str(number),
+                ha="center",
+                va="center_baseline",
+                color="white",
+                fontsize=8.5,
+                fontweight="bold",
+            )
+    before = [gap for group in problem.groups if (gap := group.gap(attack, "original")) is not None]
+    heights = {"original": float(np.mean([gap.mean for gap in before])), "retrained": 0.0}
+    for model, height in heights.items():
+        known = tested.of(runs, model)
+        if known is not None:
+            axes.plot(known.mean, height, "D", color=COLORS[model], markersize=10, markeredgecolor="white", zorder=4)
+            axes.annotate(model, (known.mean, height), (9, 7), textcoords="offset points", color=COLORS[model])
+    axes.axhline(0, color=COLORS["retrained"], linestyle=":", linewidth=1.4, zorder=0)
+    axes.set(xlabel="accuracy on the test set", ylabel=f"{attack}: AUC less the retrained model's")
+    axes.set_title(_wrapped(problem.name))
+    across = [value for model in MODELS for value in _values(tested.of(runs, model))]
+    axes.set_xlim(_around(across))
+    axes.set_ylim(_around([0.0, *(value for group in problem.groups for value in _seen(group, attack))]))
+
+
+def _estimate(axes: Axes, place: float, found: Estimate | None, color: str) -> None:
+    """Draw a dot for each run, a square for the mean and a line for its interval."""
+    if found is None:
+        return
+    if found.half is not None:
+        ends = [found.mean - found.half, found.mean + found.half]
+        axes.plot(ends, [place, place], color=color, linewidth=1.4, solid_capstyle="butt")
+        axes.plot(found.values, [place + 0.24] * len(found.values), "o", color=DARK, alpha=0.5, markersize=3.5, mew=0)
+    axes.plot(found.mean, place, "s", color=color, markersize=6, markeredgecolor="white")
+
+
+def _cross(axes: Axes, right: Estimate, gap: Estimate, color: str) -> None:
+    axes.errorbar(right.mean, gap.mean, xerr=right.half, yerr=gap.half, color=color, alpha=0.45, linewidth=1.2)
+
+
+def _mean_line(axes: Axes, group: Group, name: str, color: str) -> None:
+    """Draw the mean of a column of the traces, over the steps that all seeds have, and its interval."""
+    traces = _traces(group)
+    length = min(len(trace["step"]) for trace in traces)
+    columns = np.array([[np.nan if v is None else v for v in trace[name][:length]] for trace in traces])
+    steps = traces[0]["step"][:length]
+    axes.plot(steps, columns.mean(0), color=color, linewidth=1.2)
+    axes.set_ylim(_around(list(columns[np.isfinite(columns)])))
+    if len(traces) > 1:
+        halves = np.array([Estimate(tuple(column)).half for column in columns.T], dtype=float)
+        low, high = columns.mean(0) - halves, columns.mean(0) + halves
+        axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
+
+
+def _traces(group: Group) -> list[dict[str, list[float]]]:
+    found = [run.metrics.get("trace", {}) for run in group.runs if run.metrics]
+    return [trace for trace in found if trace.get("step")]
+
+
+def _seen(group: Group, attack: str) -> list[float]:
+    """Return the gaps that have to fit into a picture."""
+    before = group.gap(attack, "original")
+    own = group.gap(attack)
+    return [*_values(own), *([before.mean] if before else [])]
+
+
+def _values(found: Estimate | None) -> tuple[float, ...]:
+    return found.values if found else ()
+
+
+def _around(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of an axis that holds these values with some room; a wide interval may run out of it."""
+    low, high = min(values), max(values)
+    room = 0.1 * max(high - low, 0.02)
+    return low - room, high + room
+
+
+def _name_groups(axes: Axes, groups: Sequence[Group]) -> None:
+    axes.set_yticks(range(len(groups)), [_wrapped(group.name) for group in groups])
+    axes.set_ylim(len(groups) - 0.4, -0.6)
+
+
+def _wrapped(name: str) -> str:
+    return textwrap.fill(name, LABEL)
+
+
+def _lines(problem: Problem) -> int:
+    return sum(_wrapped(group.name).count("\n") + 1 for group in problem.ranked)
+
+
+def _grid(panels: int) -> tuple[int, int]:
+    """Return rows and columns for some panels."""
+    across = min(panels, ACROSS)
+    return -(-panels // across), across

@@ -1,0 +1,50 @@
+"""What a run found, for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
+
+
+def write_events(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write a run's trace and metrics into its folder, in place of those of an earlier attempt.
+
+    `game/*` has a value for each audit step, `epochs/*` for each epoch that was judged, and each model's metrics one.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # an extra
+
+    for earlier in folder.glob(EVENTS):
+        earlier.unlink()
+    with SummaryWriter(str(folder)) as writer:
+        for tag, value, step in scalars(metrics):
+            writer.add_scalar(tag, value, step)
+
+
+def scalars(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:
+    """Yield tag, value and step of everything in `metrics.json` that has a place in TensorBoard."""
+    trace = metrics["trace"]
+    yield from _columns("game", trace)
+    yield from _columns("epochs", trace.get("epochs", {}))
+    for model, found in metrics["models"].items():
+        for part, value in found["accuracy"].items():
+            yield f"{model}/accuracy_{part}", value, 0
+        for name in ("loss_ks", "loss_wasserstein"):
+            yield f"{model}/{name}", found[name], 0
+        for attack, each in found["attacks"].items():
+            yield f"{model}/auc_{attack}", each["auc"], 0
+    for model, found in metrics["gap"].items():
+        for attack, value in found["attacks"].items():
+            yield f"gap/{model}_{attack}", value, 0
+    yield "time/unlearning_over_retraining", metrics["unlearning_over_retraining"], 0
+
+
+def _columns(section: str, trace: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:
+    """Yield the columns of a trace by its steps; where a value is not known, nothing."""
+    steps = trace.get("step", [])
+    for name, column in trace.items():
+        if name != "step" and isinstance(column, list):
+            known = zip(column, steps, strict=True)
+            yield from ((f"{section}/{name}", value, step) for value, step in known if value is not None)

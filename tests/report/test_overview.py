@@ -1,0 +1,98 @@
+"""The page and the pictures of several runs."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advunlearn.report.overview import render_overview, write_overview
+from advunlearn.report.overview_figures import draw_overview, gap_figure, time_figure, trace_figure, utility_figure
+from advunlearn.report.summary import find_runs, summarise
+from advunlearn.report.verdict import problems, sentences
+from tests.report.runs import config, metrics, write
+
+
+def trace(length: int, level: float) -> dict:
+    return {"step": list(range(length)), "auditor_accuracy": [level] * length, "base_loss": [level / 2] * length}
+
+
+def test_the_page_holds_verdict_table_pictures_and_what_is_missing(tmp_path: Path) -> None:
+    for seed in range(3):
+        done = metrics({"lira": 0.1 * seed, "rmia": 0.0}, trace=trace(4, 0.6))
+        write(tmp_path / str(seed), config(seed), done)
+    write(tmp_path / "3", config(3), None, "failed", "ValueError: <b>no</b>")
+    summary = summarise(find_runs([tmp_path]))
+    assert write_overview(summary, tmp_path).startswith(f"report: {tmp_path / 'report.html'}")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert not re.search(r"(src|href)=['\"](?!data:)", page)
+    assert "$" not in re.sub(r"base64,[^']*", "", page)
+    assert all(escape(sentence) in page for sentence in sentences(summary))
+    assert "0.100<span class='interval'>± 0.248</span>" in page
+    assert "ValueError: &lt;b&gt;no&lt;/b&gt;" in page
+    assert str(tmp_path / "3") in page
+    rows = re.search(r"<tbody>(.*?)</tbody>", page)
+    assert rows is not None
+    assert {row.count("<td") for row in rows[1].split("</tr>") if row} == {2 + len(summary.columns)}
+
+
+def test_a_page_without_a_result_says_so(tmp_path: Path) -> None:
+    write(tmp_path / "0", config(), None, "interrupted", "Interrupted")
+    summary = summarise(find_runs([tmp_path]))
+    assert draw_overview(summary) == {}
+    page = render_overview(summary, {})
+    assert "1 of 1 runs has no result." in page
+    assert "interrupted" in page
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_every_gap_is_drawn_with_its_seeds(tmp_path: Path, seeds: int) -> None:
+    gaps = np.random.default_rng(0).normal(0, 0.1, (seeds, 7))
+    for seed in range(seeds):
+        write(tmp_path / str(seed), config(seed), metrics({f"attack{n}": gap for n, gap in enumerate(gaps[seed])}))
+    panels = [axes for axes in gap_figure(summarise(find_runs([tmp_path]))).axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") or axes.get_title() for axes in panels] == [f"attack{n}" for n in range(7)]
+    for column, axes in zip(gaps.T, panels, strict=True):
+        drawn = {round(float(x), 12) for line in axes.lines for x in line.get_xdata()}
+        assert {round(float(x), 12) for x in (*column, column.mean())} <= drawn
+        low, high = axes.get_xlim()
+        assert low < min(0, *column)
+        assert high > max(0, *column)
+
+
+def test_utility_marks_the_groups_the_original_and_the_retrained_model(tmp_path: Path) -> None:
+    for alpha, gap in ((0.0, 0.2), (3.0, 0.05)):
+        write(tmp_path / str(alpha), config(unlearner__alpha=alpha), metrics({"lira": gap}, test=0.9 - gap))
+    axes = utility_figure(problems(summarise(find_runs([tmp_path])))).axes[0]
+    points = {(round(float(line.get_xdata()[0]), 9), round(float(line.get_ydata()[0]), 9)) for line in axes.lines}
+    assert {(0.7, 0.2), (0.85, 0.05), (0.96, 0.3), (0.95, 0.0)} <= points
+    assert {text.get_text() for text in axes.texts} >= {"1", "2", "original", "retrained"}
+
+
+def test_times_are_drawn_with_the_shared_models_on_top(tmp_path: Path) -> None:
+    write(tmp_path / "0", config(), metrics({"lira": 0.1}, time=0.5, references=10.0))
+    (axes,) = time_figure(summarise(find_runs([tmp_path])).groups).axes
+    drawn = [float(x) for line in axes.lines for x in line.get_xdata()]
+    assert {0.5, 10.5, 1.0} <= set(drawn)
+
+
+def test_a_time_whose_interval_reaches_below_zero_keeps_its_place(tmp_path: Path) -> None:
+    for seed, time in enumerate((0.1, 3.0)):
+        write(tmp_path / str(seed), config(seed), metrics({"lira": 0.1}, time=time))
+    (axes,) = time_figure(summarise(find_runs([tmp_path])).groups).axes
+    low, high = axes.get_xlim()
+    assert 0.05 < low < 0.1
+    assert 3 < high < 6
+
+
+def test_the_mean_trace_ends_where_the_shortest_does(tmp_path: Path) -> None:
+    for seed, length in enumerate((5, 8)):
+        write(tmp_path / str(seed), config(seed), metrics({"lira": 0.1}, trace=trace(length, 0.5 + 0.2 * seed)))
+    figure = trace_figure(summarise(find_runs([tmp_path])).groups)
+    line = figure.axes[0].lines[0]
+    assert list(line.get_xdata()) == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(line.get_ydata(), 0.6)
