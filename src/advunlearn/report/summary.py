@@ -54,6 +54,7 @@ def summarise(folders: Sequence[Path], style: str = "text") -> str:
         style: `text` for a terminal or `markdown`.
     """
     runs = [_read(folder) for folder in folders]
+    runs = [run for run in runs if run.config.get("attack.shard") is None] or runs  # a shard has nothing to report
     varying = _varying(runs)
     groups: dict[tuple[str, ...], list[Run]] = {}
     latest, repeats = _latest(runs)
