@@ -60,8 +60,10 @@ def test_a_command_of_the_readme_is_right(line: str, persons_folder: Path, monke
     """Run what is quick as it stands; of a run, check all of it, and run those on small data at a small size."""
     verb, *words = shlex.split(line)[1:]
     if verb != "run":
-        if verb == "report":
-            advunlearn.run([*SMALL, "unlearner.epochs=1"], "outputs/sweeps/0")
+        if verb in ("report", "status"):
+            advunlearn.run([*SMALL, "unlearner.epochs=1"], f"{words[0]}/0")
+        if verb == "submit":
+            words.append("--dry-run")
         assert main([verb, *words]) == 0
         return
     monkeypatch.syspath_prepend(str(persons_folder))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import itertools
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,9 @@ from advunlearn.options import ConfigError
 
 # An auditor is nested in the unlearner that has one; a person types `auditor=svm`.
 _AUDITOR = "auditor@unlearner.auditor"
+# Our presets of launchers, and the package that each needs.
+_LAUNCHER = "hydra/launcher="
+_LAUNCHERS = {"slurm": "hydra-submitit-launcher", "joblib": "hydra-joblib-launcher"}
 
 
 def version_base() -> dict[str, str]:
@@ -34,6 +42,14 @@ def version_base() -> dict[str, str]:
 def register_resolvers() -> None:
     """Give configs `${uid:}`, four random letters: two runs of one second do not share a folder."""
     OmegaConf.register_new_resolver("uid", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+
+
+def is_installed(package: str | None) -> bool:
+    """Is this package there, or None asked for?"""
+    try:
+        return package is None or bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def expand_aliases(overrides: Sequence[str]) -> list[str]:
@@ -63,27 +79,85 @@ def experiments_from(overrides: Sequence[str], config_dir: str | None = None, *,
     Raises:
         ConfigError: with every mistake in them, one line each.
     """
-    register_resolvers()
+    problems = [
+        f"{override} is an extra (pip install 'advunlearn[{override.removeprefix(_LAUNCHER)}]')"
+        for override in overrides
+        if override.startswith(_LAUNCHER) and not is_installed(_LAUNCHERS.get(override.removeprefix(_LAUNCHER)))
+    ]
+    with _hydra(config_dir) as (loader, own):
+        parsed = _parse(loader, expand_aliases(overrides), multirun, problems)
+        found = _read_all(loader, _variants(parsed), own, problems)
+    return [job.experiment for job in found]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: what was typed for it, which option each group chose, and the experiment that this makes."""
+
+    overrides: list[str]
+    choices: dict[str, Any]
+    experiment: Experiment
+
+
+def jobs_from(overrides: Sequence[str], config_dir: str | None = None) -> list[Job]:
+    """Return every run of a sweep, an experiment's own `hydra.sweeper.params` included, in Hydra's order.
+
+    Raises:
+        ConfigError: with every mistake in any of them, one line each.
+    """
     problems: list[str] = []
+    with _hydra(config_dir) as (loader, own):
+        words = expand_aliases(overrides)
+        problems += [f"{word}: submit has options of its own for this" for word in words if _is_hydras(word)]
+        typed = _parse(loader, [word for word in words if not _is_hydras(word)], True, problems)
+        fixed = [_single(values[0]) for values in typed if len(values) == 1]
+        swept = _parse(loader, _sweeper_params(loader, fixed, own), True, problems)
+        by_key = {_single(values[0]).get_key_element(): values for values in [*swept, *typed]}
+        return _read_all(loader, map(list, itertools.product(*by_key.values())), own, problems)
+
+
+def _is_hydras(text: str) -> bool:
+    return text.lstrip("+~").startswith(("hydra.", "hydra/"))
+
+
+def _sweeper_params(loader: ConfigLoader, overrides: Sequence[Override], own: Path | None) -> list[str]:
+    """Return what an experiment sweeps over by itself; a mistake in it is found with the runs that it makes."""
+    config = _compose(loader, overrides, own, [], {})
+    params = OmegaConf.select(config, "hydra.sweeper.params") if config is not None else None
+    return [f"{key}={values}" for key, values in (params or {}).items()]
+
+
+@contextlib.contextmanager
+def _hydra(config_dir: str | None) -> Iterator[tuple[ConfigLoader, Path | None]]:
+    """Give Hydra's loader of the shipped configs and the folder with a person's own options."""
+    register_resolvers()
     own = Path(config_dir).absolute() if config_dir else None
     if own is not None and not own.is_dir():
         raise ConfigError([f"--config-dir {config_dir}: no such folder"])
-    found: list[Experiment] = []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), **version_base()):
-        loader = GlobalHydra.instance().config_loader()
-        parsed = _parse(loader, expand_aliases(overrides), multirun, problems)
-        for variant in _variants(parsed):
-            mistakes: list[str] = []
-            config = _compose(loader, [_single(text) for text in variant], own, mistakes)
-            if config is not None:
-                try:
-                    found.append(read_experiment(config))
-                except ConfigError as error:
-                    mistakes += error.problems
-            problems += [mistake for mistake in mistakes if mistake not in problems]
-    if problems:
-        raise ConfigError(problems)
+        yield GlobalHydra.instance().config_loader(), own
+
+
+def _read_all(loader: ConfigLoader, runs: Iterable[list[str]], own: Path | None, problems: Sequence[str]) -> list[Job]:
+    """Return the runs that these overrides make; `problems` are those found before.
+
+    Raises:
+        ConfigError: with every mistake, each once.
+    """
+    found, mistakes = [], list(problems)
+    composed: dict[tuple[str, ...], DictConfig] = {}
+    for overrides in runs:
+        config = _compose(loader, [_single(text) for text in overrides], own, mistakes, composed)
+        if config is None:
+            continue
+        choices: Any = OmegaConf.to_container(config.pop("hydra").runtime.choices)
+        try:
+            found.append(Job(overrides, choices, read_experiment(config)))
+        except ConfigError as error:
+            mistakes += error.problems
+    if mistakes:
+        raise ConfigError(list(dict.fromkeys(mistakes)))
     return found
 
 
@@ -125,9 +199,17 @@ def _variants(parsed: Sequence[Sequence[str]]) -> Iterator[list[str]]:
 
 
 def _compose(
-    loader: ConfigLoader, overrides: Sequence[Override], own: Path | None, problems: list[str]
+    loader: ConfigLoader,
+    overrides: Sequence[Override],
+    own: Path | None,
+    problems: list[str],
+    composed: dict[tuple[str, ...], DictConfig],
 ) -> DictConfig | None:
-    """Return the composed config with the values set, or None; unknown values are left to `read_experiment` to find."""
+    """Return the composed config with the values set, and Hydra's own node, or None; unknown values are left to
+    `read_experiment` to find.
+
+    Composition takes Hydra a tenth of a second; `composed` keeps what other runs of the same options composed.
+    """
     groups, values = [], []
     for override in overrides:
         key = override.key_or_group
@@ -143,10 +225,12 @@ def _compose(
             values.append(override)
     try:
         searched = [f"hydra.searchpath=[file://{own}]"] if own else []
-        config = compose("config", [*searched, *groups])
+        if tuple(groups) not in composed:
+            composed[tuple(groups)] = compose("config", [*searched, *groups], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         problems.append(_composition_problem(error, groups))
         return None
+    config = copy.deepcopy(composed[tuple(groups)])
     OmegaConf.set_struct(config, False)
     for override in values:
         _apply(config, override, problems)

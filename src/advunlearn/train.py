@@ -37,6 +37,7 @@ from advunlearn.training.originals import OriginalSet, UnlearnedShadows
 from advunlearn.training.shadows import ShadowOptions, Shadows, ShadowSet, shadow_pool
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.unlearner import Task
+from advunlearn.upkeep import warn_of_little_room
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
     settings, folder = experiment.settings, manifest.folder
     with clean_state(settings.seed):
         manifest.computes(settings.torch_device(), settings.seed)
+        warn_of_little_room(Store())
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
         trainer, splits = prepare(experiment, manifest)

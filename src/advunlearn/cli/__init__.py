@@ -18,6 +18,8 @@ advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
 
   advunlearn run [group=option | key=value]...   pretrain, retrain, unlearn, attack, evaluate, report
   advunlearn run -m seed=1,2,3 ...               a sweep: one run for each combination
+  advunlearn submit [flags] [overrides]...       the same, sent to Slurm as one array; the terminal is free at once
+  advunlearn status SWEEP                        where each run of a sweep stands
   advunlearn resume RUN...                       go on with a run, or a sweep, that ended before it was done
   advunlearn check [overrides]...                find every mistake, print the config and what would be computed
   advunlearn list [group]                        what a run can be composed of, one line each
@@ -31,7 +33,7 @@ Then try:        advunlearn run dataset=cifar10 attack=lira
 Help of a verb:  advunlearn VERB --help
 """
 
-VERBS = ("run", "resume", "check", "list", "report", "data", "store")
+VERBS = ("run", "resume", "submit", "status", "check", "list", "report", "data", "store")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -87,7 +87,8 @@ def job(config: DictConfig) -> None:
         "overrides": list(hydra_config.overrides.task),
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
     }
-    run_in(Path(hydra_config.runtime.output_dir), config, about)
+    restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # Hydra's launcher calls this again in its folder
+    run_in(Path(hydra_config.runtime.output_dir), config, about, sweep=restarted)
 
 
 def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from advunlearn.interruption import is_asked
-from advunlearn.store import atomic_write, file_digest
+from advunlearn.store import atomic_write, file_digest, system_errors
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +48,11 @@ class Checkpoint:
         tensors: dict[str, Tensor] = {}
         outline = json.dumps(_pack(state, tensors))
         before = list(self.folder.glob(f"*{_SUFFIX}"))
-        # The final name is the content's; until it is known the file is a draft.
-        with atomic_write(self.folder / "draft") as temporary:
+        draft = self.folder / f"draft-{os.getpid()}"
+        with atomic_write(draft) as temporary, system_errors(temporary):
             save_file(tensors, temporary, metadata={"state": outline})
-            final = self.folder / f"{file_digest(temporary)}{_SUFFIX}"
-        (self.folder / "draft").replace(final)
+        final = self.folder / f"{file_digest(draft)}{_SUFFIX}"  # which is known only now
+        draft.replace(final)
         for path in before:
             if path != final:
                 path.unlink(missing_ok=True)

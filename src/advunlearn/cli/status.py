@@ -1,0 +1,61 @@
+"""`advunlearn status`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advunlearn.cli.problems import refuse
+
+if TYPE_CHECKING:
+    from advunlearn.status import Status
+
+
+def main(arguments: list[str]) -> int:
+    """`advunlearn status`: where each run of a sweep stands; exit status 1 if one will not be done by itself."""
+    parser = argparse.ArgumentParser("advunlearn status", description=main.__doc__)
+    parser.add_argument("sweep", type=Path, metavar="SWEEP", help="a sweep's folder, sent to Slurm or not")
+    folder = parser.parse_args(arguments).sweep
+    from advunlearn.status import statuses
+    from advunlearn.sweeps import SHADOWS
+
+    try:
+        runs, trouble = statuses(folder)
+        shadows, _ = statuses(folder, SHADOWS)
+    except (ValueError, OSError) as error:
+        return refuse([str(error)])
+    if trouble:
+        sys.stderr.write(f"{trouble}; what follows is from the folders alone\n")
+    for part, jobs in ((SHADOWS, shadows), ("runs", runs)):
+        if jobs:
+            sys.stdout.write(_table(jobs) + f"\n{part}: {_counts(jobs)}\n")
+    stuck = [job for job in runs if job.stuck]
+    if stuck and (folder / "sweep.json").is_file():
+        sys.stdout.write(f"again: advunlearn submit --retry {folder}   (logs: {folder / 'logs'})\n")
+    elif stuck:
+        sys.stdout.write(f"again: advunlearn resume {folder / str(stuck[0].number)}\n")
+    return 1 if stuck else 0
+
+
+def _table(jobs: Sequence[Status]) -> str:
+    from advunlearn.sweeps import varying
+
+    rows = [
+        (str(job.number), " ".join(words), job.state + (f": {job.detail}" if job.detail else ""), _seconds(job))
+        for job, words in zip(jobs, varying([job.overrides for job in jobs]), strict=True)
+    ]
+    number, words, seconds = (max(len(row[column]) for row in rows) for column in (0, 1, 3))
+    return "\n".join(f"{row[0]:>{number}}  {row[1]:<{words}}  {row[3]:>{seconds}}  {row[2]}".rstrip() for row in rows)
+
+
+def _seconds(job: Status) -> str:
+    return "" if job.seconds is None else f"{job.seconds:.0f} s"
+
+
+def _counts(jobs: Sequence[Status]) -> str:
+    counts = Counter(job.state for job in jobs)
+    return ", ".join(f"{count} {state}" for state, count in counts.most_common())

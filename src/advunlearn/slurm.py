@@ -1,0 +1,232 @@
+"""Slurm: the batch script of an array of jobs, and what `sbatch`, `squeue` and `sacct` say."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+TIMEOUT = 30  # seconds that a command of Slurm's may take
+CANCELLED = "CANCELLED"
+# Other states of a job that will not run again.
+ENDED = ("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "BOOT_FAIL", "DEADLINE")
+Task = tuple[str, int]  # an array's job id and the number in it
+
+
+class SlurmError(ValueError):
+    """Say in one line what a command of Slurm's refused, or that it cannot be had."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What is asked of Slurm for each job of a sweep, in Slurm's own words; None leaves it to the cluster.
+
+    Attributes:
+        partition, account, qos, time, mem, cpus, gpus: of one job.
+        parallel: jobs of the sweep that may run at once.
+        setup: lines of shell before the program starts.
+        sbatch: other options of sbatch, without the dashes.
+        name: of the array in the queue.
+        signal_seconds: before the time limit, when a job is told to write a checkpoint and goes back into the queue.
+        requeues: how often a job that was killed is started again.
+        requeue_cancelled: also if it was killed by `scancel` without `-b`, which says the same as cancelling it.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    time: str | None = None
+    mem: str | None = None
+    cpus: int | None = None
+    gpus: int | None = None
+    parallel: int | None = None
+    setup: list[str] = field(default_factory=list)
+    sbatch: list[str] = field(default_factory=list)
+    name: str = "advunlearn"
+    signal_seconds: int = 120
+    requeues: int = 3
+    requeue_cancelled: bool = False
+
+    def options(self) -> list[str]:
+        """Return the options of sbatch that do not depend on the jobs."""
+        named = {
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "time": self.time,
+            "mem": self.mem,
+            "cpus-per-task": self.cpus,
+            "gres": self.gpus and f"gpu:{self.gpus}",
+        }
+        return [*(f"{name}={value}" for name, value in named.items() if value), *self.sbatch]
+
+
+_SCRIPT = """\
+#!/bin/bash
+{options}
+
+# Written by `advunlearn submit`. A task runs what its folder's config.yaml says and goes on where an earlier try of it
+# stopped. It goes back into the queue when it is told that its time is up or that its node is wanted and, no more than
+# {requeues} times, when it was killed.
+{setup}
+export job={folder}/$SLURM_ARRAY_TASK_ID log={folder}/logs/$SLURM_ARRAY_TASK_ID
+export task=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+
+again() {{ # REASON
+  echo "$(date '+%F %T') $1; back into the queue"
+  scontrol requeue "$task"
+}}
+killed() {{ # REASON
+  echo "$1" >> "$log.kills"
+  if [ "$(wc -l < "$log.kills")" -le {requeues} ]; then again "$1"; else echo "$1, and not started again"; fi
+}}
+is() {{ scontrol -o show job "$task" | grep -q "$1"; }}
+
+script_killed() {{
+  trap : TERM
+  if is ' ExitCode=0:9 '; then killed "the batch script was killed"; fi
+}}
+program() {{ # in a step of its own, which outlives the script for a moment; signals reach Python as well
+  trap script_killed TERM
+  trap : USR1
+  {python} -m advunlearn resume "$job" &
+  child=$!
+  while kill -0 $child 2> /dev/null; do wait $child; done
+  wait $child
+}}
+export -f again killed is script_killed program
+
+trap : TERM USR1 # the step is told as well
+srun --ntasks=1 --quiet --mpi=none ${{SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}} bash -c program
+status=$?
+case $status in
+  137) killed "killed" ;;
+  138) again "told to stop by USR1" ;;
+  143) # its node is wanted or its time is up, unless it was cancelled
+    if is ' JobState=RUNNING \\| Reason=TimeLimit '; then
+      again "told to stop by TERM"{if_cancelled}
+    fi
+    ;;
+esac
+exit $status
+"""
+
+
+def script(folder: Path, numbers: Sequence[int], flags: Flags, workplace: Path, cache: str | None) -> str:
+    """Return the batch script of an array that runs `folder/N` for these numbers.
+
+    Args:
+        folder: absolute.
+        numbers: of the jobs.
+        flags: what to ask for.
+        workplace: where the jobs run, absolute.
+        cache: of data and artefacts, absolute; None leaves it to the cluster.
+    """
+    limit = f"%{flags.parallel}" if flags.parallel else ""
+    options = [
+        f"job-name={flags.name}",
+        f"array={ranges(numbers)}{limit}",
+        f"chdir={workplace}",
+        f"output={str(folder / 'logs').replace('%', '%%')}/%a.log",
+        "open-mode=append",
+        "requeue",
+        f"signal=USR1@{flags.signal_seconds}",
+        "nodes=1",
+        "ntasks=1",
+        *flags.options(),
+    ]
+    kept = [f"export ADVUNLEARN_CACHE={shlex.quote(cache)}"] if cache else []
+    return _SCRIPT.format(
+        options="\n".join(f"#SBATCH --{_quoted(option)}" for option in options),
+        setup="".join(f"{line}\n" for line in [*kept, *flags.setup]),
+        folder=shlex.quote(str(folder)),
+        python=shlex.quote(sys.executable),
+        requeues=flags.requeues,
+        if_cancelled='\n    else\n      killed "cancelled"' if flags.requeue_cancelled else "",
+    )
+
+
+def _quoted(option: str) -> str:
+    name, equals, value = option.partition("=")
+    return name + equals + (f'"{value}"' if " " in value and '"' not in value else value)
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Return numbers as Slurm writes them: `0-3,7`."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def submit(script: Path, after: str | None = None) -> str:
+    """Send a batch script and return its job id; it waits for the end of the job `after`, however that ends.
+
+    Raises:
+        SlurmError: if Slurm does not take it.
+    """
+    dependency = [f"--dependency=afterany:{after}"] if after else []
+    return _ask(["sbatch", "--parsable", *dependency, str(script)], outside(os.environ)).strip().split(";")[0]
+
+
+def outside(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what an allocation that we are in would make of a new job."""
+    if "SLURM_JOB_ID" not in environment:
+        return dict(environment)
+    inherited = ("SLURM_", "SBATCH_", "SRUN_")
+    return {
+        name: value for name, value in environment.items() if name == "SLURM_CONF" or not name.startswith(inherited)
+    }
+
+
+def queue(ids: Iterable[str]) -> dict[Task, tuple[str, str]]:
+    """Return state and reason of each task of these arrays that waits, runs, or ended minutes ago.
+
+    Raises:
+        SlurmError: if Slurm does not answer.
+    """
+    try:
+        lines = _ask(["squeue", "-h", "-r", "-t", "all", "-o", "%F|%K|%T|%r", "-j", ",".join(ids)])
+    except SlurmError as error:
+        if "Invalid job id" in str(error):  # all of them ended long ago
+            return {}
+        raise
+    rows = (line.split("|") for line in lines.splitlines())
+    known = {(array, number): (state, "" if reason == "None" else reason) for array, number, state, reason in rows}
+    return {(array, int(number)): said for (array, number), said in known.items() if number.isdigit()}
+
+
+def history(ids: Iterable[str]) -> dict[Task, tuple[str, str]]:
+    """Return the last state of each task of these arrays that Slurm's accounting knows, and its exit code if not 0.
+
+    Raises:
+        SlurmError: if there is no accounting.
+    """
+    found = {}
+    for line in _ask(["sacct", "-X", "-n", "-P", "-o", "JobID,State,ExitCode", "-j", ",".join(ids)]).splitlines():
+        job, state, code = line.split("|")
+        array, _, number = job.partition("_")
+        if number.isdigit():
+            found[array, int(number)] = state.split()[0], code if code != "0:0" else ""
+    return found
+
+
+def _ask(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    name = command[0]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
+    except FileNotFoundError:
+        raise SlurmError(f"{name}: not found on this machine") from None
+    except subprocess.TimeoutExpired:
+        raise SlurmError(f"{name}: no answer in {TIMEOUT} s") from None
+    if done.returncode:
+        said = [line.removeprefix(f"{name}: ").removeprefix("error: ") for line in done.stderr.splitlines() if line]
+        raise SlurmError(f"{name}: {'; '.join(said) or f'exit status {done.returncode}'}")
+    return done.stdout
