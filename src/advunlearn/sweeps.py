@@ -1,4 +1,4 @@
-"""Sweeps for someone else to run: a folder a run with its resolved config, which `advunlearn resume` runs."""
+"""Sweeps: a folder a run with its resolved config, which `advunlearn resume` runs, here or on a cluster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import datetime
 import json
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 from advunlearn import slurm
 from advunlearn.config import ATTACK, SHARED, Experiment, read_experiment
 from advunlearn.manifest import state_of
+from advunlearn.options import ConfigError
 from advunlearn.overrides import Job
 from advunlearn.store import atomic_write, write_json
 
@@ -23,13 +25,32 @@ RUNS, SHADOWS = ".", "shadows"  # a sweep's folders of jobs: its runs, and those
 Numbers = dict[str, list[int]]  # of jobs, by folder
 
 
+def new_folder() -> Path:
+    """Return the folder of a sweep that begins now."""
+    return Path("outputs") / "sweeps" / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
+
+
 def freeze(folder: Path, jobs: Sequence[Job]) -> None:
-    """Write `folder/N/config.yaml` for each job, resolved, and beside it in `job.json` what it was made from."""
-    for number, job in enumerate(jobs):
-        here = folder / str(number)
+    """Write `folder/N/config.yaml` for each job, resolved, and beside it in `job.json` what it was made from.
+
+    Raises:
+        ConfigError: if the folder holds another sweep.
+    """
+    texts = {
+        folder / str(number): OmegaConf.to_yaml(OmegaConf.create(job.experiment.config))
+        for number, job in enumerate(jobs)
+    }
+    others = [here for here, text in texts.items() if _text(here / "config.yaml") not in ("", text)]
+    if others:
+        raise ConfigError([f"{others[0]} holds another run; choose another folder for this sweep"])
+    for (here, text), job in zip(texts.items(), jobs, strict=True):
         write_json(here / "job.json", {"overrides": job.overrides, "choices": job.choices})
         with atomic_write(here / "config.yaml") as temporary:  # last: what holds it can be run
-            OmegaConf.save(OmegaConf.create(job.experiment.config), temporary)
+            temporary.write_text(text)
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
 
 
 def shadow_shards(jobs: Sequence[Job], shards: int) -> list[Job]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from advunlearn.cli.problems import fail, in_words, refuse
 
+LOG: dict[str, Any] = {"level": logging.INFO, "format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}
+
 
 def main(arguments: list[str]) -> int:
     """`advunlearn resume`: go on with runs that were killed, interrupted, have failed or were never begun."""
@@ -25,15 +27,19 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     from advunlearn.interruption import heed_signals
+    from advunlearn.report.sweep import tell_of_sweep
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(**LOG)
     problems = [f"{path}: no run at or below it" for path in options.runs if not list(runs_below(path))]
     if problems:
         return refuse(problems)
     statuses = []
     with heed_signals():
-        for folder in (folder for path in options.runs for folder in runs_below(path)):
-            statuses.append(resume(folder))
+        for path in options.runs:
+            folders = list(runs_below(path))
+            statuses += [resume(folder) for folder in folders]
+            if folders != [path]:
+                tell_of_sweep(path)
     return max(statuses)
 
 
@@ -64,7 +70,8 @@ def resume(folder: Path) -> int:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
     except Exception as error:  # the others of a sweep go on; the traceback is in the run's log
         known = isinstance(error, (ValueError, OSError))
-        return fail(f"{folder}: {in_words(error) if known else f'{type(error).__name__}: {error}'}")
+        words = in_words(error) if known else f"{type(error).__name__}: {error}"
+        return fail(f"{folder}: {' '.join(words.split())}")
     return 0
 
 

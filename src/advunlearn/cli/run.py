@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _HELP_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
+SWEEP_DIR = "hydra.sweep.dir="
 
 
 def main(arguments: list[str]) -> int:
@@ -28,7 +29,51 @@ def main(arguments: list[str]) -> int:
     from advunlearn.overrides import expand_aliases
 
     with heed_signals():
+        if _is_own_sweep(arguments):
+            return _sweep(arguments)
         return _start_hydra(expand_aliases(arguments))
+
+
+def _is_own_sweep(arguments: list[str]) -> bool:
+    """Is it a sweep that needs nothing of Hydra's own launchers, sweepers and folders?"""
+    if not {"-m", "--multirun"}.intersection(arguments):
+        return False
+    flags = [word for word in arguments if word.startswith("-") and not word.startswith("--config-dir=")]
+    others = [word for word in arguments if word.lstrip("+").startswith("hydra") and not word.startswith(SWEEP_DIR)]
+    return not others and set(flags) <= {"-m", "--multirun", "--config-dir", "-cd"}
+
+
+def _sweep(arguments: list[str]) -> int:
+    """Freeze every run of the sweep, then do one after another; a failed one does not stop the others."""
+    import logging
+
+    from hydra._internal.utils import get_args_parser
+
+    from advunlearn.cli.resume import LOG, resume
+    from advunlearn.options import ConfigError
+    from advunlearn.overrides import jobs_from
+    from advunlearn.report.sweep import tell_of_sweep
+    from advunlearn.sweeps import freeze, new_folder
+
+    known = get_args_parser().parse_args(arguments)
+    named = [word.removeprefix(SWEEP_DIR) for word in known.overrides if word.startswith(SWEEP_DIR)]
+    folder = Path(named[-1]) if named else new_folder()
+    try:
+        jobs = jobs_from([word for word in known.overrides if not word.startswith(SWEEP_DIR)], known.config_dir)
+        freeze(folder, jobs)
+    except ConfigError as error:
+        return refuse(error.problems)
+    logging.basicConfig(**LOG)
+    statuses = []
+    try:
+        for number, job in enumerate(jobs):
+            sys.stderr.write(f"[{number + 1}/{len(jobs)}] {' '.join(job.overrides)}\n")
+            statuses.append(resume(folder / str(number)))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{len(statuses)} of {len(jobs)} runs are done; go on with: advunlearn resume {folder}\n")
+        raise
+    tell_of_sweep(folder)
+    return max(statuses)
 
 
 def _check(arguments: list[str]) -> list[str]:

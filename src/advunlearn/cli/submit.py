@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
-import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,14 +121,13 @@ def _problems(options: argparse.Namespace) -> list[str]:
 def _submit(options: argparse.Namespace, flags: Flags) -> int:
     """Check, freeze and send a new sweep."""
     from advunlearn.overrides import jobs_from
-    from advunlearn.sweeps import RUNS, SHADOWS, Sweep, freeze, shadow_shards
+    from advunlearn.sweeps import RUNS, SHADOWS, Sweep, freeze, new_folder, shadow_shards
 
     jobs = jobs_from(options.overrides, options.config_dir)
     shards = shadow_shards(jobs, options.shadow_shards) if options.shadow_shards else []
     if options.shadow_shards and not shards:
         return refuse(["--shadow-shards: no run of this sweep has shadow models (try attack=lira)"])
-    name = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
-    sweep = Sweep.new(options.dir or Path("outputs") / "sweeps" / name, flags, len(jobs), len(shards))
+    sweep = Sweep.new(options.dir or new_folder(), flags, len(jobs), len(shards))
     if not options.dry_run:
         freeze(sweep.folder, jobs)
         freeze(sweep.folder / SHADOWS, shards)

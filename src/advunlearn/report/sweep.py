@@ -14,12 +14,15 @@ from advunlearn.report.overview import write_overview
 from advunlearn.report.summary import find_runs, summarise
 
 
+def tell_of_sweep(folder: Path) -> None:
+    """Print the means over seeds, grouped by what varies, and write them and their pictures beside the runs."""
+    summary = summarise(find_runs([folder]))
+    sys.stdout.write(f"\n{text(summary)}\n\n{write_overview(summary, folder)}\nagain: advunlearn report {folder}\n")
+
+
 class SweepSummary(Callback):  # type: ignore[misc]
-    """Hydra's callback that does what `advunlearn report` does with a sweep's folder."""
+    """Hydra's callback that does so for the sweep of one of its launchers."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the means over seeds, grouped by what varies, and write them and their pictures beside the runs."""
-        folder = Path(config.hydra.sweep.dir)
-        summary = summarise(find_runs([folder]))
-        sys.stdout.write(f"\n{text(summary)}\n\n")
-        sys.stdout.write(f"{write_overview(summary, folder)}\nagain: advunlearn report {folder}\n")
+        """Tell of the sweep."""
+        tell_of_sweep(Path(config.hydra.sweep.dir))
