@@ -6,73 +6,95 @@ import torch
 from scipy.stats import norm
 
 from advunlearn.auditors.likelihood_ratio import LikelihoodRatio
-from advunlearn.auditors.scores import logit_margin, reference_margin
+from advunlearn.auditors.scores import logit_margin, reference_evidence
 from advunlearn.options import OptionError
 from advunlearn.training.shadows import Shadows
 
 
-def test_the_decision_is_the_ratio_of_two_fitted_normal_densities() -> None:
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(2, 40, 1, generator=generator, dtype=torch.float64)
-    sides = torch.where(torch.arange(40) < 15, 1.0, -1.0).double().expand(2, 40)
-    features = features + 0.7 * sides[..., None]
-    train = torch.arange(40) % 3 > 0
-    train = torch.stack([train, train & (torch.arange(40) != 4)])
-    found = LikelihoodRatio(shrinkage=1e-12).fit(features, sides, train, generator)
-    for number in range(2):
-        values = features[number, :, 0].numpy()
-        fitted = [values[train[number].numpy() & (sides[number].numpy() == side)] for side in (1, -1)]
-        expected = [norm.logpdf(values, part.mean(), part.std()) for part in fitted]
-        assert found[number].numpy() == pytest.approx(expected[0] - expected[1], abs=1e-9)
+def references(
+    models: int, n: int, gain: float, seed: int, scale: float = 1.0
+) -> tuple[Shadows, torch.Tensor, np.ndarray]:
+    """Return what models say whose margins are normal about a centre of each example, and beyond it where IN."""
+    rng = np.random.default_rng(seed)
+    membership = np.stack([rng.permutation(n) < n // 2 for _ in range(models // 2)])
+    membership = np.concatenate([np.stack([half, ~half]) for half in membership])
+    without = rng.normal(size=n)
+    margins = without + gain * membership + scale * rng.normal(size=(models, n))
+    logits = np.stack([margins, np.zeros_like(margins)], -1)[:, :, None].astype(np.float32)
+    return Shadows(logits, membership, logits[:, :0]), torch.zeros(n).long(), without
 
 
-def test_shrinkage_draws_both_variances_to_the_common_one() -> None:
-    generator = torch.Generator().manual_seed(0)
-    features = torch.randn(1, 60, 1, generator=generator, dtype=torch.float64)
-    sides = torch.where(torch.arange(60) < 30, 1.0, -1.0).double()[None]
-    features = features * torch.where(sides > 0, 3.0, 1.0)[..., None]
-    train = torch.ones(1, 60, dtype=torch.bool)
-    ratio = LikelihoodRatio(shrinkage=1e9).fit(features, sides, train, generator)[0]
-    line = np.polyfit(features[0, :, 0].numpy(), ratio.numpy(), 2)  # with one variance the log-ratio is straight
-    assert abs(line[0]) < 1e-6 < abs(line[1])
+def test_with_many_models_evidence_is_the_ratio_of_normal_densities() -> None:
+    said, labels, without = references(4000, 40, gain=1.5, seed=0)
+    (evidence,) = reference_evidence([said], [labels])
+    margins = np.linspace(-3, 3, 40)
+    expected = norm.logpdf(margins, without + 1.5, 1.0) - norm.logpdf(margins, without, 1.0)
+    assert evidence.ratio(torch.from_numpy(margins)).numpy() == pytest.approx(expected, abs=0.3)
+    said, labels, without = references(64, 2000, gain=1.5, seed=1, scale=1e-3)  # an exact model of every example
+    (evidence,) = reference_evidence([said], [labels])
+    assert evidence.centre.numpy() == pytest.approx(without + 0.75, abs=2e-3)
 
 
-@pytest.mark.parametrize("shift", [3.0, -3.0])
-def test_evidence_is_two_sided(shift: float) -> None:
-    generator = torch.Generator().manual_seed(1)
-    labels = torch.zeros(100).long()
-    members, others = (torch.randn(100, 1, generator=generator, dtype=torch.float64) for _ in range(2))
-    audit = LikelihoodRatio().utility(members + shift, others, labels, labels, generator)
-    assert audit.accuracy > 0.85
-    assert audit.utility > LikelihoodRatio.uninformed / 2
+def test_few_models_learn_the_distance_from_one_another() -> None:
+    said, labels, _ = references(4, 3000, gain=1.0, seed=2)
+    (evidence,) = reference_evidence([said], [labels])
+    # Two models a side put a noise of deviation 1 on each example's own distance; all of that is noise here.
+    assert evidence.slope.std() / evidence.slope.mean() < 0.5
+    assert evidence.slope.mean().item() == pytest.approx(1.0, abs=0.15)
+    assert bool((evidence.slope > 0).all())
 
 
-@pytest.mark.parametrize("spread", [0.05, 8.0])
-def test_another_spread_alone_is_evidence(spread: float) -> None:
-    generator = torch.Generator().manual_seed(1)
-    labels = torch.zeros(200).long()
-    members, others = (torch.randn(200, 1, generator=generator, dtype=torch.float64) for _ in range(2))
-    audit = LikelihoodRatio().utility(spread * members, others, labels, labels, generator)
-    assert audit.accuracy > 0.75
-
-
-def test_the_expected_margin_is_that_of_models_that_never_saw_the_example() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4, 5, 1, 3)).astype(np.float32)
-    membership = np.array([[1, 0, 1, 0, 0], [0, 1, 0, 1, 0], [1, 0, 0, 1, 0], [0, 1, 1, 0, 0]], dtype=bool)
-    labels = torch.tensor([0, 1, 2, 0, 1])
-    found = reference_margin(Shadows(logits, membership, logits[:, :0]), labels)
-    for example in range(5):
-        outside = torch.from_numpy(logits[~membership[:, example], example, 0]).double()
-        expected = logit_margin(outside, labels[example].repeat(len(outside))).mean()
-        assert found[example].item() == pytest.approx(expected.item(), abs=1e-12)
-    louder = np.where(membership[:, :, None, None], 50 * logits, logits)
-    assert torch.equal(found, reference_margin(Shadows(louder, membership, logits[:, :0]), labels))
-    membership[:, 2] = True
+def test_parts_are_judged_together_and_an_unseen_example_by_the_others() -> None:
+    said, labels, _ = references(16, 200, gain=2.0, seed=3)
+    halves = [
+        Shadows(said.logits[:, part], said.membership[:, part], said.population) for part in (slice(90), slice(90, 200))
+    ]
+    (whole,) = reference_evidence([said], [labels])
+    parts = reference_evidence(halves, [labels[:90], labels[90:]])
+    assert torch.equal(whole.centre, torch.cat([part.centre for part in parts]))
+    assert torch.equal(whole.slope, torch.cat([part.slope for part in parts]))
+    unseen = said.membership.copy()
+    unseen[:, 0] = False
+    (evidence,) = reference_evidence([Shadows(said.logits, unseen, said.population)], [labels])
+    margins = torch.stack([logit_margin(torch.from_numpy(each[:, 0]).double(), labels) for each in said.logits])
+    assert evidence.slope[0] > 0
+    assert evidence.centre[0] > margins[:, 0].mean()  # half the expected distance above the mean of OUT
+    unseen[:, 1] = True
     with pytest.raises(ValueError, match="seen by every reference model"):
-        reference_margin(Shadows(logits, membership, logits[:, :0]), labels)
+        reference_evidence([Shadows(said.logits, unseen, said.population)], [labels])
 
 
-def test_an_odd_number_of_references_is_refused() -> None:
-    with pytest.raises(OptionError, match=r"references must be an even whole number, got 3 \(try references=16\)"):
-        LikelihoodRatio(references=3)
+@pytest.mark.parametrize("shift", [0.0, 0.8, -0.8])
+def test_the_utility_is_half_the_distance_and_by_itself_never_negative(shift: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(3000) % 3
+    members, others = (torch.randn(3000, 1, generator=generator, dtype=torch.float64) for _ in range(2))
+    members = (members + shift + 10 * labels[:, None]).requires_grad_()
+    others = others + 10 * labels[:, None]  # what a class has in common is no evidence
+    expected = shift / 2 / np.sqrt(1 + shift**2 / 4)  # at deviation 1 over both
+    one, both = (
+        LikelihoodRatio(two_sided=sided).utility(members, others, labels, labels, generator) for sided in (False, True)
+    )
+    assert one.utility.item() == pytest.approx(max(expected, LikelihoodRatio.uninformed), abs=0.03)
+    assert both.utility.item() == pytest.approx(abs(expected), abs=0.03)
+    assert one.accuracy.item() == pytest.approx(norm.cdf(shift / 2), abs=0.02)
+    if shift:
+        (gradient,) = torch.autograd.grad(both.utility, members)
+        assert bool((gradient.sign() == np.sign(shift)).all())
+    if shift < 0:
+        (gradient,) = torch.autograd.grad(one.utility, members)
+        assert not gradient.any()
+
+
+def test_constant_scores_say_nothing() -> None:
+    labels = torch.zeros(20).long()
+    constant = torch.full((20, 1), 0.1, dtype=torch.float64, requires_grad=True)
+    audit = LikelihoodRatio(two_sided=True).utility(constant, constant.detach(), labels, labels, torch.Generator())
+    assert audit.utility.item() == pytest.approx(LikelihoodRatio.uninformed, abs=1e-12)
+    assert bool(torch.autograd.grad(audit.utility, constant)[0].isfinite().all())
+
+
+@pytest.mark.parametrize(("count", "words"), [(5, "must be an even whole number, got 5"), (2, "must be at least 4")])
+def test_a_number_of_references_that_cannot_be_is_refused(count: int, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        LikelihoodRatio(references=count)

@@ -34,7 +34,7 @@ class Auditor(Component):
     """The utility of an auditor that cannot tell members from non-members."""
 
     def reference_models(self) -> int:
-        """Return how many reference models it compares with; with some, its scores are `reference_margin`s."""
+        """Return how many reference models it compares with; with some, its score is `Evidence.ratio`."""
         return 0
 
     def utility(

@@ -1,36 +1,44 @@
-"""The game's auditor as a likelihood-ratio attack: LiRA's idea inside the game."""
+"""The game's auditor as a likelihood-ratio attack: LiRA inside the game."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from advunlearn.auditors.cross_validated import CrossValidated
+from advunlearn.auditors.auditor import Audit, Auditor
+from advunlearn.auditors.cross_validated import standardise
+from advunlearn.auditors.folds import classes_of
 from advunlearn.options import option
 
 
 @dataclass
-class LikelihoodRatio(CrossValidated):
-    """The likelihood ratio of an example's logit margin, less the one that reference models expect (Carlini et al.
-    2022, inside the game).
+class LikelihoodRatio(Auditor):
+    """The likelihood-ratio attack (Carlini et al. 2022, section V, inside the game).
 
-    Reference models that never saw an example say what margin a model without it would have. What the model's margin
-    has beyond that is normal for forget and for audit examples, with a mean and a variance each, which the auditor
-    fits; the utility is minus the mean log loss of its log-likelihood ratio over held-out examples, in nats. It is
-    two-sided: an example forgotten too hard is evidence as well. Audit examples are held against the same reference
-    models, so that it does not matter if those are weaker than the model.
+    Its score of an example is log p(margin | IN) - log p(margin | OUT), from reference models that saw the example and
+    that did not; see `reference_evidence`. No other score finds more (Neyman and Pearson), so only a threshold is left
+    to choose, and the answer is judged by what lies beyond it:
+
+        M = mean over forget and audit examples of side * score = (mean score of forget - mean score of audit) / 2
+
+    with side +1 and -1, the scores less their class's mean and at deviation 1 over the audit batch, both constants.
+    Forget and audit examples are held against the same references, so it does not matter if these are weaker or
+    stronger than the model. By itself M is no less than 0: below, forget examples already look less like members than
+    audit examples do, and to push them on would give them away from the other side.
 
     Attributes:
-        references: models, an even number; trained once on random halves of the training and audit examples, they serve
-            every request to forget, and are none of an attack's shadow models.
-        shrinkage: examples' worth by which each variance is drawn towards the common one.
+        references: models, a multiple of 2 and at least 4; trained once on random halves of the training and audit
+            examples, they serve every request to forget, and are none of an attack's shadow models.
+        two_sided: pull forget examples back as well where they lie below: M is the difference's size.
     """
 
-    references: int = option(16, at_least=2)
-    shrinkage: float = option(10.0, above=0)
-    groups: str = option("pooled", choices=("auto", "class", "pooled"))
+    references: int = option(16, at_least=4)
+    two_sided: bool = False
+
+    uninformed: ClassVar[float] = 0.0
 
     def conflicts(self) -> list[str]:
         """Refuse an odd number of reference models."""
@@ -41,25 +49,23 @@ class LikelihoodRatio(CrossValidated):
         """Return their number; see `Auditor.reference_models`."""
         return self.references
 
-    def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the log-likelihood ratios (b, n), summed over columns; see `CrossValidated.fit`."""
-        inside, outside = train & (sides > 0), train & (sides < 0)
-        means, squares, counts = zip(*(_moments(features, side) for side in (inside, outside)), strict=True)
-        common = (squares[0] + squares[1]) / (counts[0] + counts[1]).clamp(min=1)
-        prior = self.shrinkage * common
-        variances = [(square + prior) / (count + self.shrinkage) for square, count in zip(squares, counts, strict=True)]
-        # A problem without examples, or with equal ones alone, has no variance, and says nothing.
-        variances = [torch.where(common > 0, variance, 1.0) for variance in variances]
-        densities = [
-            (-0.5 * (features - mean).square() / variance - 0.5 * variance.log()).sum(-1)
-            for mean, variance in zip(means, variances, strict=True)
-        ]
-        return (densities[0] - densities[1]) * train.any(1, keepdim=True)
-
-
-def _moments(features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean and sum of squares about it, (b, 1, d), and the count (b, 1, 1), of the rows that the mask keeps."""
-    weights = mask[..., None].double()
-    count = weights.sum(1, keepdim=True)
-    mean = (weights * features).sum(1, keepdim=True) / count.clamp(min=1)
-    return mean, (weights * (features - mean).square()).sum(1, keepdim=True), count
+    def utility(
+        self,
+        member_scores: Tensor,
+        nonmember_scores: Tensor,
+        member_labels: Tensor,
+        nonmember_labels: Tensor,
+        generator: torch.Generator,
+    ) -> Audit:
+        """Return half the distance of the mean scores; see `Auditor.utility`."""
+        scores = torch.cat([member_scores, nonmember_scores]).double()
+        scores = standardise(scores, classes_of(torch.cat([member_labels, nonmember_labels]))).mean(1)
+        members, others = scores.split([len(member_labels), len(nonmember_labels)])
+        apart = (members.mean() - others.mean()) / 2
+        threshold = (members.mean() + others.mean()) / 2
+        right = (members > threshold).double().mean() + (others < threshold).double().mean()
+        ties = (members == threshold).double().mean() + (others == threshold).double().mean()
+        return Audit(
+            utility=apart.abs() if self.two_sided else apart.clamp_min(0.0),
+            accuracy=((right + 0.5 * ties) / 2).detach(),
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,18 +35,76 @@ COLUMNS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of logits (n, c) a
 }
 
 
-def reference_margin(said: Shadows, labels: Tensor) -> Tensor:
-    """Return the mean logit margin (n,), float64, of each example under the reference models that never saw it.
+_PRIOR = 6.0  # degrees of freedom's worth by which an example's variance is drawn to the common one
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Logit margins as log-likelihood ratios of IN against OUT: `slope` (n,) times what lies beyond `centre` (n,)."""
+
+    centre: Tensor
+    slope: Tensor
+
+    def ratio(self, margins: Tensor) -> Tensor:
+        """Return log N(margin; in, s^2) - log N(margin; out, s^2), (n,), with centre (in + out) / 2 and slope (in -
+        out) / s^2.
+        """
+        return self.slope * (margins - self.centre)
+
+    def subset(self, index: Tensor) -> Evidence:
+        """Return that of the examples at these positions."""
+        return Evidence(self.centre[index], self.slope[index])
+
+
+def reference_evidence(said: Sequence[Shadows], labels: Sequence[Tensor]) -> list[Evidence]:
+    """Return what reference models let an auditor conclude of each example, part by part, float64.
+
+    A few models say little of one example by itself: its variance is drawn to the common one, and the distance of its
+    IN from its OUT mean to what examples of its OUT mean have, by as much of that distance's spread as is noise. An
+    example that no model saw has that expected distance.
+
+    Args:
+        said: of each part, by one set of reference models, which agree on what IN is.
+        labels: of each part, (n,).
 
     Raises:
         ValueError: if every one of them saw some example.
     """
-    outside = torch.from_numpy(~said.membership).to(labels.device)
-    logits = torch.from_numpy(said.logits[:, :, 0]).to(labels.device).double()
-    margins = torch.stack([logit_margin(each, labels) for each in logits])
-    if not bool(outside.any(0).all()):
+    classes = torch.cat(list(labels))
+    inside = torch.cat([torch.from_numpy(each.membership) for each in said], 1).to(classes.device)
+    logits = torch.cat([torch.from_numpy(each.logits[:, :, 0]) for each in said], 1).to(classes.device).double()
+    margins = torch.stack([logit_margin(each, classes) for each in logits])
+    counts = [side.sum(0).double() for side in (inside, ~inside)]
+    if not bool((counts[1] > 0).all()):
         raise ValueError("an example was seen by every reference model; take more of them (auditor.references)")
-    return torch.where(outside, margins, 0.0).sum(0) / outside.sum(0)
+    within, without = (
+        margins.masked_fill(~side, 0.0).sum(0) / count.clamp(min=1)
+        for side, count in zip((inside, ~inside), counts, strict=True)
+    )
+    squares = (margins - torch.where(inside, within, without)).square().sum(0)
+    freedom = counts[0].clamp(min=1) + counts[1] - 2
+    common = squares.sum() / freedom.sum()
+    variance = (squares + _PRIOR * common) / (freedom + _PRIOR)
+    seen = counts[0] > 0
+    noise = (common / counts[0][seen] + common / counts[1][seen]).mean()
+    gain = _drawn_together(within - without, without, seen, noise)
+    centre = torch.where(seen, (within + without) / 2, without + gain / 2)
+    sizes = [len(each) for each in labels]
+    pairs = zip(centre.split(sizes), (gain / variance).split(sizes), strict=True)
+    return [Evidence(*pair) for pair in pairs]
+
+
+def _drawn_together(gain: Tensor, without: Tensor, seen: Tensor, noise: Tensor) -> Tensor:
+    """Return the distances of IN from OUT (n,), each drawn to a parabola over the OUT mean that is fitted to the seen.
+
+    None is less than a twentieth of the mean distance: every margin counts for something, and the right way round.
+    """
+    curve = torch.stack([torch.ones_like(without), without, without.square()], 1)
+    fitted = curve @ (torch.linalg.pinv(curve[seen]) @ gain[seen])
+    spread = (gain - fitted)[seen].square().mean()
+    kept = ((spread - noise) / spread.clamp_min(torch.finfo(spread.dtype).tiny)).clamp(0, 1)
+    drawn = torch.where(seen, fitted + kept * (gain - fitted), fitted)
+    return torch.maximum(drawn, 0.05 * gain[seen].mean().abs())
 
 
 def score_columns(logits: Tensor, labels: Tensor, features: str) -> Tensor:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from advunlearn.auditors.auditor import Audit, Auditor
-from advunlearn.auditors.scores import COLUMNS, logit_margin, reference_margin, score_columns
+from advunlearn.auditors.scores import COLUMNS, Evidence, logit_margin, reference_evidence, score_columns
 from advunlearn.auditors.svm import SVM
 from advunlearn.options import option
 from advunlearn.seeding import torch_stream
 from advunlearn.training.checkpoint import restore, state_of
 from advunlearn.training.fit import Diverged, mode
+from advunlearn.training.shadows import Shadows
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.neggrad import NegGrad
 from advunlearn.unlearners.random_label import RandomLabel
@@ -97,7 +98,7 @@ class Game:
             raise ValueError(
                 f"the game needs at least 2 examples to forget and 2 of their classes to audit, got {self.size}"
             )
-        self.expected = self._expected_margins(task)
+        self.evidence = self._reference_evidence(task)
         self.generator = torch_stream(task.settings.seed, "audit")
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(self.parameters, momentum=options.momentum)
@@ -170,29 +171,30 @@ class Game:
         if not bool(logits.isfinite().all()):
             alpha, lr = self.options.alpha, self.options.lr
             raise Diverged(f"unlearning diverged; lower unlearner.lr={lr:g} or unlearner.alpha={alpha:g}")
-        if self.expected is None:
+        if self.evidence is None:
             scores = score_columns(logits, both.labels, self.options.features)
         else:
-            expected = torch.cat([part[index] for part, index in zip(self.expected, drawn, strict=True)])
-            scores = (logit_margin(logits.double(), both.labels) - expected)[:, None]
+            margins = logit_margin(logits.double(), both.labels).split(self.size)
+            parts = zip(self.evidence, drawn, margins, strict=True)
+            scores = torch.cat([evidence.subset(index).ratio(margin) for evidence, index, margin in parts])[:, None]
         return self.options.auditor.utility(
             scores[: self.size], scores[self.size :], members.labels, nonmembers.labels, self.generator
         )
 
-    def _expected_margins(self, task: Task) -> list[Tensor] | None:
-        """Return what reference models that never saw them say of forget and audit examples, if the auditor asks."""
+    def _reference_evidence(self, task: Task) -> list[Evidence] | None:
+        """Return what reference models let the auditor conclude of forget and audit examples, if it asks for them."""
         if self.options.reference_models() == 0:
             return None
         if task.references is None:
             raise ValueError("this auditor needs reference models, which take a recipe to train: use advunlearn.run")
         forget, audit = task.references
-        parts = (forget, self.forget.labels), (audit, task.audit.labels)
-        margins = [reference_margin(said, labels) for said, labels in parts]
         # Of those outside the references' pool all models would speak, and of forget examples half: with less noise.
         self.shared = self.shared[torch.as_tensor(audit.membership.any(0)).to(self.shared.device)[self.shared]]
         self.audit = task.audit.subset(self.shared)
         self.size = min(self.size, len(self.audit))
-        return [margins[0], margins[1][self.shared]]
+        chosen = self.shared.cpu().numpy()
+        audit = Shadows(audit.logits[:, chosen], audit.membership[:, chosen], audit.population)
+        return reference_evidence([forget, audit], [self.forget.labels, self.audit.labels])
 
     def _add(self, gradients: Gradients) -> None:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
