@@ -21,6 +21,7 @@ from advunlearn.data.digits import Digits
 from advunlearn.data.examples import examples_of
 from advunlearn.interruption import Interrupted, halt_point, heed_signals, is_asked
 from advunlearn.models.cnn import CNN
+from advunlearn.models.mlp import MLP
 from advunlearn.models.model import Model
 from advunlearn.training.adamw import AdamW
 from advunlearn.training.checkpoint import Checkpoint
@@ -91,6 +92,20 @@ def test_a_training_goes_on_to_the_same_bits(tmp_path: Path, changes: dict[str, 
     broken, broken_record = ended(tmp_path / "checkpoint", steps, train)
     assert same(whole, broken)
     assert record == broken_record
+
+
+@pytest.mark.parametrize("model", [MLP(hidden=8), CNN(width=4)], ids=["mlp", "cnn"])
+@pytest.mark.parametrize("steps", [[1], [4, 9], [20]])
+def test_a_stack_goes_on_to_the_same_bits(tmp_path: Path, model: Model, steps: list[int]) -> None:
+    trainer = digits_trainer(tmp_path / "store", model=model, optimizer=AdamW(epochs=5, batch_size=16))
+    rows = [np.arange(60), np.arange(30, 90), np.arange(60, 120)]
+
+    def train(checkpoint: Checkpoint | None) -> list[tuple[nn.Module, dict[str, Any]]]:
+        return trainer.fitted_stack(rows, "shadow", range(3), checkpoint=checkpoint)
+
+    for (whole, record), (broken, other) in zip(train(None), ended(tmp_path / "checkpoint", steps, train), strict=True):
+        assert same(whole, broken)
+        assert record == other
 
 
 @pytest.mark.parametrize(

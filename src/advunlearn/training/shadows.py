@@ -147,10 +147,12 @@ class ModelSet:
         self, rows: Sequence[NDArray[np.int64]], stream: str, group: Sequence[int]
     ) -> list[tuple[nn.Module, dict[str, Any]]]:
         """Return networks trained on these rows, as one if models are stacked; see `Trainer.fitted`."""
+        name = stream.replace("/", "-")
         if self.stacked:
-            return self.trainer.fitted_stack(rows, stream, group)
+            checkpoint = self.checkpoint(group[0]).part(name)
+            return self.trainer.fitted_stack(rows, stream, group, checkpoint=checkpoint)
         return [
-            self.trainer.fitted(each, stream, index, checkpoint=self.checkpoint(index).part(stream.replace("/", "-")))
+            self.trainer.fitted(each, stream, index, checkpoint=self.checkpoint(index).part(name))
             for each, index in zip(rows, group, strict=True)
         ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from advunlearn.data.examples import Examples, draw_batches
 from advunlearn.seeding import torch_stream
 from advunlearn.settings import Settings
+from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import check_loss
 from advunlearn.training.layers import stacked_forward
+from advunlearn.training.loop import Loop
 from advunlearn.training.optimizer import Optimizer
-from advunlearn.training.workers import halt_point
 
 
 def fit_stack(
@@ -29,6 +30,7 @@ def fit_stack(
     settings: Settings,
     stream: str,
     indices: Sequence[int],
+    checkpoint: Checkpoint | None = None,
 ) -> list[float]:
     """Fit k networks in place, each to its own rows of the examples, and return their last epochs' mean losses.
 
@@ -39,6 +41,7 @@ def fit_stack(
         networks: of one architecture; their buffers, such as BatchNorm's, are each one's own.
         rows: (n,) each, one n for all.
         indices: of each network within the random stream.
+        checkpoint: to go on from, as in `fit`.
 
     Raises:
         Diverged: as soon as an epoch's mean loss of a network is not finite.
@@ -48,11 +51,19 @@ def fit_stack(
     forward = stacked_forward(networks[0], memory_format)
     data = _Batches(examples, rows, optimizer.batch_size, settings, stream, indices)
     torch_optimizer, schedule = optimizer.create(parameters.values(), optimizer.epochs * len(data))
+    total = torch.zeros(len(networks), device=examples.labels.device)
+    parts = {
+        **{f"network/{name}": tensor for name, tensor in (parameters | buffers).items()},
+        **{f"augment/{position}": generator for position, generator in enumerate(data.augments)},
+        "optimizer": torch_optimizer,
+        "schedule": schedule,
+        "total": total,
+    }
     means = [math.nan] * len(networks)
-    for _ in range(optimizer.epochs):
-        total = torch.zeros(len(networks), device=examples.labels.device)
-        for inputs, labels in data.epoch():
-            halt_point()
+    label = f"{stream} {indices[0]} to {indices[-1]}"
+    for _, batches in Loop(optimizer.epochs, data.draw, data.orders, parts, checkpoint, label):
+        for batch in batches:
+            inputs, labels = data.prepare(batch)
             with settings.autocast():
                 logits = forward(parameters, buffers, inputs).float()
             losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
@@ -64,6 +75,7 @@ def fit_stack(
         means = (total / len(rows[0])).tolist()
         for mean in means:
             check_loss(mean, stream, optimizer)
+        total.zero_()
     for position, network in enumerate(networks):
         network.load_state_dict({name: each[position] for name, each in (parameters | buffers).items()})
     return means
@@ -89,9 +101,13 @@ class _Batches:
     def __len__(self) -> int:
         return len(draw_batches(self.rows[0], self.batch_size, torch.Generator()))
 
-    def epoch(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def draw(self) -> list[tuple[Tensor, ...]]:
+        """Return an epoch's batches, of each network the rows (b,)."""
         drawn = [draw_batches(rows, self.batch_size, order) for rows, order in zip(self.rows, self.orders, strict=True)]
-        for batches in zip(*drawn, strict=True):
-            shape, index = (len(batches), len(batches[0])), torch.cat(batches)
-            inputs = self.examples.prepare(self.examples.inputs[index], self.augments)
-            yield inputs.unflatten(0, shape), self.examples.labels[index].unflatten(0, shape)
+        return list(zip(*drawn, strict=True))
+
+    def prepare(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the inputs (k, b, ...) and labels (k, b) of a batch."""
+        shape, index = (len(batch), len(batch[0])), torch.cat(batch)
+        inputs = self.examples.prepare(self.examples.inputs[index], self.augments)
+        return inputs.unflatten(0, shape), self.examples.labels[index].unflatten(0, shape)

@@ -144,6 +144,7 @@ class Trainer:
         stream: str,
         indices: Sequence[int],
         optimizer: Optimizer | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> list[tuple[nn.Module, dict[str, Any]]]:
         """Return what `fitted` would, but for rounding, of several equally long sets of rows, fitted as one network."""
         networks = [self.fresh(stream, index) for index in indices]
@@ -155,6 +156,7 @@ class Trainer:
             self.settings,
             stream,
             indices,
+            checkpoint,
         )
         return [(network, {"loss": loss}) for network, loss in zip(networks, losses, strict=True)]
 
