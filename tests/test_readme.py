@@ -60,7 +60,7 @@ def test_a_command_of_the_readme_is_right(line: str, persons_folder: Path, monke
     """Run what is quick as it stands; of a run, check all of it, and run those on small data at a small size."""
     verb, *words = shlex.split(line)[1:]
     if verb != "run":
-        if verb in ("report", "status"):
+        if verb in ("report", "status", "resume"):
             advunlearn.run([*SMALL, "unlearner.epochs=1"], f"{words[0]}/0")
         if verb == "submit":
             words.append("--dry-run")
