@@ -52,12 +52,10 @@ def test_a_run_killed_in_its_first_training_and_then_interrupted_goes_on(workpla
     process.communicate()
     folder = run_folder(workplace)
     assert state_of(folder).name == "died"
-    assert not (cache / "store" / "claims" / "none").exists()
 
     process = start("resume", str(folder))
     wait_for(process, lambda: len(read(folder / "manifest.json")["stages"]) == 3)  # data, pretrain, retrain
     assert state_of(folder).name == "running"
-    assert main(["resume", str(folder)]) == 1  # not twice at once
     process.send_signal(signal.SIGUSR1)
     process.communicate()
     assert process.returncode == 128 + signal.SIGUSR1
@@ -132,6 +130,16 @@ def test_what_is_no_run_is_refused_and_a_bad_config_recorded(
     assert main(["resume", "bad"]) == 2
     assert capsys.readouterr().err.startswith("error: bad: seed must be at least 0")
     assert state_of(workplace / "bad").name == "failed"
+
+
+def test_a_run_does_not_go_on_twice_at_once(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = OmegaConf.create(experiment_from([*QUICK, "attack=threshold"]).config)
+    (workplace / "run").mkdir()
+    OmegaConf.save(config, workplace / "run" / "config.yaml")
+    with Manifest(workplace / "run"):
+        assert state_of(workplace / "run").name == "running"
+        assert main(["resume", "run"]) == 1
+    assert "running already" in capsys.readouterr().err
 
 
 def test_a_completed_run_is_left_as_it_is(workplace: Path) -> None:
