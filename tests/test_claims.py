@@ -242,7 +242,7 @@ def test_the_claim_of_a_killed_holder_does_not_last_as_long_as_its_forks(path: P
 
 
 def test_a_worker_that_waits_ends_with_the_others(path: Path) -> None:
-    waits = threading.Event()
+    waits = multiprocessing.get_context("fork").Event()  # workers are processes
 
     def wait() -> None:
         waits.set()

@@ -232,7 +232,7 @@ def test_a_local_sweep_has_a_status_and_a_report_without_its_shards(
     assert lines[4] == "runs: 1 completed, 1 waiting"
     assert main(["status", "."]) == 2
     assert capsys.readouterr().err == "error: .: no sweep (it would hold a folder for each run: 0, 1, ...)\n"
-    assert main(["report", "sweep", "--markdown"]) == 0
+    assert main(["report", "sweep", "--format", "markdown"]) == 0
     assert "shadows/" not in capsys.readouterr().out
 
 

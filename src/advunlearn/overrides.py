@@ -108,7 +108,7 @@ def jobs_from(overrides: Sequence[str], config_dir: str | None = None) -> list[J
     problems: list[str] = []
     with _hydra(config_dir) as (loader, own):
         words = expand_aliases(overrides)
-        problems += [f"{word}: a sweep of frozen runs knows no such key" for word in words if _is_hydras(word)]
+        problems += [f"{word}: submit has options of its own for this" for word in words if _is_hydras(word)]
         typed = _parse(loader, [word for word in words if not _is_hydras(word)], True, problems)
         fixed = [_single(values[0]) for values in typed if len(values) == 1]
         swept = _parse(loader, _sweeper_params(loader, fixed, own), True, problems)
