@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -56,5 +55,4 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _entry(store: Store, key: Mapping[str, Any]) -> Path:
-    canonical = json.dumps(key, sort_keys=True, separators=(",", ":"))
-    return store.root / "runs" / f"{hashlib.sha256(canonical.encode()).hexdigest()}.json"
+    return store.root / "runs" / f"{store.digest('run', key)}.json"

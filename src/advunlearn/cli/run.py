@@ -21,7 +21,8 @@ def main(arguments: list[str]) -> int:
     # Hydra takes overrides on both sides of a flag for mistakes.
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]
-    if not _HELP_FLAGS.intersection(arguments):
+    own_sweep = _is_own_sweep(arguments)  # which checks all of its runs
+    if not own_sweep and not _HELP_FLAGS.intersection(arguments):
         problems = _check(arguments)
         if problems:
             return refuse(problems)
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
     from advunlearn.overrides import expand_aliases
 
     with heed_signals():
-        if _is_own_sweep(arguments):
+        if own_sweep:
             return _sweep(arguments)
         return _start_hydra(expand_aliases(arguments))
 
