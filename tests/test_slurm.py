@@ -258,7 +258,8 @@ def test_a_job_longer_than_its_time_limit_goes_on_in_another(story: Story) -> No
     attempts = story.limited.manifest(0)["attempts"]
     assert attempts
     assert {each["status"] for each in attempts} == {"interrupted"}
-    assert story.limited.log(0).count("told to stop by USR1; back into the queue") == len(attempts)
+    # One that is told to stop while Python still starts goes back as well, without an attempt to its name.
+    assert story.limited.log(0).count("told to stop by USR1; back into the queue") >= len(attempts)
     unbroken = json.loads((story.unbroken / "limited" / "metrics.json").read_text())
     assert story.limited.metrics(0) == without_seconds(unbroken)
     assert not list((story.limited.folder / "logs").glob("*.kills"))
