@@ -2,7 +2,8 @@
 
 `pip install cvxpylayers` first; `python scripts/bench_auditor.py` prints a Markdown table. Both solve the same
 regularised problems on one CPU thread, forward and backward through the held-out hinge. The reference is timed on some
-of a batch's problems and its time scaled to all of them, as it solves them one after another.
+of a batch's problems and its time scaled to all of them, as it solves them one after another. `warm` starts ours from
+its answer to features a fiftieth of a deviation away, as an audit step could from the one before.
 """
 
 from __future__ import annotations
@@ -73,16 +74,19 @@ def compare(size: tuple[int, int, int], loss: str, regularization: float, progra
     features, labels = draw(b, n, d)
     test, _ = draw(b, n, d, seed=1)
 
-    def ours(x: Tensor) -> tuple[Tensor, Tensor]:
-        return fit_svm(x, labels[: len(x)], regularization=regularization, loss=loss)
+    def ours(x: Tensor, start: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        return fit_svm(x, labels[: len(x)], regularization=regularization, loss=loss, start=start)
 
     def theirs(x: Tensor, solver: dict[str, object]) -> tuple[Tensor, Tensor]:
         found = torch.stack([reference(rows, labels[0], loss, regularization, solver) for rows in x])
         return found[:, :-1], found[:, -1]
 
+    earlier = ours(features + 0.02 * draw(b, n, d, seed=2)[0])
     fast = seconds(lambda: step(features, test, labels, ours), 5)
+    warm = seconds(lambda: step(features, test, labels, lambda x: ours(x, earlier)), 5)
+    cells = f"| {b} x ({n} x {d}) | {loss} | {1e3 * fast:.1f} | {1e3 * warm:.1f} |"
     if n > LARGEST:
-        return f"| {b} x ({n} x {d}) | {loss} | {1e3 * fast:.1f} | | | |"
+        return f"{cells} | | |"
     some = slice(0, min(b, programs))
     slow = seconds(lambda: step(features[some], test[some], labels[some], lambda x: theirs(x, {})), 1)
     slow *= b / min(b, programs)
@@ -91,7 +95,7 @@ def compare(size: tuple[int, int, int], loss: str, regularization: float, progra
         first = features[:1], test[:1], labels[:1]
         exact, wanted = step(*first, ours), step(*first, lambda x: theirs(x, TIGHT))
         agreement = f"{(exact - wanted).norm() / wanted.norm():.1e}"
-    return f"| {b} x ({n} x {d}) | {loss} | {1e3 * fast:.1f} | {1e3 * slow:.0f} | {slow / fast:.0f} | {agreement} |"
+    return f"{cells} {1e3 * slow:.0f} | {slow / fast:.0f} | {agreement} |"
 
 
 def main() -> None:
@@ -103,8 +107,8 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     print(f"torch {torch.__version__}, cvxpy {cvxpy.__version__}, regularization {options.regularization}\n")
-    print("| problems | loss | ours (ms) | reference (ms) | ratio | gradients differ by |")
-    print("|---|---|---|---|---|---|")
+    print("| problems | loss | ours (ms) | warm (ms) | reference (ms) | ratio | gradients differ by |")
+    print("|---|---|---|---|---|---|---|")
     for size in SIZES:
         for loss in LOSSES:
             print(compare(size, loss, options.regularization, options.programs), flush=True)
