@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from advunlearn.claims import claim, seems_held
+from advunlearn.files import file_digest, write_json
 from advunlearn.interruption import halt_point
-from advunlearn.store import file_digest, write_json
 
 logger = logging.getLogger(__name__)
 

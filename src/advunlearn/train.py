@@ -27,11 +27,12 @@ from advunlearn.config import LOSS, Experiment
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
 from advunlearn.evaluation.comparison import MODELS, accuracy, gap, measure, measure_algorithm
+from advunlearn.files import atomic_write, write_json
 from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.page import write_report
 from advunlearn.report.tensorboard import write_events
 from advunlearn.seeding import clean_state, numpy_stream
-from advunlearn.store import Artefact, Store, atomic_write, index_digest, write_json
+from advunlearn.store import Artefact, Store, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.originals import OriginalSet, UnlearnedShadows
 from advunlearn.training.shadows import ShadowOptions, Shadows, ShadowSet, shadow_pool
