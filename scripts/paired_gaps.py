@@ -15,10 +15,11 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from advunlearn.manifest import Manifest, read_manifest
+from advunlearn.manifest import Manifest
 from advunlearn.overrides import experiment_from
 from advunlearn.report.summary import Estimate, Run, find_runs, read_run
 from advunlearn.report.verdict import shown
+from advunlearn.runs import read_manifest
 from advunlearn.train import make_task, prepare
 from advunlearn.unlearners.best_epoch import BestEpoch
 

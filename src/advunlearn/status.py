@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from advunlearn import slurm
-from advunlearn.manifest import state_of
+from advunlearn.runs import state_of
 from advunlearn.sweeps import RUNS, Sweep
 
 

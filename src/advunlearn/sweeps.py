@@ -17,9 +17,9 @@ from omegaconf import OmegaConf
 from advunlearn import slurm
 from advunlearn.config import ATTACK, SHARED, Experiment, read_experiment
 from advunlearn.files import atomic_write, write_json
-from advunlearn.manifest import state_of
 from advunlearn.options import ConfigError
 from advunlearn.overrides import Job
+from advunlearn.runs import state_of
 
 RUNS, SHADOWS = ".", "shadows"  # a sweep's folders of jobs: its runs, and those that train shadow models alone
 Numbers = dict[str, list[int]]  # of jobs, by folder
