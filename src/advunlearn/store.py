@@ -16,17 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from advunlearn.claims import claim
 from advunlearn.files import file_digest, sync, system_errors, write_json
 from advunlearn.folders import cache_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -190,6 +191,8 @@ class Store:
             record = json.loads((folder / name).read_text())
             tensors, arrays = {}, {}
             if (name := "tensors.safetensors") in files:
+                from safetensors.torch import load_file  # torch takes seconds to import, and `store ls` reads nothing
+
                 tensors = load_file(folder / name)
             if (name := "arrays.npz") in files:
                 with np.load(folder / name, allow_pickle=False) as stored:
@@ -215,6 +218,8 @@ class Store:
             write_json(draft / "record.json", made.record)
             with system_errors(draft):
                 if made.tensors:
+                    from safetensors.torch import save_file
+
                     save_file(made.tensors, draft / "tensors.safetensors")
                     sync(draft / "tensors.safetensors")
                 if made.arrays:
