@@ -20,7 +20,8 @@ from advunlearn.overrides import experiment_from
 from advunlearn.report.summary import Estimate, Run, find_runs, read_run
 from advunlearn.report.verdict import shown
 from advunlearn.runs import read_manifest
-from advunlearn.train import make_task, prepare
+from advunlearn.stages.unlearn import make_task
+from advunlearn.train import prepare
 from advunlearn.unlearners.best_epoch import BestEpoch
 
 ATTACKS = ("lira", "rmia", "threshold")
