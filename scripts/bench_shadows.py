@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import make_splits
 from advunlearn.overrides import experiment_from
+from advunlearn.stages.shadows import shadow_set
 from advunlearn.store import Store
-from advunlearn.train import shadow_set
 from advunlearn.training.shadows import ShadowSet
 from advunlearn.training.trainer import Trainer
 

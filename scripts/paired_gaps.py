@@ -15,11 +15,13 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from advunlearn.manifest import Manifest, read_manifest
+from advunlearn.manifest import Manifest
 from advunlearn.overrides import experiment_from
 from advunlearn.report.summary import Estimate, Run, find_runs, read_run
 from advunlearn.report.verdict import shown
-from advunlearn.train import make_task, prepare
+from advunlearn.runs import read_manifest
+from advunlearn.stages.unlearn import make_task
+from advunlearn.train import prepare
 from advunlearn.unlearners.best_epoch import BestEpoch
 
 ATTACKS = ("lira", "rmia", "threshold")

@@ -10,6 +10,7 @@ import pytest
 
 import advunlearn
 from advunlearn.cli import VERBS, main
+from advunlearn.files import write_json
 from advunlearn.folders import config_folder
 from advunlearn.overrides import experiment_from
 from advunlearn.store import Store
@@ -26,6 +27,23 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for verb in VERBS:
         assert f"advunlearn {verb} " in done.stdout
+
+
+@pytest.mark.parametrize("words", [["status", "sweep"], ["store", "ls"], ["list"], ["submit", "--parallel", "0"]])
+def test_what_only_looks_does_not_import_torch(words: list[str], workplace: Path) -> None:
+    run = workplace / "sweep" / "0"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("seed: 0\n")
+    manifest = {"status": "running", "error": None, "overrides": ["seed=1"], "process": 0}
+    write_json(workplace / "sweep" / "1" / "manifest.json", manifest)  # of a run that died
+    code = (
+        f"import sys; from advunlearn.cli import main; main({words}); "
+        "heavy = {'torch', 'hydra', 'sklearn', 'scipy'} & set(sys.modules); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if words[0] == "status":
+        assert done.stdout.splitlines()[-2] == "runs: 1 waiting, 1 died"
 
 
 @pytest.mark.parametrize("words", [[], ["-h"], ["help"], ["--help"]])

@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 
 import advunlearn
 from advunlearn.cli import main
-from advunlearn.manifest import Manifest, state_of
+from advunlearn.manifest import Manifest
 from advunlearn.overrides import experiment_from
+from advunlearn.runs import state_of
 from tests.conftest import Command
 from tests.test_run import QUICK, without_seconds
 

@@ -19,9 +19,10 @@ from sklearn.datasets import load_digits
 import advunlearn
 from advunlearn.config import read_experiment
 from advunlearn.data.splits import Splits
+from advunlearn.files import file_digest
 from advunlearn.overrides import experiment_from
 from advunlearn.report.table import comparison_table
-from advunlearn.store import Store, file_digest
+from advunlearn.store import Store
 from advunlearn.training.shadows import STACK
 from tests.conftest import Command
 

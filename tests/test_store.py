@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from advunlearn import claims
-from advunlearn.store import MARKER, Artefact, Damaged, Store, StoreEntry, atomic_write, index_digest, write_json
+from advunlearn.files import atomic_write, write_json
+from advunlearn.store import MARKER, Artefact, Damaged, Store, StoreEntry, index_digest
 
 KEY = {"seed": 1, "rows": "abc"}
 

@@ -11,8 +11,8 @@ import pytest
 from advunlearn import slurm
 from advunlearn.cli import main
 from advunlearn.overrides import experiment_from, jobs_from
-from advunlearn.status import judge
-from advunlearn.sweeps import freeze, shadow_shards, varying
+from advunlearn.status import judge, varying
+from advunlearn.sweeps import freeze, shadow_shards
 from tests.test_run import QUICK
 
 SCRIPT = Path(__file__).with_name("job.sbatch")

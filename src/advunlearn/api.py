@@ -21,7 +21,8 @@ from advunlearn.evaluation.metrics import roc
 from advunlearn.manifest import Manifest
 from advunlearn.overrides import expand_aliases, experiment_from
 from advunlearn.settings import Settings
-from advunlearn.train import Result, run_experiment, score_model, split_scores
+from advunlearn.stages.attack import score_model, split_scores
+from advunlearn.train import Result, run_experiment
 from advunlearn.training.fit import predict
 from advunlearn.unlearners.unlearner import Task
 

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from advunlearn.training.workers import halt_point
+from advunlearn.interruption import halt_point
 
 logger = logging.getLogger(__name__)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _asked: list[int] = []  # signals that came; a handler has nowhere else to leave them
+worker = threading.local()  # in a worker: `halt`, the event that its pool sets when nobody wants its result, or None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -21,6 +23,10 @@ class Interrupted(KeyboardInterrupt):
     def __reduce__(self) -> tuple[type[Interrupted], tuple[int]]:
         """Return what makes it again, in the process that it is sent to."""
         return Interrupted, (self.number,)
+
+
+class Halted(Exception):
+    """Another task failed: nobody wants this one's result any more."""
 
 
 @contextmanager
@@ -52,6 +58,14 @@ def is_asked() -> bool:
 
 
 def halt_point() -> None:
-    """Raise `Interrupted` if the process has been asked to end."""
+    """End what this process or worker is at if it is to end; long work calls it at every step.
+
+    Raises:
+        Interrupted: if the process has been asked to end.
+        Halted: in a worker whose result is not wanted any more.
+    """
     if _asked:
         raise Interrupted(_asked[0])
+    halt: threading.Event | None = getattr(worker, "halt", None)
+    if halt is not None and halt.is_set():
+        raise Halted

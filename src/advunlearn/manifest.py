@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import logging
 import os
 import platform
@@ -13,21 +12,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from advunlearn.claims import claim, seems_held
+from advunlearn.claims import claim
+from advunlearn.files import file_digest, write_json
 from advunlearn.interruption import halt_point
-from advunlearn.store import file_digest, write_json
+from advunlearn.runs import CLAIM, read_manifest
 
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("advunlearn", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "safetensors")
-CLAIM = ".running"  # held while a run goes on
 ATTEMPT = ("status", "error", "host", "started", "finished")  # what is kept of an earlier attempt
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME")
 
@@ -41,48 +39,6 @@ class Stage:
     def note(self, **notes: Any) -> None:
         """Add to what the manifest says of this stage."""
         self.notes.update(notes)
-
-
-@dataclass(frozen=True)
-class State:
-    """How far a run's folder is, and what went wrong, in words, if anything did.
-
-    `waiting` has a config and was never begun; `running`; `completed`; `failed` by an error; `interrupted` by a signal,
-    cleanly; `died` without a word, as by kill -9 or a power cut.
-    """
-
-    name: str
-    error: str | None = None
-
-    def __str__(self) -> str:
-        """Return the name, and the last line of the error."""
-        return f"{self.name}: {self.error.splitlines()[-1]}" if self.error else self.name
-
-
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Return a run's manifest, or None where it has none yet."""
-    try:
-        found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    except FileNotFoundError:
-        return None
-    return found
-
-
-def state_of(folder: Path) -> State:
-    """Return how far the run in this folder is."""
-    found = read_manifest(folder)
-    if found is None:
-        return State("waiting")
-    if found["status"] == "running" and not _is_held(folder):
-        return State("died", found["error"])
-    return State(found["status"], found["error"])
-
-
-def _is_held(folder: Path) -> bool:
-    try:
-        return seems_held(folder / CLAIM)
-    except OSError:
-        return True  # somebody else's folder: what its manifest says has to do
 
 
 class Log(logging.FileHandler):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from advunlearn import slurm
-from advunlearn.manifest import state_of
-from advunlearn.sweeps import RUNS, Sweep
+from advunlearn.runs import state_of
+from advunlearn.submission import RUNS, Sweep
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ def statuses(folder: Path, part: str = RUNS) -> tuple[list[Status], str | None]:
             detail = _last_line(own.error or "") or _last_line(_log(here, number)) or detail
         found.append(Status(number, about.get("overrides", []), state, detail, about.get("seconds")))
     return found, trouble
+
+
+def varying(overrides: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return of each run's overrides those that not all runs have."""
+    common = set.intersection(*map(set, overrides)) if overrides else set()
+    return [[word for word in words if word not in common] for words in overrides]
 
 
 def _is_job(folder: Path) -> bool:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 import secrets
 import shutil
 import time
@@ -17,76 +16,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from advunlearn.claims import claim
+from advunlearn.files import file_digest, sync, system_errors, write_json
 from advunlearn.folders import cache_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
 MARKER = "complete.json"
 _WRITERS = 8
-FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, and of a user's share of it
 BROKEN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # what a file that cannot be read says of the file
-
-
-@contextlib.contextmanager
-def system_errors(path: Path) -> Iterator[None]:
-    """Let no error of the system pass without its number and a file's name, which numpy and safetensors leave out."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        number = getattr(error, "errno", None)
-        if number is None:
-            said = re.search(r"os error (\d+)|requested and \d+ written", str(error))  # the latter: a disk took a part
-            number = int(said[1] or errno.ENOSPC) if said else None
-        if number is None or getattr(error, "filename", None) is not None:
-            raise
-        raise OSError(number, os.strerror(number), str(path)) from error
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; synced, it takes the final name only if nothing fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        with system_errors(path):
-            yield temporary
-            _sync(temporary)
-            os.replace(temporary, path)
-            _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write plain data as JSON, whole or not at all; NaN and infinities are refused."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with system_errors(path), path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def index_digest(rows: NDArray[np.int64]) -> str:
@@ -244,6 +191,8 @@ class Store:
             record = json.loads((folder / name).read_text())
             tensors, arrays = {}, {}
             if (name := "tensors.safetensors") in files:
+                from safetensors.torch import load_file  # torch takes seconds to import, and `store ls` reads nothing
+
                 tensors = load_file(folder / name)
             if (name := "arrays.npz") in files:
                 with np.load(folder / name, allow_pickle=False) as stored:
@@ -269,11 +218,13 @@ class Store:
             write_json(draft / "record.json", made.record)
             with system_errors(draft):
                 if made.tensors:
+                    from safetensors.torch import save_file
+
                     save_file(made.tensors, draft / "tensors.safetensors")
-                    _sync(draft / "tensors.safetensors")
+                    sync(draft / "tensors.safetensors")
                 if made.arrays:
                     np.savez(draft / "arrays.npz", **made.arrays)  # type: ignore[arg-type]
-                    _sync(draft / "arrays.npz")
+                    sync(draft / "arrays.npz")
             files = {path.name: file_digest(path) for path in sorted(draft.iterdir())}
             marker = {"schema": 2, "kind": kind, "made": time.time(), "files": files}
             write_json(draft / MARKER, {**marker, "checksum": self.digest("marker", marker)})
@@ -284,7 +235,7 @@ class Store:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 return self.read(digest)  # another process took the claim over and was first
-            _sync(folder.parent)
+            sync(folder.parent)
             shutil.rmtree(self.root / "checkpoints" / digest, ignore_errors=True)
             return replace(made, content=_content(files))
         finally:

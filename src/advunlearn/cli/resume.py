@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +29,24 @@ def main(arguments: list[str]) -> int:
     from advunlearn.report.sweep import tell_of_sweep
 
     logging.basicConfig(**LOG)
-    problems = [f"{path}: no run at or below it" for path in options.runs if not list(runs_below(path))]
+    problems = [f"{path}: no run at or below it" for path in options.runs if not _resumable(path)]
     if problems:
         return refuse(problems)
     statuses = []
     with heed_signals():
         for path in options.runs:
-            folders = list(runs_below(path))
+            folders = _resumable(path)
             statuses += [resume(folder) for folder in folders]
             if folders != [path]:
                 tell_of_sweep(path)
     return max(statuses)
 
 
-def runs_below(path: Path) -> Iterator[Path]:
-    """Yield the folders of runs at and below a path, in their order: those that hold a config, begun or not."""
-    found = [config.parent for config in path.rglob("config.yaml") if config.parent.name != ".hydra"]
-    yield from sorted(found, key=lambda folder: [(len(part), part) for part in folder.parts])
+def _resumable(path: Path) -> list[Path]:
+    """Return the runs at and below a path that can be gone on with: a config says what they are."""
+    from advunlearn.runs import runs_below
+
+    return [folder for folder in runs_below(path) if (folder / "config.yaml").is_file()]
 
 
 def resume(folder: Path) -> int:
@@ -54,8 +54,8 @@ def resume(folder: Path) -> int:
     from omegaconf import DictConfig, OmegaConf
 
     from advunlearn.cli.run import run_in, show
-    from advunlearn.manifest import state_of
     from advunlearn.options import ConfigError
+    from advunlearn.runs import state_of
 
     if state_of(folder).name == "completed":
         sys.stdout.write(f"{folder}: completed already\n")

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("sweep", type=Path, metavar="SWEEP", help="a sweep's folder, sent to Slurm or not")
     folder = parser.parse_args(arguments).sweep
     from advunlearn.status import statuses
-    from advunlearn.sweeps import SHADOWS
+    from advunlearn.submission import SHADOWS
 
     try:
         runs, trouble = statuses(folder)
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _table(jobs: Sequence[Status]) -> str:
-    from advunlearn.sweeps import varying
+    from advunlearn.status import varying
 
     rows = [
         (str(job.number), " ".join(words), job.state + (f": {job.detail}" if job.detail else ""), _seconds(job))

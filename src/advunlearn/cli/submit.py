@@ -12,7 +12,7 @@ from advunlearn.cli.problems import fail, refuse
 from advunlearn.slurm import Flags, SlurmError
 
 if TYPE_CHECKING:
-    from advunlearn.sweeps import Numbers, Sweep
+    from advunlearn.submission import Numbers, Sweep
 
 EXAMPLES = """\
 examples:
@@ -121,7 +121,8 @@ def _problems(options: argparse.Namespace) -> list[str]:
 def _submit(options: argparse.Namespace, flags: Flags) -> int:
     """Check, freeze and send a new sweep."""
     from advunlearn.overrides import jobs_from
-    from advunlearn.sweeps import RUNS, SHADOWS, Sweep, freeze, new_folder, shadow_shards
+    from advunlearn.submission import RUNS, SHADOWS, Sweep
+    from advunlearn.sweeps import freeze, new_folder, shadow_shards
 
     jobs = jobs_from(options.overrides, options.config_dir)
     shards = shadow_shards(jobs, options.shadow_shards) if options.shadow_shards else []
@@ -138,7 +139,7 @@ def _submit(options: argparse.Namespace, flags: Flags) -> int:
 
 def _retry(folder: Path, given: dict[str, Any], *, dry_run: bool) -> int:
     """Send again what of a sweep is neither completed nor in the queue, with what else is asked for now."""
-    from advunlearn.sweeps import RUNS, SHADOWS, Sweep
+    from advunlearn.submission import RUNS, SHADOWS, Sweep
 
     sweep = Sweep.read(folder)
     sweep.flags = dataclasses.replace(sweep.flags, **given)
@@ -150,7 +151,7 @@ def _retry(folder: Path, given: dict[str, Any], *, dry_run: bool) -> int:
 
 
 def _send(sweep: Sweep, numbers: Numbers, *, dry_run: bool) -> int:
-    from advunlearn.sweeps import RUNS
+    from advunlearn.submission import RUNS
 
     if dry_run:
         for _, text in sweep.scripts(numbers):

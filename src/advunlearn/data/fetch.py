@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from advunlearn.claims import claim
+from advunlearn.files import atomic_write
 from advunlearn.folders import cache_folder
-from advunlearn.store import atomic_write
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from scipy.stats import t
 from yaml import YAMLError
 
 from advunlearn.evaluation.comparison import MODELS
-from advunlearn.manifest import read_manifest, state_of
+from advunlearn.runs import read_manifest, runs_below, state_of
 from advunlearn.settings import Settings
 
 TARGET = "_target_"
@@ -157,13 +157,10 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     for path in (path.parent if path.is_file() else path for path in paths):
         if not path.is_dir():
             raise ValueError(f"{path}: no such folder")
-        runs = {manifest.parent for manifest in path.rglob("manifest.json")}
-        # Hydra keeps the config of a job in .hydra, before the job writes its own.
-        configs = {config.parent for config in path.rglob("config.yaml")}
-        runs |= {folder.parent if folder.name == ".hydra" else folder for folder in configs}
+        runs = runs_below(path)
         if not runs:
             raise ValueError(f"{path}: no run at or below it")
-        found |= dict.fromkeys(sorted(runs, key=_by_number))
+        found |= dict.fromkeys(runs)
     return list(found)
 
 
@@ -347,8 +344,3 @@ def _label(run: Run, key: str) -> str:
 
 def _last_line(error: str | None) -> str:
     return (error or "").strip().rsplit("\n", 1)[-1].strip()
-
-
-def _by_number(folder: Path) -> list[tuple[int, str]]:
-    """Sort a sweep's tenth job behind its ninth."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in folder.parts]

@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from advunlearn.interruption import halt_point
 from advunlearn.progress import progress
 from advunlearn.training.checkpoint import Checkpoint, restore, state_of
-from advunlearn.training.workers import halt_point
 
 T = TypeVar("T")
 

@@ -29,27 +29,10 @@ T = TypeVar("T")
 GRACE = 10.0  # seconds that a worker process has to end by itself
 _LOOK = 0.2  # seconds between looks whether this process is asked to end
 _PR_SET_PDEATHSIG = 1
-_worker = threading.local()  # in a worker: the event that its pool sets when nobody wants the results any more, or None
-
-
-class Halted(Exception):
-    """Another task failed: nobody wants this one's result any more."""
 
 
 class _InWorker(Exception):
     """The traceback of a worker's error, as text."""
-
-
-def halt_point() -> None:
-    """Raise `Halted` in a worker whose result is not wanted any more; long tasks call it at every step.
-
-    Raises:
-        Interrupted: if the process has been asked to end.
-    """
-    interruption.halt_point()
-    halt: threading.Event | None = getattr(_worker, "halt", None)
-    if halt is not None and halt.is_set():
-        raise Halted
 
 
 @contextlib.contextmanager
@@ -87,7 +70,7 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, No
     has no workers itself.
     """
     with one_core():
-        if workers == 1 or hasattr(_worker, "halt"):
+        if workers == 1 or hasattr(interruption.worker, "halt"):
             yield from (task() for task in tasks)
         elif forks():
             yield from _in_processes(tasks, workers)
@@ -133,7 +116,7 @@ def _work(task: Callable[[], Any], writing: Connection, parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker does not outlive its parent
     if os.getppid() != parent:
         return
-    _worker.halt = None
+    interruption.worker.halt = None
     for number in interruption.SIGNALS:
         signal.signal(number, interruption.ask)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to all; the parent says what is to end
@@ -184,7 +167,7 @@ def _in_threads(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, 
     halt = threading.Event()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)  # an operation of a small network takes less than the default, 5 ms
-    pool = ThreadPoolExecutor(workers, initializer=lambda: setattr(_worker, "halt", halt))
+    pool = ThreadPoolExecutor(workers, initializer=lambda: setattr(interruption.worker, "halt", halt))
     try:
         for future in as_completed([pool.submit(task) for task in tasks]):
             yield future.result()

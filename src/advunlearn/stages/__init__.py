@@ -1,0 +1,1 @@
+"""The stages of a run that take more than a line of `train.py`."""

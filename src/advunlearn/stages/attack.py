@@ -1,0 +1,165 @@
+"""Stage `attack`: every attack on the three models, and the evidence that it leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advunlearn.attacks.attack import STDERR, Answers, Observations
+from advunlearn.attacks.statistics import cross_entropy
+from advunlearn.config import LOSS, Experiment
+from advunlearn.data.splits import Splits
+from advunlearn.evaluation.comparison import accuracy
+from advunlearn.manifest import Manifest
+from advunlearn.seeding import numpy_stream
+from advunlearn.stages.shadows import original_set, shadow_set
+from advunlearn.stages.unlearn import Models
+from advunlearn.store import Artefact, index_digest
+from advunlearn.training.originals import UnlearnedShadows
+from advunlearn.training.shadows import Shadows
+from advunlearn.training.trainer import Trainer
+
+ATTACK_SCHEMA = 5  # raise it when the results of this code change, as that of stage `unlearn`
+ALGORITHM = "algorithm"  # what attacks find of the unlearner, beside what they find of each model
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the attacks found: the rows told apart, which of them are members, and the artefact of losses and scores."""
+
+    rows: NDArray[np.int64]
+    members: NDArray[np.bool_]
+    artefact: Artefact
+
+    def of(self, model: str) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+        """Return one model's losses and, by attack, its member scores."""
+        prefix = f"{model}/"
+        arrays = {
+            name.removeprefix(prefix): array for name, array in self.artefact.arrays.items() if name.startswith(prefix)
+        }
+        return split_scores(arrays)
+
+    def of_algorithm(self) -> Iterator[tuple[str, str, str, NDArray[np.float64]]]:
+        """Yield what attacks found of the unlearner: attack, question, model and scores (2, k, n)."""
+        for name, array in self.artefact.arrays.items():
+            if name.startswith(f"{ALGORITHM}/"):
+                _, attack, question, model = name.split("/")
+                yield attack, question, model, array
+
+
+def attack_models(
+    experiment: Experiment, trainer: Trainer, splits: Splits, models: Models, manifest: Manifest
+) -> Evidence:
+    """Run every attack on the three models, with the same shadow models, through the store."""
+    labels = trainer.pool.labels
+    rows, members = attacked_rows(splits, labels)
+    options = experiment.shadow_options
+    set_of_shadows = shadow_set(trainer, splits, options)
+    originals = original_set(experiment, trainer, splits)
+    observed = set_of_shadows.observed
+
+    def make() -> Artefact:
+        shadows = set_of_shadows.observe(rows, splits.selection) if experiment.needs_shadows else None
+        unlearned = originals.observe(rows) if experiment.needs_originals else None
+        start = time.perf_counter()
+        arrays: dict[str, NDArray[Any]] = {}
+        accuracies, figures = {}, {}
+        for name, network in models.networks.items():
+            logits = trainer.logits(network, observed, options.queries)
+
+            def answers(where: NDArray[np.int64], logits: NDArray[np.float32] = logits) -> Answers:
+                return Answers(logits[np.searchsorted(observed, where)], labels[where])
+
+            parts = {"retain": splits.retain, "forget": splits.forget, "test": splits.test}
+            accuracies[name] = {
+                part: accuracy(answers(where).logits[:, 0], labels[where]) for part, where in parts.items()
+            }
+            said = answers(rows)
+            target = Observations(
+                said.logits, said.labels, members, retain=answers(splits.retain), population=answers(splits.selection)
+            )
+            scores = score_model(experiment, target, shadows, unlearned)
+            arrays |= {f"{name}/{key}": score for key, score in scores.items()}
+            figures[name] = {key: attack.figures(target) for key, attack in experiment.attacks.items()}
+        if unlearned is not None:
+            arrays |= audit_algorithm(experiment, unlearned, labels[rows])
+        trained = sum(each.seconds for each in (shadows, unlearned) if each is not None)
+        seconds = {"shadows": trained, "attack": time.perf_counter() - start}
+        return Artefact({"accuracy": accuracies, "figures": figures, "seconds": seconds}, {}, arrays)
+
+    key = {
+        "schema": ATTACK_SCHEMA,
+        "models": {name: [artefact.digest, artefact.content] for name, artefact in models.artefacts.items()},
+        "test": index_digest(splits.test),
+        "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
+        "shadows": options.identity() if experiment.needs_shadows else None,
+        "originals": originals.identity() if experiment.needs_originals else None,
+        "queries": options.queries,
+    }
+    with manifest.stage("attack") as stage:
+        artefact = trainer.store.get_or_make("attack", key, make)
+        stage.note(
+            reused=artefact.reused,
+            artefact=artefact.digest,
+            shadows=options.shadows * experiment.needs_shadows,
+            originals=options.originals * experiment.needs_originals,
+        )
+    return Evidence(rows, members, artefact)
+
+
+def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the rows that attacks tell apart, and which are members: the forget set, and the test examples of its
+    classes.
+
+    Test examples of other classes would be told apart by their class alone where a whole class is forgotten.
+    """
+    same_class = splits.test[np.isin(labels[splits.test], labels[splits.forget])]
+    if len(same_class) == 0:
+        raise ValueError("the test set holds no example of the forget set's classes, so no attack can be run")
+    rows = np.concatenate([splits.forget, same_class])
+    return rows, np.arange(len(rows)) < len(splits.forget)
+
+
+def score_model(
+    experiment: Experiment,
+    target: Observations,
+    shadows: Shadows | None = None,
+    unlearned: UnlearnedShadows | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Return the losses of one model and every attack's member scores and standard errors, (n,) each, by name."""
+    arrays = {LOSS: cross_entropy(target.logits[:, 0], target.labels)}
+    for name, attack in experiment.attacks.items():
+        rng = numpy_stream(experiment.settings.seed, f"attack/{name}")
+        models = unlearned if attack.needs_originals else shadows
+        for variant, score in attack.score(target, models, rng).items():
+            if models is not None and (attack.needs_shadows or attack.needs_originals):
+                # What no model was drawn from is OUT of twice as many: estimated better, so told apart by that alone.
+                score = np.where(models.membership.any(0), score, np.nan)
+            arrays[f"{name}/{variant}" if variant else name] = score
+    return arrays
+
+
+def audit_algorithm(
+    experiment: Experiment, unlearned: UnlearnedShadows, labels: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Return what every attack finds of the unlearner, by `algorithm/attack/question/model`; see `Attack.audit`."""
+    return {
+        f"{ALGORITHM}/{name}/{question}/{model}": ratios
+        for name, attack in experiment.attacks.items()
+        if attack.needs_originals
+        for question, found in attack.audit(unlearned, labels).items()
+        for model, ratios in found.items()
+    }
+
+
+def split_scores(
+    arrays: dict[str, NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """Return the losses and the member scores among what `score_model` returns, without their standard errors."""
+    scores = {name: array for name, array in arrays.items() if name != LOSS and not name.endswith(f"/{STDERR}")}
+    return arrays[LOSS], scores

@@ -1,0 +1,64 @@
+"""Stage `report`: what a run leaves in its folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from advunlearn.files import atomic_write, write_json
+from advunlearn.manifest import Manifest
+from advunlearn.report.page import write_report
+from advunlearn.report.tensorboard import write_events
+from advunlearn.stages.attack import Evidence
+from advunlearn.stages.unlearn import Models
+from advunlearn.store import Artefact, Store
+from advunlearn.training.trainer import Trainer
+
+PICTURES_SCHEMA = 2  # raise it when the pictures change, as that of stage `unlearn`
+
+
+def write_results(
+    manifest: Manifest, trainer: Trainer, models: Models, evidence: Evidence, metrics: dict[str, Any]
+) -> None:
+    """Write metrics, per-example scores, the unlearned weights and the report into the run's folder."""
+    folder = manifest.folder
+    rows = evidence.rows
+    scores = {"rows": rows, "member": evidence.members, "label": trainer.pool.labels[rows], **evidence.artefact.arrays}
+    write_json(folder / "metrics.json", metrics)
+    with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, **scores)  # type: ignore[arg-type]
+    with atomic_write(folder / "unlearned.safetensors") as temporary:
+        save_file(models.artefacts["unlearned"].tensors, temporary)
+    manifest.checksum("metrics.json", "scores.npz", "splits.npz", "unlearned.safetensors")
+    if trainer.settings.tensorboard:
+        write_events(folder, metrics)
+    with manifest.stage("report") as stage:
+        pictures = draw_pictures(trainer.store, models, evidence, metrics, scores)
+        stage.note(reused=pictures.reused, artefact=pictures.digest)
+        write_report(folder, {name: picture.tobytes() for name, picture in pictures.arrays.items()})
+
+
+def draw_pictures(
+    store: Store,
+    models: Models,
+    evidence: Evidence,
+    metrics: dict[str, Any],
+    scores: dict[str, NDArray[Any]],
+) -> Artefact:
+    """Return the report's pictures, PNGs by name as arrays of bytes, from the store if they are there."""
+
+    def make() -> Artefact:
+        from advunlearn.report.figures import draw  # matplotlib takes a second to import
+
+        pictures = draw(metrics, scores)
+        return Artefact({}, {}, {name: np.frombuffer(picture, np.uint8) for name, picture in pictures.items()})
+
+    key = {
+        "schema": PICTURES_SCHEMA,
+        "attack": [evidence.artefact.digest, evidence.artefact.content],
+        "unlearned": [models.artefacts["unlearned"].digest, models.artefacts["unlearned"].content],
+    }
+    return store.get_or_make("pictures", key, make)

@@ -1,0 +1,57 @@
+"""Stage `shadows`: the models that attacks compare with, which shards of a run may train before it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from advunlearn.config import Experiment
+from advunlearn.data.splits import Splits
+from advunlearn.stages.unlearn import UNLEARN_SCHEMA, make_task, reference_set
+from advunlearn.store import index_digest
+from advunlearn.training.checkpoint import Checkpoint
+from advunlearn.training.originals import OriginalSet
+from advunlearn.training.shadows import ShadowOptions, ShadowSet, shadow_pool
+from advunlearn.training.trainer import Trainer
+
+
+def shadow_set(trainer: Trainer, splits: Splits, options: ShadowOptions) -> ShadowSet:
+    """Return the shadow models of a run; they are asked about every row that an attack may want."""
+    pool = shadow_pool(splits.train, splits.test, trainer.settings.seed)
+    observed = np.sort(np.concatenate([splits.train, splits.test, splits.selection]))
+    return ShadowSet(trainer, options, pool, observed)
+
+
+def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
+    """Return the shadow originals of a run, which are unlearned as its own original is."""
+
+    references = reference_set(experiment, trainer, splits, splits.test)
+
+    def unlearn(
+        trainer: Trainer,
+        network: nn.Module,
+        retain: NDArray[np.int64],
+        forget: NDArray[np.int64],
+        checkpoint: Checkpoint,
+    ) -> nn.Module:
+        task = make_task(trainer, splits, retain, forget, references, checkpoint)
+        return experiment.unlearner.run(network, task).network
+
+    identity = {
+        "schema": UNLEARN_SCHEMA,
+        "audit": index_digest(splits.audit),
+        "selection": index_digest(splits.selection),
+        "unlearner": experiment.unlearner.resolved(),
+        "references": references.key(0) if references else None,
+    }
+    return OriginalSet(
+        trainer,
+        experiment.shadow_options,
+        retain=splits.retain,
+        forget=splits.forget,
+        test=splits.test,
+        population=splits.selection,
+        unlearn=unlearn,
+        unlearner=identity,
+    )

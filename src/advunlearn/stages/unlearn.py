@@ -1,0 +1,109 @@
+"""Stage `unlearn`: the request to forget, and the unlearned model beside the two others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from advunlearn.config import Experiment
+from advunlearn.data.splits import Splits
+from advunlearn.store import Artefact, index_digest
+from advunlearn.training.checkpoint import Checkpoint
+from advunlearn.training.shadows import ShadowOptions, ShadowSet, shadow_pool
+from advunlearn.training.trainer import Trainer
+from advunlearn.unlearners.unlearner import Task
+
+# Raise it when the results of this code change: what the old code left in the store is then not reused.
+UNLEARN_SCHEMA = 3
+
+
+@dataclass(frozen=True)
+class Models:
+    """The three models of a run by name, the artefacts that they were read from, and those that unlearning used."""
+
+    networks: dict[str, nn.Module]
+    artefacts: dict[str, Artefact]
+    references: ShadowSet | None
+
+    @property
+    def requests(self) -> int:
+        """Return how many requests to forget the store knows that share these reference models, this one included."""
+        if self.references is None:
+            return 0
+        shared = self.references.key(0)
+        keys = self.references.trainer.store.keys("unlearned")
+        same = [key for key in keys if key.get("references") == shared]
+        return len({key["forget"] for key in same})
+
+
+def reference_set(
+    experiment: Experiment, trainer: Trainer, splits: Splits, forget: NDArray[np.int64]
+) -> ShadowSet | None:
+    """Return the models that the unlearner compares with, on random halves of the training and the audit examples.
+
+    They do not depend on what is to be forgotten, but for examples of `forget` that the original was not trained on:
+    the store has them once, for every request. Most unlearners ask for none.
+    """
+    count = experiment.unlearner.reference_models()
+    if count == 0:
+        return None
+    pool = shadow_pool(splits.train, splits.audit, trainer.settings.seed, "reference")
+    observed = np.unique(np.concatenate([splits.train, splits.audit, forget]))
+    return ShadowSet(trainer, ShadowOptions(count), pool, observed, "reference")
+
+
+def make_task(
+    trainer: Trainer,
+    splits: Splits,
+    retain: NDArray[np.int64],
+    forget: NDArray[np.int64],
+    references: ShadowSet | None,
+    checkpoint: Checkpoint | None = None,
+) -> Task:
+    """Return the request to forget some rows of what a model was trained on and to keep the others."""
+    examples = trainer.examples
+    return Task(
+        retain=examples.subset(retain),
+        forget=examples.subset(forget),
+        audit=examples.subset(splits.audit),
+        settings=trainer.settings,
+        selection=examples.subset(splits.selection),
+        retrain=lambda stream: trainer.fitted(retain, stream, checkpoint=checkpoint)[0],
+        references=(references.observe(forget), references.observe(splits.audit)) if references else None,
+        checkpoint=checkpoint,
+    )
+
+
+def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Models) -> tuple[nn.Module, Artefact]:
+    """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
+    original, references = models.artefacts["original"], models.references
+
+    key = {
+        "schema": UNLEARN_SCHEMA,
+        "original": trainer.key(splits.train, "original"),
+        "weights": original.content,
+        "forget": index_digest(splits.forget),
+        "audit": index_digest(splits.audit),
+        "selection": index_digest(splits.selection),
+        "unlearner": experiment.unlearner.resolved(),
+        "references": references.key(0) if references else None,
+    }
+
+    def make() -> Artefact:
+        task = make_task(
+            trainer, splits, splits.retain, splits.forget, references, trainer.checkpoint("unlearned", key)
+        )
+
+        def run() -> tuple[nn.Module, dict[str, Any]]:
+            unlearned = experiment.unlearner.run(trainer.restore(original, "original"), task)
+            spent = task.references[0].seconds if task.references else 0.0
+            return unlearned.network, {"trace": unlearned.trace, "reference_seconds": spent}
+
+        return trainer.timed(run)
+
+    artefact = trainer.store.get_or_make("unlearned", key, make)
+    return trainer.restore(artefact, "original"), artefact
