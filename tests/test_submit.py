@@ -64,12 +64,12 @@ def test_a_job_does_not_inherit_the_allocation_that_it_was_sent_from() -> None:
 def test_a_sweep_is_expanded_with_what_its_experiment_sweeps_over() -> None:
     jobs = jobs_from(["experiment=game_twin", "auditor=svm,logistic", "seed=1,2"])
     auditors = [f"auditor@unlearner.auditor={auditor}" for auditor in ("svm", "logistic")]
-    alphas = [f"unlearner.alpha={alpha}" for alpha in (0, 1, 3)]
+    alphas = [f"unlearner.alpha={alpha}" for alpha in (0, 1, 3, 10)]
     wanted = itertools.product(auditors, alphas, ["experiment=game_twin"], ["seed=1", "seed=2"])
     assert [job.overrides for job in jobs] == list(map(list, wanted))
     assert jobs[-1].experiment.config == experiment_from(jobs[-1].overrides).config
     assert jobs[-1].choices["auditor@unlearner.auditor"] == "logistic"
-    assert varying([job.overrides for job in jobs])[-1] == [auditors[1], "unlearner.alpha=3", "seed=2"]
+    assert varying([job.overrides for job in jobs])[-1] == [auditors[1], "unlearner.alpha=10", "seed=2"]
 
 
 def test_one_run_is_a_sweep_of_one() -> None:
