@@ -42,7 +42,7 @@ from advunlearn.upkeep import warn_of_little_room
 logger = logging.getLogger(__name__)
 
 # Raise one when the results of its stage's code change: what the old code left in the store is then not reused.
-UNLEARN_SCHEMA = 3
+UNLEARN_SCHEMA = 4
 ATTACK_SCHEMA = 5
 PICTURES_SCHEMA = 2
 ALGORITHM = "algorithm"  # what attacks find of the unlearner, beside what they find of each model

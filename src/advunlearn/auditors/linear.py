@@ -162,7 +162,7 @@ def _pose(features: Tensor, signs: Tensor, share: Tensor, regularization: float)
     if 4 * rows.shape[1] <= 3 * rows.shape[2]:
         basis, triangle = torch.linalg.qr(rows.mT)
         rows, span = triangle.mT, basis.mT
-    longest = rows.square().sum(-1).amax(-1, keepdim=True).clamp(min=1e-100)
+    longest = torch.linalg.vector_norm(rows, dim=-1).amax(-1, keepdim=True).square().clamp(min=1e-100)
     damping = 1e-12 * (regularization / longest).clamp(max=1.0)
     rows = torch.cat([rows, signs[..., None]], -1)
     ridge = rows.new_full(rows.shape[-1:], regularization)

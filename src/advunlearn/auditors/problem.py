@@ -36,13 +36,13 @@ class Problem:
     @cached_property
     def sizes(self) -> Tensor:
         """Return the mean absolute value (b, p) of each column, or 1e-4 of the largest where that is more."""
-        sizes = self.share * self.rows.abs().sum(1)
+        sizes = self.share * self.columns.abs().sum(-1)
         return torch.maximum(sizes, 1e-4 * sizes.amax(-1, keepdim=True)).clamp(min=1e-100)
 
     @cached_property
     def reach(self) -> Tensor:
         """Return what rounding may leave (b, p) of each column: some units of its largest absolute value."""
-        return 8 * _EPS * self.rows.abs().amax(1)
+        return 8 * _EPS * self.columns.abs().amax(-1)
 
     @cached_property
     def floor(self) -> Tensor:
@@ -68,7 +68,7 @@ class Problem:
         tiny ridge: what this bends, a solver's next step straightens. Where there is no factor even so, the diagonal
         stands in, and a step is still downhill.
         """
-        hessian = torch.bmm(self.columns, self.rows * curvature.unsqueeze(-1))
+        hessian = torch.bmm(self.columns * curvature.unsqueeze(1), self.rows)
         diagonal = hessian.diagonal(dim1=1, dim2=2)
         diagonal.add_(self.floor).mul_(1 + 2 * diagonal.shape[-1] * _EPS)
         factor, failed = torch.linalg.cholesky_ex(hessian)
