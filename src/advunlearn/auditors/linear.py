@@ -171,12 +171,10 @@ def _pose(features: Tensor, signs: Tensor, share: Tensor, regularization: float)
 
 
 def _report(solution: Solution) -> None:
-    converged = solution.converged.tolist()
-    if not all(converged):
-        short = converged.count(False)
-        logger.warning(
-            "%d of %d classifiers stopped short of their optimum: raise regularization", short, len(converged)
-        )
+    short = solution.converged.tolist().count(False)
+    if short:
+        problems = len(solution.converged)
+        logger.warning("%d of %d classifiers stopped short of their optimum: raise regularization", short, problems)
 
 
 def _check_options(

@@ -11,8 +11,6 @@ from torch import Tensor
 from advunlearn.auditors.problem import Problem, Solution, solve
 
 _MOST_STEPS = 100
-_LENGTHS = [2.0**k for k in range(-12, 4)]
-_PARTS = [1 + k / 16 for k in range(16)]
 _GOOD = 1e-8
 
 
@@ -87,13 +85,16 @@ def _look(problem: Problem, loss: SmoothLoss, theta: Tensor) -> _Point:
 
 
 def _length(problem: Problem, loss: SmoothLoss, point: _Point, direction: Tensor) -> Tensor:
-    """Return the step length (b, 1) that leads to just before the lowest point along the direction."""
+    """Return the step length (b, 1), of 2^-12 to 16, that leads to just before the lowest point along the direction.
+
+    Its power of two is found first, and then its sixteenths, as rounds of many lengths cost little more than of one.
+    """
     move = problem.margins(direction)
     flat = (problem.ridge * point.theta * direction).sum(-1, keepdim=True)
     rise = (problem.ridge * direction.square()).sum(-1, keepdim=True)
-    length = torch.ones_like(flat)
-    for parts in (_LENGTHS, _PARTS):
-        lengths = length * move.new_tensor(parts)
+    length, marks = torch.ones_like(flat), torch.arange(16, dtype=flat.dtype, device=flat.device)
+    for parts in (torch.exp2(marks - 12), 1 + marks / 16):
+        lengths = length * parts
         force = loss.force(point.margins[:, None] + lengths[..., None] * move[:, None])
         falls = flat + lengths * rise <= problem.share * torch.bmm(force, move[..., None])[..., 0]
         length = lengths.gather(1, (falls.sum(1, keepdim=True) - 1).clamp_(min=0))

@@ -156,7 +156,7 @@ def solve_implicit(
     """
     u = solve(factor, right) if guess is None else guess[0]
     v = curvature * problem.margins(u) if guess is None else guess[1]
-    for _ in range(1 if rigid is None else 3 if guess is None else 4):
+    for _ in range((2 if rigid is None else 4) - (guess is None)):
         if rigid is not None:
             v = v + curvature * torch.where(rigid, problem.margins(u) - level, 0.0)
         change = solve(factor, right - problem.ridge * u - problem.pull(v))
