@@ -88,10 +88,9 @@ class CrossValidated(Auditor):
         loss = self.heldout_loss(margins).masked_fill(~heldout, 0.0).sum(1)
         if self.capped:
             loss = torch.minimum(loss, -self.uninformed * heldout.sum(1).double())
-        right = ((margins > 0).double() + 0.5 * (margins == 0)) * heldout
         return Audit(
             utility=torch.where(total > 0, -loss.sum() / total.clamp(min=1), self.uninformed),
-            accuracy=torch.where(total > 0, right.sum() / total.clamp(min=1), 0.5).detach(),
+            accuracy=0.5 + 0.5 * (margins.detach().sign() * heldout).sum() / total.clamp(min=1),
             remark=f"one auditor for all classes: some have fewer than {needed} examples" if scarce else "",
         )
 
@@ -104,8 +103,8 @@ def standardise(scores: Tensor, classes: Classes) -> Tensor:
     """
     fixed = scores.detach()
     sums = fixed.new_zeros(len(classes.counts), fixed.shape[1]).index_add_(0, classes.number, fixed)
-    mean = (sums / classes.counts[:, None])[classes.number]
-    deviation = (fixed - mean).square().mean(0).sqrt()
+    centred = scores - (sums / classes.counts[:, None])[classes.number]
+    deviation = centred.detach().std(0, correction=0)
     # Where every class has one example or equal ones, rounding is all that is left: scaled up, it would drive the game.
     constant = deviation <= 1e-9 * fixed.abs().amax(0)
-    return (scores - mean) / deviation.masked_fill(constant, 1.0)
+    return centred / deviation.masked_fill(constant, 1.0)

@@ -56,19 +56,18 @@ def cut_problems(
     fold = assign_folds(classes.number + members * len(classes.counts), folds, generator)
     if pooled:
         index = torch.arange(len(fold), device=fold.device)[None]
-        present = torch.ones_like(index, dtype=torch.bool)
+        fold = fold[None]
     else:
         counts = classes.counts[:, None]
         place = torch.arange(int(counts.max()), device=fold.device)
-        present = place < counts
         order = torch.argsort(classes.number, stable=True)
         index = order[(counts.cumsum(0) - counts + place).clamp(max=len(fold) - 1)]
+        fold = fold[index].masked_fill(place >= counts, -1)
 
-    judged = fold[index][:, None] == torch.arange(folds, device=fold.device)[:, None]
-    heldout = (present[:, None] & judged).flatten(0, 1)
-    train = (present[:, None] & ~judged).flatten(0, 1)
+    heldout = fold[:, None] == torch.arange(folds, device=fold.device)[:, None]
+    used = torch.stack([heldout ^ (fold >= 0)[:, None], heldout]).flatten(1, 2)
     index = index.repeat_interleave(folds, 0)
     is_member = members[index]
-    sides = torch.stack([train & is_member, train & ~is_member, heldout & is_member, heldout & ~is_member])
-    whole = sides.any(-1).all(0)[:, None]
-    return Problems(index, train & whole, heldout & whole)
+    whole = (used & is_member).any(-1) & (used & ~is_member).any(-1)
+    train, heldout = used & whole.all(0)[:, None]
+    return Problems(index, train, heldout)

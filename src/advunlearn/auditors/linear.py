@@ -75,7 +75,7 @@ def fit_linear(
 
 def decide(features: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
     """Return the decision values w . x + bias (b, n) of features (b, n, d), weights (b, d) and biases (b)."""
-    return (features @ weights[..., None])[..., 0] + bias[:, None]
+    return torch.bmm(features, weights.unsqueeze(2)).squeeze(2) + bias.unsqueeze(1)
 
 
 class _FitLinear(torch.autograd.Function):
@@ -91,15 +91,17 @@ class _FitLinear(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         signs = labels.double()
         if mask is not None:
-            signs, features = signs.masked_fill(~mask, 0.0), features.masked_fill(~mask[..., None], 0.0)
-        mixed = (signs.amax(-1) > 0) & (signs.amin(-1) < 0)
-        frame, problem = _pose(features.double(), signs * mixed[:, None], regularization)
+            padding = ~mask
+            signs, features = signs.masked_fill(padding, 0.0), features.masked_fill(padding[..., None], 0.0)
+        majority, count = signs.sum(-1, keepdim=True), signs.abs().sum(-1, keepdim=True)
+        mixed = majority.abs() < count
+        frame, problem = _pose(features.double(), signs * mixed, 1 / count.clamp(min=1.0), regularization)
         if loss == "hinge":
             solution = minimise_hinge(problem)
         else:
             theta = problem.rows.new_zeros(problem.rows.shape[0], problem.rows.shape[2])
             if start is not None:
-                theta = torch.where(mixed[:, None], frame.enter(start[0].double(), start[1].double()), theta)
+                theta = torch.where(mixed, frame.enter(start[0].double(), start[1].double()), theta)
             solution = minimise_smooth(problem, SMOOTH_LOSSES[loss], theta)
         if KINKS[loss]:
             solution = centre_bias(problem, solution, KINKS[loss])
@@ -107,7 +109,7 @@ class _FitLinear(torch.autograd.Function):
         weights, bias = frame.leave(solution.theta)
         ctx.frame, ctx.problem, ctx.solution, ctx.dtype = frame, problem, solution, features.dtype
         ctx.save_for_backward(weights)
-        return weights, torch.where(mixed, bias, signs.sum(-1).sign())
+        return weights, torch.where(mixed, bias[:, None], majority.sign())[:, 0]
 
     @staticmethod
     @once_differentiable
@@ -150,18 +152,17 @@ class _Frame(NamedTuple):
         return weights, theta[:, -1] - (weights * self.centre).sum(-1)
 
 
-def _pose(features: Tensor, signs: Tensor, regularization: float) -> tuple[_Frame, Problem]:
+def _pose(features: Tensor, signs: Tensor, share: Tensor, regularization: float) -> tuple[_Frame, Problem]:
     """Return the problem in well-conditioned coordinates: centred where the mean dwarfs the spread, which a free bias
     makes harmless, and in the span of the examples where they are few, which holds w.
     """
-    share = 1 / signs.abs().sum(-1, keepdim=True).clamp(min=1.0)
     mean, square = share * features.sum(1), share * features.square().sum(1)
     centre = torch.where(mean.square() > 0.9 * square, mean, 0.0)
     rows, span = (features - centre[:, None]) * signs[..., None], None
     if 4 * rows.shape[1] <= 3 * rows.shape[2]:
         basis, triangle = torch.linalg.qr(rows.mT)
         rows, span = triangle.mT, basis.mT
-    longest = rows.square().sum(-1).amax(-1, keepdim=True).clamp(min=1e-100)
+    longest = torch.linalg.vector_norm(rows, dim=-1).amax(-1, keepdim=True).square().clamp(min=1e-100)
     damping = 1e-12 * (regularization / longest).clamp(max=1.0)
     rows = torch.cat([rows, signs[..., None]], -1)
     ridge = rows.new_full(rows.shape[-1:], regularization)
@@ -170,7 +171,7 @@ def _pose(features: Tensor, signs: Tensor, regularization: float) -> tuple[_Fram
 
 
 def _report(solution: Solution) -> None:
-    short = int((~solution.converged).sum())
+    short = solution.converged.tolist().count(False)
     if short:
         problems = len(solution.converged)
         logger.warning("%d of %d classifiers stopped short of their optimum: raise regularization", short, problems)
@@ -203,14 +204,14 @@ def _check_options(
 
 def _check_values(features: Tensor, labels: Tensor, mask: Tensor | None) -> None:
     """Raise for a bad label or feature in a kept row; where there is none, the device is waited for only once."""
-    unknown = labels.abs() != 1
-    wild = ~(features.detach().abs().amax(-1).double() <= _LARGEST)
+    sound = (labels.abs() == 1) & (features.detach().abs().amax(-1).double() <= _LARGEST)
     if mask is not None:
-        unknown, wild = unknown & mask, wild & mask
-    if not bool((unknown | wild).any()):
+        sound |= ~mask
+    if bool(sound.all()):
         return
-    if bool(unknown.any()):
-        raise ValueError(f"labels must be -1 or +1, got {labels[unknown][0].item()}: try 2 * labels - 1 for 0 and 1")
-    problem, row = (int(index) for index in wild.nonzero()[0])
+    unknown = labels[~sound & (labels.abs() != 1)]
+    if len(unknown):
+        raise ValueError(f"labels must be -1 or +1, got {unknown[0].item()}: try 2 * labels - 1 for 0 and 1")
+    problem, row = (int(index) for index in (~sound).nonzero()[0])
     values = features[problem, row].tolist()
     raise ValueError(f"features must be finite and within 1e100, got {values} in row {row} of problem {problem}")

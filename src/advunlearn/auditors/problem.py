@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+_EPS = torch.finfo(torch.float64).eps
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -26,7 +28,7 @@ class Problem:
     ridge: Tensor
     damping: Tensor
 
-    @property
+    @cached_property
     def check_every(self) -> int:
         """Return how many steps pass between looks at whether all have converged: on a GPU each look is a wait."""
         return 1 if self.rows.device.type == "cpu" else 4
@@ -34,13 +36,13 @@ class Problem:
     @cached_property
     def sizes(self) -> Tensor:
         """Return the mean absolute value (b, p) of each column, or 1e-4 of the largest where that is more."""
-        sizes = self.share * self.rows.abs().sum(1)
+        sizes = self.share * self.columns.abs().sum(-1)
         return torch.maximum(sizes, 1e-4 * sizes.amax(-1, keepdim=True)).clamp(min=1e-100)
 
     @cached_property
     def reach(self) -> Tensor:
-        """Return the largest absolute value (b, p) of each column."""
-        return self.rows.abs().amax(1)
+        """Return what rounding may leave (b, p) of each column: some units of its largest absolute value."""
+        return 8 * _EPS * self.columns.abs().amax(-1)
 
     @cached_property
     def floor(self) -> Tensor:
@@ -49,7 +51,7 @@ class Problem:
 
     def rounding(self, theta: Tensor) -> Tensor:
         """Return the size (b, 1) of the rounding errors in the margins of theta."""
-        return 8 * torch.finfo(theta.dtype).eps * ((self.reach * theta.abs()).sum(-1, keepdim=True) + 1)
+        return torch.linalg.vector_norm(self.reach * theta, 1, dim=-1, keepdim=True).add_(8 * _EPS)
 
     def margins(self, theta: Tensor) -> Tensor:
         """Return the margins (b, n) of theta (b, p)."""
@@ -66,9 +68,9 @@ class Problem:
         tiny ridge: what this bends, a solver's next step straightens. Where there is no factor even so, the diagonal
         stands in, and a step is still downhill.
         """
-        hessian = torch.bmm(self.columns, self.rows * curvature.unsqueeze(-1))
+        hessian = torch.bmm(self.columns * curvature.unsqueeze(1), self.rows)
         diagonal = hessian.diagonal(dim1=1, dim2=2)
-        diagonal.add_(self.floor).mul_(1 + 2 * diagonal.shape[-1] * torch.finfo(diagonal.dtype).eps)
+        diagonal.add_(self.floor).mul_(1 + 2 * diagonal.shape[-1] * _EPS)
         factor, failed = torch.linalg.cholesky_ex(hessian)
         if self.check_every == 1 and not bool(failed.any()):
             return factor
@@ -102,7 +104,7 @@ def centre_bias(problem: Problem, solution: Solution, kinks: tuple[float, ...]) 
     at which the loss has a kink; the derivative of the bias is then theirs.
     """
     signs = problem.rows[..., -1]
-    flat = ((solution.curvature * signs).abs().amax(-1) == 0) & (signs != 0).any(-1)
+    flat = signs.any(-1) & ~(solution.curvature * signs).any(-1)
     if not bool(flat.any()):
         return solution
     bias = solution.theta[:, -1:]
@@ -152,9 +154,11 @@ def solve_implicit(
     Returns:
         u (b, p) and v (b, n).
     """
-    u, v = (torch.zeros_like(right), torch.zeros_like(curvature)) if guess is None else guess
-    for _ in range(2 if rigid is None else 4):
-        bent = 0.0 if rigid is None else curvature * torch.where(rigid, problem.margins(u) - level, 0.0)
-        change = solve(factor, right - problem.ridge * u - problem.pull(v + bent))
-        u, v = u + change, v + bent + curvature * problem.margins(change)
+    u = solve(factor, right) if guess is None else guess[0]
+    v = curvature * problem.margins(u) if guess is None else guess[1]
+    for _ in range((2 if rigid is None else 4) - (guess is None)):
+        if rigid is not None:
+            v = v + curvature * torch.where(rigid, problem.margins(u) - level, 0.0)
+        change = solve(factor, right - problem.ridge * u - problem.pull(v))
+        u, v = u + change, v + curvature * problem.margins(change)
     return u, v

@@ -56,8 +56,8 @@ class Evidence:
         return Evidence(self.centre[index], self.slope[index])
 
 
-def reference_evidence(said: Sequence[Shadows], labels: Sequence[Tensor]) -> list[Evidence]:
-    """Return what reference models let an auditor conclude of each example, part by part, float64.
+def reference_evidence(said: Sequence[Shadows], labels: Sequence[Tensor]) -> Evidence:
+    """Return what reference models let an auditor conclude of each example, float64, the parts one behind the other.
 
     A few models say little of one example by itself: its variance is drawn to the common one, and the distance of its
     IN from its OUT mean to what examples of its OUT mean have, by as much of that distance's spread as is noise. An
@@ -89,9 +89,7 @@ def reference_evidence(said: Sequence[Shadows], labels: Sequence[Tensor]) -> lis
     noise = (common / counts[0][seen] + common / counts[1][seen]).mean()
     gain = _drawn_together(within - without, without, seen, noise)
     centre = torch.where(seen, (within + without) / 2, without + gain / 2)
-    sizes = [len(each) for each in labels]
-    pairs = zip(centre.split(sizes), (gain / variance).split(sizes), strict=True)
-    return [Evidence(*pair) for pair in pairs]
+    return Evidence(centre, gain / variance)
 
 
 def _drawn_together(gain: Tensor, without: Tensor, seen: Tensor, noise: Tensor) -> Tensor:

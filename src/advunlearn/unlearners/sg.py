@@ -99,6 +99,7 @@ class Game:
                 f"the game needs at least 2 examples to forget and 2 of their classes to audit, got {self.size}"
             )
         self.evidence = self._reference_evidence(task)
+        self.both = self.forget.followed_by(self.audit)
         self.generator = torch_stream(task.settings.seed, "audit")
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(self.parameters, momentum=options.momentum)
@@ -116,7 +117,8 @@ class Game:
         if audit.remark not in self.remarks:
             self.remarks.add(audit.remark)
             logger.info("audit step %d: %s", step, audit.remark)
-        base_norm = _norm(base)
+        base_flat = self._flat(base)
+        base_norm = base_flat.norm()
         record = {
             "step": step,
             "epoch": epoch,
@@ -129,9 +131,10 @@ class Game:
         }
         if plays:
             game = torch.autograd.grad(self.options.alpha * audit.utility, self.parameters, allow_unused=True)
-            game_norm = _norm(game)
+            game_flat = self._flat(game)
+            game_norm = game_flat.norm()
             # 0 where one of them vanishes: an auditor at its cap pushes nowhere.
-            cosine = _product(base, game) / (base_norm * game_norm).clamp_min(torch.finfo(game_norm.dtype).tiny)
+            cosine = base_flat @ game_flat / (base_norm * game_norm).clamp_min(torch.finfo(game_norm.dtype).tiny)
             record |= {"game_gradient_norm": game_norm, "cosine": cosine}
             if self.options.optimizer_state == "shared":
                 self._add(game)
@@ -163,8 +166,8 @@ class Game:
 
     def _audit(self) -> Audit:
         drawn = [torch.randperm(len(part), generator=self.generator)[: self.size] for part in (self.forget, self.audit)]
-        members, nonmembers = self.forget.subset(drawn[0]), self.audit.subset(drawn[1])
-        both = members.followed_by(nonmembers)
+        index = torch.cat([drawn[0], len(self.forget) + drawn[1]])
+        both = self.both.subset(index)
         # In evaluation mode: no membership leaks into batch statistics, and the running ones stay clean.
         with mode(self.network, training=False), self.settings.autocast():
             logits = self.network(both.prepare(both.inputs))
@@ -174,14 +177,11 @@ class Game:
         if self.evidence is None:
             scores = score_columns(logits, both.labels, self.options.features)
         else:
-            margins = logit_margin(logits.double(), both.labels).split(self.size)
-            parts = zip(self.evidence, drawn, margins, strict=True)
-            scores = torch.cat([evidence.subset(index).ratio(margin) for evidence, index, margin in parts])[:, None]
-        return self.options.auditor.utility(
-            scores[: self.size], scores[self.size :], members.labels, nonmembers.labels, self.generator
-        )
+            scores = self.evidence.subset(index).ratio(logit_margin(logits.double(), both.labels))[:, None]
+        parts = *scores.split(self.size), *both.labels.split(self.size)
+        return self.options.auditor.utility(*parts, self.generator)
 
-    def _reference_evidence(self, task: Task) -> list[Evidence] | None:
+    def _reference_evidence(self, task: Task) -> Evidence | None:
         """Return what reference models let the auditor conclude of forget and audit examples, if it asks for them."""
         if self.options.reference_models() == 0:
             return None
@@ -195,6 +195,10 @@ class Game:
         chosen = self.shared.cpu().numpy()
         audit = Shadows(audit.logits[:, chosen], audit.membership[:, chosen], audit.population)
         return reference_evidence([forget, audit], [self.forget.labels, self.audit.labels])
+
+    def _flat(self, gradients: Gradients) -> Tensor:
+        pairs = zip(self.parameters, gradients, strict=True)
+        return torch.cat([(torch.zeros_like(of) if gradient is None else gradient).flatten() for of, gradient in pairs])
 
     def _add(self, gradients: Gradients) -> None:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
@@ -212,15 +216,6 @@ class Game:
 
 
 Gradients = Sequence[Tensor | None]
-
-
-def _norm(gradients: Gradients) -> Tensor:
-    return torch.stack([gradient.norm() for gradient in gradients if gradient is not None]).norm()
-
-
-def _product(first: Gradients, second: Gradients) -> Tensor:
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    return torch.stack([(a * b).sum() for a, b in pairs]).sum()
 
 
 def _plain(value: Any) -> Any:
