@@ -11,6 +11,7 @@ import pytest
 from advunlearn import slurm
 from advunlearn.cli import main
 from advunlearn.overrides import experiment_from, jobs_from
+from advunlearn.runs import runs_below
 from advunlearn.status import judge, varying
 from advunlearn.sweeps import freeze, shadow_shards
 from tests.test_run import QUICK
@@ -223,6 +224,8 @@ def test_a_local_sweep_has_a_status_and_a_report_that_knows_its_shards(
     assert main(["resume", "sweep/0"]) == 0
     freeze(workplace / "sweep" / "shadows", shadow_shards(jobs_from([*QUICK, "attack=lira", "attack.shadows=2"]), 1))
     assert main(["resume", "sweep/shadows"]) == 0
+    order = [folder.relative_to(workplace).as_posix() for folder in runs_below(workplace / "sweep")]
+    assert order == ["sweep/shadows/0", "sweep/0", "sweep/1"]  # what the runs need comes first
     capsys.readouterr()
     assert main(["status", "sweep"]) == 0
     lines = capsys.readouterr().out.splitlines()

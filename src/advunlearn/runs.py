@@ -22,8 +22,8 @@ def runs_below(path: Path) -> list[Path]:
 
 
 def _by_number(folder: Path) -> list[tuple[int, str]]:
-    """Sort a sweep's tenth job behind its ninth."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in folder.parts]
+    """Sort a sweep's tenth job behind its ninth, and its shadow models, in a folder with a name, before both."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in folder.parts]
 
 
 @dataclass(frozen=True)

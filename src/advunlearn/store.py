@@ -178,6 +178,8 @@ class Store:
             Damaged: if a file of it is missing, is not the one that was written, or cannot be read.
             OSError: if the system does not let it be read, which says nothing of the artefact.
         """
+        from safetensors.torch import load_file  # torch takes seconds to import, and `store ls` reads nothing
+
         folder = self.folder(digest)
         if not folder.exists():
             raise FileNotFoundError(folder)
@@ -191,8 +193,6 @@ class Store:
             record = json.loads((folder / name).read_text())
             tensors, arrays = {}, {}
             if (name := "tensors.safetensors") in files:
-                from safetensors.torch import load_file  # torch takes seconds to import, and `store ls` reads nothing
-
                 tensors = load_file(folder / name)
             if (name := "arrays.npz") in files:
                 with np.load(folder / name, allow_pickle=False) as stored:

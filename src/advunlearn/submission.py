@@ -1,4 +1,4 @@
-"""What of a sweep was sent to Slurm, as `sweep.json` says, and what is to be sent again."""
+"""What of a sweep, see `sweeps`, was sent to Slurm, as `sweep.json` says, and what is to be sent again."""
 
 from __future__ import annotations
 

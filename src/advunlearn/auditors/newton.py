@@ -85,7 +85,7 @@ def _look(problem: Problem, loss: SmoothLoss, theta: Tensor) -> _Point:
 
 
 def _length(problem: Problem, loss: SmoothLoss, point: _Point, direction: Tensor) -> Tensor:
-    """Return the step length (b, 1), of 2^-12 to 16, that leads to just before the lowest point along the direction.
+    """Return the step length (b, 1), of 2^-12 to 15.5, that leads to just before the lowest point along the direction.
 
     Its power of two is found first, and then its sixteenths, as rounds of many lengths cost little more than of one.
     """

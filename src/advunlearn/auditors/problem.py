@@ -40,7 +40,7 @@ class Problem:
         return torch.maximum(sizes, 1e-4 * sizes.amax(-1, keepdim=True)).clamp(min=1e-100)
 
     @cached_property
-    def reach(self) -> Tensor:
+    def column_rounding(self) -> Tensor:
         """Return what rounding may leave (b, p) of each column: some units of its largest absolute value."""
         return 8 * _EPS * self.columns.abs().amax(-1)
 
@@ -51,7 +51,7 @@ class Problem:
 
     def rounding(self, theta: Tensor) -> Tensor:
         """Return the size (b, 1) of the rounding errors in the margins of theta."""
-        return torch.linalg.vector_norm(self.reach * theta, 1, dim=-1, keepdim=True).add_(8 * _EPS)
+        return torch.linalg.vector_norm(self.column_rounding * theta, 1, dim=-1, keepdim=True).add_(8 * _EPS)
 
     def margins(self, theta: Tensor) -> Tensor:
         """Return the margins (b, n) of theta (b, p)."""

@@ -1,1 +1,1 @@
-"""The stages of a run that take more than a line of `train.py`."""
+"""The stages of a run that do not fit in `train.py`."""

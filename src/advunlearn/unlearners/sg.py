@@ -99,7 +99,7 @@ class Game:
                 f"the game needs at least 2 examples to forget and 2 of their classes to audit, got {self.size}"
             )
         self.evidence = self._reference_evidence(task)
-        self.both = self.forget.followed_by(self.audit)
+        self.scored = self.forget.followed_by(self.audit)
         self.generator = torch_stream(task.settings.seed, "audit")
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(self.parameters, momentum=options.momentum)
@@ -134,7 +134,7 @@ class Game:
             game_flat = self._flat(game)
             game_norm = game_flat.norm()
             # 0 where one of them vanishes: an auditor at its cap pushes nowhere.
-            cosine = base_flat @ game_flat / (base_norm * game_norm).clamp_min(torch.finfo(game_norm.dtype).tiny)
+            cosine = base_flat @ game_flat / (base_norm * game_norm).clamp_min(torch.finfo(torch.float64).tiny)
             record |= {"game_gradient_norm": game_norm, "cosine": cosine}
             if self.options.optimizer_state == "shared":
                 self._add(game)
@@ -167,7 +167,7 @@ class Game:
     def _audit(self) -> Audit:
         drawn = [torch.randperm(len(part), generator=self.generator)[: self.size] for part in (self.forget, self.audit)]
         index = torch.cat([drawn[0], len(self.forget) + drawn[1]])
-        both = self.both.subset(index)
+        both = self.scored.subset(index)
         # In evaluation mode: no membership leaks into batch statistics, and the running ones stay clean.
         with mode(self.network, training=False), self.settings.autocast():
             logits = self.network(both.prepare(both.inputs))
@@ -198,7 +198,8 @@ class Game:
 
     def _flat(self, gradients: Gradients) -> Tensor:
         pairs = zip(self.parameters, gradients, strict=True)
-        return torch.cat([(torch.zeros_like(of) if gradient is None else gradient).flatten() for of, gradient in pairs])
+        parts = [(torch.zeros_like(of) if gradient is None else gradient).flatten() for of, gradient in pairs]
+        return torch.cat(parts).double()  # a float32 sum over millions of weights loses the fourth decimal
 
     def _add(self, gradients: Gradients) -> None:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
