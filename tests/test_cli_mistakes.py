@@ -65,6 +65,15 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["forget=class", "forget.classes=[12]"], "forget.classes"),
     (["forget=class", "forget.classes=[]"], "forget.classes"),
     (["forget=class", "forget.classes=[0,1,2,3,4,5,6,7,8,9]"], "forget.classes"),
+    (
+        ["experiment=game_twin", "forget=class"],
+        "forget.fraction: no such option (does experiment=game_twin set it? then ~forget.fraction takes it out)",
+    ),
+    (
+        ["experiment=game_twin", "forget.fractoin=0.1"],
+        "forget.fractoin: no such option (did you mean forget.fraction?)",
+    ),
+    (["experiment=game_twin", "auditor.losss=hinge"], "unlearner.auditor.losss: no such option (did you mean"),
     (["forget=indices"], "forget.path"),
     (["forget=indices", "forget.path=nowhere.txt"], "nowhere.txt"),
     (["forget=indices", "forget.path=bad.txt"], "line 2"),

@@ -155,10 +155,19 @@ def _read_all(loader: ConfigLoader, runs: Iterable[list[str]], own: Path | None,
         try:
             found.append(Job(overrides, choices, read_experiment(config)))
         except ConfigError as error:
-            mistakes += error.problems
+            mistakes += [_with_its_origin(problem, overrides, choices.get("experiment")) for problem in error.problems]
     if mistakes:
         raise ConfigError(list(dict.fromkeys(mistakes)))
     return found
+
+
+def _with_its_origin(problem: str, overrides: Sequence[str], experiment: str | None) -> str:
+    """Say of an option that is none where it may come from, if nobody typed it."""
+    key, found, _ = problem.partition(": no such option")
+    typed = tuple(text.lstrip("+").split("=")[0] for text in overrides)
+    if not found or experiment is None or key.endswith(typed):
+        return problem
+    return f"{key}: no such option (does experiment={experiment} set it? then ~{key} takes it out)"
 
 
 def _single(text: str) -> Override:
