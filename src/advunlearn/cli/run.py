@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from advunlearn.cli.problems import fail, refuse
 
@@ -50,7 +50,7 @@ def _sweep(arguments: list[str]) -> int:
 
     from hydra._internal.utils import get_args_parser
 
-    from advunlearn.cli.resume import LOG, resume
+    from advunlearn.cli.one_run import LOG, resume
     from advunlearn.options import ConfigError
     from advunlearn.overrides import jobs_from
     from advunlearn.report.sweep import tell_of_sweep
@@ -128,6 +128,8 @@ def job(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from advunlearn.cli.one_run import run_in
+
     hydra_config = HydraConfig.get()
     about = {
         "overrides": list(hydra_config.overrides.task),
@@ -135,27 +137,3 @@ def job(config: DictConfig) -> None:
     }
     restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # Hydra's launcher calls this again in its folder
     run_in(Path(hydra_config.runtime.output_dir), config, about, sweep=restarted)
-
-
-def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bool = False) -> None:
-    """Run a composed config in a folder, and print the table of its results.
-
-    One of a sweep goes on in a folder that holds it already, and is not done again if it is finished elsewhere.
-    """
-    from advunlearn.config import read_experiment
-    from advunlearn.manifest import Manifest
-    from advunlearn.train import run_experiment
-
-    with Manifest(folder, about, resume=sweep) as manifest:
-        result = run_experiment(read_experiment(config), manifest, adopt=sweep)
-    show(folder, result.metrics)
-
-
-def show(folder: Path, metrics: dict[str, Any]) -> None:
-    """Print what a finished run found; of a shard, that it is done."""
-    from advunlearn.report.table import comparison_table
-
-    if not metrics:
-        sys.stdout.write("the shadow models of this shard are in the store\n")
-        return
-    sys.stdout.write(f"\n{comparison_table(metrics)}\n\nreport: {folder / 'report.html'}\n")

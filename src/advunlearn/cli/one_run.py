@@ -1,0 +1,74 @@
+"""One run in its folder, from the start or from where an earlier attempt ended, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from advunlearn.cli.problems import fail, in_words, refuse
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+LOG: dict[str, Any] = {"level": logging.INFO, "format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}
+
+
+def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bool = False) -> None:
+    """Run a composed config in a folder, and print the table of its results.
+
+    One of a sweep goes on in a folder that holds it already, and is not done again if it is finished elsewhere.
+    """
+    from advunlearn.config import read_experiment
+    from advunlearn.manifest import Manifest
+    from advunlearn.train import run_experiment
+
+    with Manifest(folder, about, resume=sweep) as manifest:
+        result = run_experiment(read_experiment(config), manifest, adopt=sweep)
+    show(folder, result.metrics)
+
+
+def show(folder: Path, metrics: dict[str, Any]) -> None:
+    """Print what a finished run found; of a shard, that it is done."""
+    from advunlearn.report.table import comparison_table
+
+    if not metrics:
+        sys.stdout.write("the shadow models of this shard are in the store\n")
+        return
+    sys.stdout.write(f"\n{comparison_table(metrics)}\n\nreport: {folder / 'report.html'}\n")
+
+
+def resume(folder: Path) -> int:
+    """Run what a folder's config says, unless it is completed, and return the exit status."""
+    from omegaconf import DictConfig, OmegaConf
+
+    from advunlearn.options import ConfigError
+    from advunlearn.runs import state_of
+
+    if state_of(folder).name == "completed":
+        sys.stdout.write(f"{folder}: completed already\n")
+        if (folder / "metrics.json").is_file():
+            show(folder, json.loads((folder / "metrics.json").read_text()))
+        return 0
+    config = OmegaConf.load(folder / "config.yaml")
+    assert isinstance(config, DictConfig)
+    try:
+        run_in(folder, config, _about(folder), sweep=True)
+    except ConfigError as error:
+        return refuse([f"{folder}: {problem}" for problem in error.problems])
+    except Exception as error:  # the others of a sweep go on; the traceback is in the run's log
+        known = isinstance(error, (ValueError, OSError))
+        words = in_words(error) if known else f"{type(error).__name__}: {error}"
+        return fail(f"{folder}: {' '.join(words.split())}")
+    return 0
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """Return what the run's manifest says of the command that it came from, or where it was never begun its job."""
+    for name in ("manifest.json", "job.json"):
+        if (folder / name).is_file():
+            said = json.loads((folder / name).read_text())
+            return {key: said[key] for key in ("overrides", "choices") if key in said}
+    return {}
