@@ -73,14 +73,17 @@ def main() -> None:
             continue
         group = auditor_and_alpha(run)
         if group[0] in options.auditors and group[1] > 0:
-            found.setdefault(group, {})[run.seed] = figures(run)
+            seeds = found.setdefault(group, {})
+            if run.seed in seeds:
+                parser.error(f"{run.folder}: another run of {group[0]}, alpha {group[1]:g} and seed {run.seed}")
+            seeds[run.seed] = figures(run)
     first, second = (sorted(group for group in found if group[0] == name) for name in options.auditors)
 
     row(["auditor", "alpha", "seeds", "accuracy minus attack, selection set"])
     row(["---"] * 4)
     for name, alpha in [*first, *second]:
-        seeds = found[name, alpha].values()
-        row([name, f"{alpha:g}", len(seeds), shown(Estimate(tuple(each["criterion"] for each in seeds)))])
+        criteria = tuple(each["criterion"] for each in found[name, alpha].values())
+        row([name, f"{alpha:g}", len(criteria), shown(Estimate(criteria))])
     print(f"\n{options.auditors[0]} less {options.auditors[1]}, seed by seed: sizes of gaps, and the rest\n")
     columns = (*ATTACKS, *(f"AUC {attack}" for attack in ATTACKS), "test", "retain")
     row(["alphas", "seeds", *(f"gap {attack}" for attack in ATTACKS), *columns[len(ATTACKS) :], "gaps larger in"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ def test_the_tables_say_what_the_metrics_say(
         assert_says(difference[f"gap {attack}"], less)
         larger.append(str(sum(value > 0 for value in less)))
     assert difference["gaps larger in"] == ", ".join(larger)
+
+
+def test_a_second_run_of_the_same_auditor_alpha_and_seed_is_refused(
+    outputs: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = Path(shutil.copytree(outputs / "svm-0", workplace / "again"))
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(outputs / "svm-0"), str(again)])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert capsys.readouterr().err.endswith(f"error: {again}: another run of SVM, alpha 1 and seed 0\n")
 
 
 def assert_says(cell: str, values: list[float]) -> None:

@@ -223,7 +223,8 @@ class Store:
                     save_file(made.tensors, draft / "tensors.safetensors")
                     sync(draft / "tensors.safetensors")
                 if made.arrays:
-                    np.savez(draft / "arrays.npz", **made.arrays)  # type: ignore[arg-type]
+                    arrays: dict[str, Any] = made.arrays
+                    np.savez(draft / "arrays.npz", **arrays)
                     sync(draft / "arrays.npz")
             files = {path.name: file_digest(path) for path in sorted(draft.iterdir())}
             marker = {"schema": 2, "kind": kind, "made": time.time(), "files": files}

@@ -26,10 +26,11 @@ def write_results(
     """Write metrics, per-example scores, the unlearned weights and the report into the run's folder."""
     folder = manifest.folder
     rows = evidence.rows
-    scores = {"rows": rows, "member": evidence.members, "label": trainer.pool.labels[rows], **evidence.artefact.arrays}
+    scores: dict[str, Any] = {"rows": rows, "member": evidence.members, "label": trainer.pool.labels[rows]}
+    scores |= evidence.artefact.arrays
     write_json(folder / "metrics.json", metrics)
     with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, **scores)  # type: ignore[arg-type]
+        np.savez(file, **scores)
     with atomic_write(folder / "unlearned.safetensors") as temporary:
         save_file(models.artefacts["unlearned"].tensors, temporary)
     manifest.checksum("metrics.json", "scores.npz", "splits.npz", "unlearned.safetensors")

@@ -8,8 +8,7 @@ from torch import nn
 
 from advunlearn.config import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.stages.unlearn import UNLEARN_SCHEMA, make_task, reference_set
-from advunlearn.store import index_digest
+from advunlearn.stages.unlearn import make_task, reference_set, unlearner_identity
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.originals import OriginalSet
 from advunlearn.training.shadows import ShadowOptions, ShadowSet, shadow_pool
@@ -38,13 +37,6 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
         task = make_task(trainer, splits, retain, forget, references, checkpoint)
         return experiment.unlearner.run(network, task).network
 
-    identity = {
-        "schema": UNLEARN_SCHEMA,
-        "audit": index_digest(splits.audit),
-        "selection": index_digest(splits.selection),
-        "unlearner": experiment.unlearner.resolved(),
-        "references": references.key(0) if references else None,
-    }
     return OriginalSet(
         trainer,
         experiment.shadow_options,
@@ -53,5 +45,5 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
         test=splits.test,
         population=splits.selection,
         unlearn=unlearn,
-        unlearner=identity,
+        unlearner=unlearner_identity(experiment, splits, references),
     )

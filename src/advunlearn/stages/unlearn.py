@@ -78,19 +78,26 @@ def make_task(
     )
 
 
+def unlearner_identity(experiment: Experiment, splits: Splits, references: ShadowSet | None) -> dict[str, Any]:
+    """Return what determines how any model is unlearned, whatever it has to forget: a part of the keys of the store."""
+    return {
+        "schema": UNLEARN_SCHEMA,
+        "audit": index_digest(splits.audit),
+        "selection": index_digest(splits.selection),
+        "unlearner": experiment.unlearner.resolved(),
+        "references": references.key(0) if references else None,
+    }
+
+
 def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Models) -> tuple[nn.Module, Artefact]:
     """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
     original, references = models.artefacts["original"], models.references
 
     key = {
-        "schema": UNLEARN_SCHEMA,
+        **unlearner_identity(experiment, splits, references),
         "original": trainer.key(splits.train, "original"),
         "weights": original.content,
         "forget": index_digest(splits.forget),
-        "audit": index_digest(splits.audit),
-        "selection": index_digest(splits.selection),
-        "unlearner": experiment.unlearner.resolved(),
-        "references": references.key(0) if references else None,
     }
 
     def make() -> Artefact:

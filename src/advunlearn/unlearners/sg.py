@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from advunlearn.auditors.auditor import Audit, Auditor
-from advunlearn.auditors.scores import COLUMNS, Evidence, logit_margin, reference_evidence, score_columns
+from advunlearn.auditors.scores import COLUMNS, logit_margin, reference_evidence, score_columns
 from advunlearn.auditors.svm import SVM
 from advunlearn.options import option
 from advunlearn.seeding import torch_stream
 from advunlearn.training.checkpoint import restore, state_of
 from advunlearn.training.fit import Diverged, mode
-from advunlearn.training.shadows import Shadows
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.neggrad import NegGrad
 from advunlearn.unlearners.random_label import RandomLabel
@@ -89,17 +89,28 @@ class Game:
     def __init__(self, options: SG, network: nn.Module, task: Task) -> None:
         self.options = options
         self.network = network
-        self.forget = task.forget
-        self.shared = torch.as_tensor(shared_classes(task.audit, task.forget, "audit"))
-        self.audit = task.audit.subset(self.shared)
         self.settings = task.settings
-        self.size = min(options.audit_size, len(self.forget), len(self.audit))
+        audited = shared_classes(task.audit, task.forget, "audit")
+        references = task.references if options.reference_models() else None
+        if references is not None:
+            # Outside the references' pool all models would speak of an example, of forget ones half: with less noise.
+            pool = np.asarray(references[1].membership.any(0))
+            audited = audited[pool[audited]]
+        elif options.reference_models():
+            raise ValueError("this auditor needs reference models, which take a recipe to train: use advunlearn.run")
+        audit = task.audit.subset(audited)
+        self.counts = len(task.forget), len(audit)
+        self.size = min(options.audit_size, *self.counts)
         if self.size < 2:
             raise ValueError(
                 f"the game needs at least 2 examples to forget and 2 of their classes to audit, got {self.size}"
             )
-        self.evidence = self._reference_evidence(task)
-        self.scored = self.forget.followed_by(self.audit)
+        self.scored = task.forget.followed_by(audit)
+        self.evidence = None
+        if references is not None:
+            forget, whole = references
+            part = replace(whole, logits=whole.logits[:, audited], membership=whole.membership[:, audited])
+            self.evidence = reference_evidence([forget, part], [task.forget.labels, audit.labels])
         self.generator = torch_stream(task.settings.seed, "audit")
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(self.parameters, momentum=options.momentum)
@@ -165,8 +176,8 @@ class Game:
         self.records, self.remarks = state["records"], set(state["remarks"])
 
     def _audit(self) -> Audit:
-        drawn = [torch.randperm(len(part), generator=self.generator)[: self.size] for part in (self.forget, self.audit)]
-        index = torch.cat([drawn[0], len(self.forget) + drawn[1]])
+        drawn = [torch.randperm(count, generator=self.generator)[: self.size] for count in self.counts]
+        index = torch.cat([drawn[0], self.counts[0] + drawn[1]])
         both = self.scored.subset(index)
         # In evaluation mode: no membership leaks into batch statistics, and the running ones stay clean.
         with mode(self.network, training=False), self.settings.autocast():
@@ -180,21 +191,6 @@ class Game:
             scores = self.evidence.subset(index).ratio(logit_margin(logits.double(), both.labels))[:, None]
         parts = *scores.split(self.size), *both.labels.split(self.size)
         return self.options.auditor.utility(*parts, self.generator)
-
-    def _reference_evidence(self, task: Task) -> Evidence | None:
-        """Return what reference models let the auditor conclude of forget and audit examples, if it asks for them."""
-        if self.options.reference_models() == 0:
-            return None
-        if task.references is None:
-            raise ValueError("this auditor needs reference models, which take a recipe to train: use advunlearn.run")
-        forget, audit = task.references
-        # Of those outside the references' pool all models would speak, and of forget examples half: with less noise.
-        self.shared = self.shared[torch.as_tensor(audit.membership.any(0)).to(self.shared.device)[self.shared]]
-        self.audit = task.audit.subset(self.shared)
-        self.size = min(self.size, len(self.audit))
-        chosen = self.shared.cpu().numpy()
-        audit = Shadows(audit.logits[:, chosen], audit.membership[:, chosen], audit.population)
-        return reference_evidence([forget, audit], [self.forget.labels, self.audit.labels])
 
     def _flat(self, gradients: Gradients) -> Tensor:
         pairs = zip(self.parameters, gradients, strict=True)
