@@ -230,10 +230,12 @@ def test_a_signal_that_is_heeded_ends_the_workers_at_their_next_step(tmp_path: P
 
 
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from advunlearn.interruption import halt_point
 from advunlearn.training.workers import run_tasks
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, as this may be, lacks
 
 def work():
     Path(sys.argv[1], str(os.getpid())).touch()
