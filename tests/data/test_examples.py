@@ -13,7 +13,8 @@ from advunlearn.data.examples import QUERIES, Examples, FlipCrop, Normalise, Que
 
 def test_flip_crop_is_a_window_of_the_padded_image_or_its_mirror() -> None:
     images = torch.randint(0, 256, (32, 3, 6, 5), dtype=torch.uint8)
-    shifted = FlipCrop(2)(images, torch.Generator().manual_seed(0))
+    augment = FlipCrop(2)
+    shifted = augment(images, augment.draw([32], torch.Generator().manual_seed(0)))
     padded = F.pad(images, (2, 2, 2, 2))
     flips = 0
     for before, after in zip(padded, shifted, strict=True):
@@ -32,14 +33,38 @@ def test_augmentation_is_for_training_batches_only() -> None:
     (inputs, labels), *_ = examples.batches(20)
     assert torch.equal(inputs, (images.float() - 100) / 50)
     assert labels.tolist() == list(range(20))
-    shown = examples.prepare(examples.inputs, [torch.Generator().manual_seed(2)])
-    assert not torch.equal(shown.sort(0).values, inputs.sort(0).values)
+    (batch,) = examples.shuffled(20, torch.Generator(), torch.Generator().manual_seed(2))
+    shown, labels = examples.training_batch(batch)
+    plain = inputs[labels]
+    assert shown.shape == plain.shape
+    assert not torch.equal(shown, plain)
+
+
+def test_an_epoch_is_drawn_batch_by_batch_from_each_stream() -> None:
+    rows = torch.tensor([7, 1, 5, 3, 2])
+    examples = Examples(torch.zeros(10, 1, 2, 2), torch.arange(10), augment=FlipCrop(1))
+    drawn = examples.draw(2, torch.Generator().manual_seed(0), torch.Generator().manual_seed(1), rows)
+    order, augment = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
+    assert torch.equal(drawn[0], rows[torch.randperm(5, generator=order)])
+    for part in drawn[1:].split([2, 3], 1):  # no batch of one
+        assert torch.equal(part[:2], torch.randint(0, 3, (2, part.shape[1]), generator=augment))
+        assert torch.equal(part[2], torch.randint(0, 2, (part.shape[1],), generator=augment))
+    assert len(Examples(examples.inputs, examples.labels).draw(2, order, augment)) == 1
+
+
+def test_several_networks_batches_lie_next_to_each_other() -> None:
+    examples = Examples(torch.randint(0, 256, (10, 1, 4, 4), dtype=torch.uint8), torch.arange(10), augment=FlipCrop(1))
+    draws = [examples.draw(4, torch.Generator().manual_seed(n), torch.Generator().manual_seed(n)) for n in (0, 1)]
+    both = examples.training_batch(examples.cut(torch.stack(draws, 1), 4)[1])
+    for position, each in enumerate(draws):
+        for whole, own in zip(both, examples.training_batch(examples.cut(each, 4)[1]), strict=True):
+            assert torch.equal(whole[position], own)
 
 
 def test_an_epoch_shows_every_example_once_in_an_order_of_its_own() -> None:
     examples = Examples(torch.arange(10.0)[:, None], torch.arange(10))
     order = torch.Generator().manual_seed(0)
-    first, second = ([index.tolist() for index in examples.shuffled(4, order)] for _ in range(2))
+    first, second = ([batch[0].tolist() for batch in examples.shuffled(4, order, order)] for _ in range(2))
     assert [len(batch) for batch in first] == [4, 4, 2]
     assert sorted(itertools.chain(*first)) == sorted(itertools.chain(*second)) == list(range(10))
     assert first != second
@@ -47,10 +72,10 @@ def test_an_epoch_shows_every_example_once_in_an_order_of_its_own() -> None:
 
 def test_a_last_batch_of_one_joins_the_batch_before() -> None:
     examples = Examples(torch.arange(9.0)[:, None], torch.arange(9))
-    batches = [index.tolist() for index in examples.shuffled(4, torch.Generator())]
+    batches = [batch[0].tolist() for batch in examples.shuffled(4, torch.Generator(), torch.Generator())]
     assert [len(batch) for batch in batches] == [4, 5]
     assert sorted(itertools.chain(*batches)) == list(range(9))
-    ones = [index.tolist() for index in examples.shuffled(1, torch.Generator())]
+    ones = [batch[0].tolist() for batch in examples.shuffled(1, torch.Generator(), torch.Generator())]
     assert [len(batch) for batch in ones] == [1] * 9
 
 

@@ -94,10 +94,13 @@ def test_a_training_goes_on_to_the_same_bits(tmp_path: Path, changes: dict[str, 
     assert record == broken_record
 
 
+@pytest.mark.parametrize("dataset", [Digits(), AUGMENTED], ids=["plain", "augmentation"])
 @pytest.mark.parametrize("model", [MLP(hidden=8), CNN(width=4)], ids=["mlp", "cnn"])
 @pytest.mark.parametrize("steps", [[1], [4, 9], [20]])
-def test_a_stack_goes_on_to_the_same_bits(tmp_path: Path, model: Model, steps: list[int]) -> None:
-    trainer = digits_trainer(tmp_path / "store", model=model, optimizer=AdamW(epochs=5, batch_size=16))
+def test_a_stack_goes_on_to_the_same_bits(tmp_path: Path, dataset: Digits, model: Model, steps: list[int]) -> None:
+    examples = examples_of(dataset.load(), dataset, torch.device("cpu"), channels_last=True)
+    changes = {"dataset": dataset, "examples": examples, "optimizer": AdamW(epochs=5, batch_size=16)}
+    trainer = digits_trainer(tmp_path / "store", model=model, **changes)
     rows = [np.arange(60), np.arange(30, 90), np.arange(60, 120)]
 
     def train(checkpoint: Checkpoint | None) -> list[tuple[nn.Module, dict[str, Any]]]:
@@ -166,6 +169,18 @@ def test_a_damaged_checkpoint_is_said_so_and_not_used(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING):
         assert checkpoint.read() is None
     assert "damaged" in caplog.text
+
+
+def test_a_checkpoint_of_another_format_is_logged_and_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = digits_trainer(tmp_path / "store")
+    checkpoint = Checkpoint(tmp_path / "checkpoint", seconds=1e9)
+    checkpoint.write({"epoch": 3, "done": 1, "orders": [torch.zeros(4)], "parts": {"augment": torch.zeros(4)}})
+    with caplog.at_level(logging.WARNING):
+        resumed, _ = trainer.fitted(np.arange(60), "original", checkpoint=checkpoint)
+    assert same(resumed, trainer.fitted(np.arange(60), "original")[0])
+    assert "original: its checkpoint is of another version; the training starts again" in caplog.text
 
 
 def test_signals_are_heeded_at_the_next_halt_point_and_the_second_at_once() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advunlearn.data.dataset import Dataset, Pool
+from advunlearn.devices import to_device
 
 
 @dataclass(frozen=True)
@@ -29,30 +30,28 @@ class Normalise:
 
 @dataclass(frozen=True)
 class FlipCrop:
-    """Mirror each image with probability one half and shift it by up to `crop` pixels, zero-padded, batch by batch."""
+    """Mirror each image with probability one half and shift it by up to `crop` pixels, zero-padded."""
 
     crop: int
 
-    def __call__(self, images: Tensor, *generators: torch.Generator) -> Tensor:
-        """Return the augmented images, (n, c, h, w) as given.
+    def draw(self, sizes: Sequence[int], generator: torch.Generator) -> Tensor:
+        """Return what batches of these sizes need, int64 (3, n) on the CPU: a shift down and right, and 1 to mirror.
 
-        Draws come from CPU generators whatever the device, each for its equal share of the images in order.
+        Numbers are drawn batch by batch, so that the first batches do not depend on how many follow.
         """
+        drawn = []
+        for size in sizes:
+            shift = torch.randint(0, 2 * self.crop + 1, (2, size), generator=generator)
+            drawn.append(torch.cat([shift, torch.randint(0, 2, (1, size), generator=generator)]))
+        return torch.cat(drawn, 1)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Return the augmented images (n, c, h, w), by what was drawn for each (3, n)."""
         count, _, height, width = images.shape
-        share = count // len(generators)
-        drawn = [
-            (
-                torch.randint(0, 2 * self.crop + 1, (2, share), generator=generator),
-                torch.randint(0, 2, (share,), generator=generator),
-            )
-            for generator in generators
-        ]
-        draws = torch.cat([shift for shift, _ in drawn], 1).to(images.device)
-        flips = torch.cat([flip for _, flip in drawn]).bool().to(images.device)
         padded = F.pad(images, (self.crop,) * 4)
         rows = draws[0, :, None] + torch.arange(height, device=images.device)
         columns = draws[1, :, None] + torch.arange(width, device=images.device)
-        columns = torch.where(flips[:, None], columns.flip(1), columns)
+        columns = torch.where(draws[2, :, None] > 0, columns.flip(1), columns)
         each = torch.arange(count, device=images.device)[:, None, None]
         return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
@@ -66,12 +65,6 @@ def batch_sizes(count: int, batch_size: int) -> list[int]:
     if len(sizes) > 1 and sizes[-1] == 1 < batch_size:
         sizes[-2:] = [batch_size + 1]
     return sizes
-
-
-def draw_batches(rows: Tensor, batch_size: int, order: torch.Generator) -> list[Tensor]:
-    """Return the rows (n,), each once, in random order and in the batches of an epoch."""
-    permuted = rows[torch.randperm(len(rows), generator=order).to(rows.device)]
-    return list(permuted.split(batch_sizes(len(rows), batch_size)))
 
 
 @dataclass(frozen=True)
@@ -118,7 +111,7 @@ class Examples:
 
     def subset(self, index: Tensor | NDArray[np.int64]) -> Examples:
         """Return the examples at these positions, in this order."""
-        where = torch.as_tensor(index, device=self.labels.device)
+        where = to_device(torch.as_tensor(index), self.labels.device)
         return replace(self, inputs=self.inputs[where], labels=self.labels[where])
 
     def followed_by(self, other: Examples) -> Examples:
@@ -127,19 +120,47 @@ class Examples:
             self, inputs=torch.cat([self.inputs, other.inputs]), labels=torch.cat([self.labels, other.labels])
         )
 
-    def prepare(self, inputs: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
-        """Return raw inputs as the network takes them, augmented if generators are given, each for an equal share."""
-        if generators and self.augment is not None:
-            inputs = self.augment(inputs, *generators)
+    def prepare(self, inputs: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Return raw inputs as the network takes them, augmented if draws are given; see `FlipCrop`."""
+        if draws is not None and self.augment is not None:
+            inputs = self.augment(inputs, draws)
         if self.normalise is not None:
             inputs = self.normalise(inputs)
         if self.channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs
 
-    def shuffled(self, batch_size: int, order: torch.Generator) -> list[Tensor]:
-        """Return the positions of every example once in random order, batch by batch; see `draw_batches`."""
-        return draw_batches(torch.arange(len(self), device=self.labels.device), batch_size, order)
+    def draw(
+        self, batch_size: int, order: torch.Generator, augment: torch.Generator, rows: Tensor | None = None
+    ) -> Tensor:
+        """Return the draws of an epoch, int64 (1, n) or, with augmentation, (4, n), on the CPU.
+
+        The first row holds the positions in random order, the others what `FlipCrop` draws for each batch.
+
+        Args:
+            batch_size: of the batches that the epoch is cut into.
+            order, augment: CPU generators, so that the draws are the same on every device.
+            rows: (n,) on the CPU, the positions to pass over; all by default.
+        """
+        rows = torch.arange(len(self)) if rows is None else rows
+        drawn = [rows[torch.randperm(len(rows), generator=order)][None]]
+        if self.augment is not None:
+            drawn.append(self.augment.draw(batch_sizes(len(rows), batch_size), augment))
+        return torch.cat(drawn)
+
+    def cut(self, draws: Tensor, batch_size: int) -> list[Tensor]:
+        """Return an epoch's draws (..., n) batch by batch, on the device: one copy for the whole epoch."""
+        return list(to_device(draws, self.labels.device).split(batch_sizes(draws.shape[-1], batch_size), -1))
+
+    def shuffled(self, batch_size: int, order: torch.Generator, augment: torch.Generator) -> list[Tensor]:
+        """Return every example once in random order, batch by batch, as `training_batch` takes them."""
+        return self.cut(self.draw(batch_size, order, augment), batch_size)
+
+    def training_batch(self, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Return inputs (..., c, h, w) and labels (...) by their draws (1 or 4, ...); see `draw`."""
+        shape, index = draws.shape[1:], draws[0].flatten()
+        inputs = self.prepare(self.inputs[index], draws[1:].flatten(1))
+        return inputs.unflatten(0, shape), self.labels[index].unflatten(0, shape)
 
     def batches(self, batch_size: int = 1000, query: Query = QUERIES[0]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the examples in order, never augmented but all seen alike, as (inputs, labels) batches."""

@@ -119,17 +119,16 @@ def fit(
         "network": network,
         "optimizer": torch_optimizer,
         "schedule": schedule,
-        "augment": augment,
         "total": total,
         "global": GlobalGenerators(total.device),
     }
     label = " ".join([stream, *map(str, index)])
     mean_loss = math.nan
     with mode(network, training=True):
-        draw = partial(examples.shuffled, optimizer.batch_size, order)
-        for _, batches in Loop(optimizer.epochs, draw, [order], parts, checkpoint, label):
+        draw = partial(examples.shuffled, optimizer.batch_size, order, augment)
+        for _, batches in Loop(optimizer.epochs, draw, [order, augment], parts, checkpoint, label):
             for batch in batches:
-                inputs, labels = examples.prepare(examples.inputs[batch], [augment]), examples.labels[batch]
+                inputs, labels = examples.training_batch(batch)
                 with settings.autocast():
                     logits = forward(inputs)
                 loss = F.cross_entropy(logits.float(), labels)

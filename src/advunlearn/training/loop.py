@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -12,11 +13,15 @@ from advunlearn.interruption import halt_point
 from advunlearn.progress import progress
 from advunlearn.training.checkpoint import Checkpoint, restore, state_of
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+FORMAT = 2  # of a checkpoint: raise it when the state of a training is made of other parts
 
 
 class Loop(Generic[T]):
-    """Yield each epoch with its batches; behind every batch, what has changed can be kept.
+    """Yield each epoch with its batches; after every batch, a checkpoint can keep what has changed.
 
     A checkpoint holds the epoch, how many of its batches are done, the generators as they were before these were drawn,
     and the parts. So what a caller does at an epoch's end is done again if a process ended before the next step: only
@@ -24,8 +29,8 @@ class Loop(Generic[T]):
 
     Args:
         epochs: in all.
-        draw: draws an epoch's batches, from `orders` alone.
-        orders: generators that the batches are drawn from.
+        draw: draws an epoch's batches with all that is random about them, from `orders` alone.
+        orders: generators that the batches are drawn from, in a fixed order.
         parts: what the steps change: generators, tensors, and what has `state_dict` and `load_state_dict`.
         checkpoint: None keeps nothing.
         label: of the progress bar.
@@ -61,12 +66,15 @@ class Loop(Generic[T]):
 
     def _state(self, epoch: int, done: int, before: list[Any]) -> dict[str, Any]:
         parts = {name: state_of(part) for name, part in self.parts.items()}
-        return {"epoch": epoch, "done": done, "orders": before, "parts": parts}
+        return {"format": FORMAT, "epoch": epoch, "done": done, "orders": before, "parts": parts}
 
     def _restore(self) -> tuple[int, int]:
         """Return the epoch to go on with and how many of its batches are done; put all parts in their state then."""
         state = self.checkpoint.read() if self.checkpoint is not None else None
         if state is None:
+            return 0, 0
+        if state.get("format") != FORMAT:
+            logger.warning("%s: its checkpoint is of another version; the training starts again", self.label)
             return 0, 0
         for order, before in zip(self.orders, state["orders"], strict=True):
             restore(order, before)

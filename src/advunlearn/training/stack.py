@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import stack_module_state
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples, draw_batches
+from advunlearn.data.examples import Examples, batch_sizes
 from advunlearn.seeding import torch_stream
 from advunlearn.settings import Settings
 from advunlearn.training.checkpoint import Checkpoint
@@ -49,21 +49,31 @@ def fit_stack(
     parameters, buffers = stack_module_state(list(networks))  # type: ignore[arg-type]
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
     forward = stacked_forward(networks[0], memory_format)
-    data = _Batches(examples, rows, optimizer.batch_size, settings, stream, indices)
-    torch_optimizer, schedule = optimizer.create(parameters.values(), optimizer.epochs * len(data))
+    orders = [torch_stream(settings.seed, f"batches/{stream}", index) for index in indices]
+    augments = [torch_stream(settings.seed, f"augment/{stream}", index) for index in indices]
+    steps = optimizer.epochs * len(batch_sizes(len(rows[0]), optimizer.batch_size))
+    torch_optimizer, schedule = optimizer.create(parameters.values(), steps)
     total = torch.zeros(len(networks), device=examples.labels.device)
     parts = {
         **{f"network/{name}": tensor for name, tensor in (parameters | buffers).items()},
-        **{f"augment/{position}": generator for position, generator in enumerate(data.augments)},
         "optimizer": torch_optimizer,
         "schedule": schedule,
         "total": total,
     }
+
+    def draw() -> list[Tensor]:
+        """Return the batches that each network would see by itself, next to each other as (1 or 4, k, b)."""
+        drawn = [
+            examples.draw(optimizer.batch_size, order, augment, torch.as_tensor(each))
+            for order, augment, each in zip(orders, augments, rows, strict=True)
+        ]
+        return examples.cut(torch.stack(drawn, 1), optimizer.batch_size)
+
     means = [math.nan] * len(networks)
     label = f"{stream} {indices[0]} to {indices[-1]}"
-    for _, batches in Loop(optimizer.epochs, data.draw, data.orders, parts, checkpoint, label):
+    for _, batches in Loop(optimizer.epochs, draw, [*orders, *augments], parts, checkpoint, label):
         for batch in batches:
-            inputs, labels = data.prepare(batch)
+            inputs, labels = examples.training_batch(batch)
             with settings.autocast():
                 logits = forward(parameters, buffers, inputs).float()
             losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
@@ -79,35 +89,3 @@ def fit_stack(
     for position, network in enumerate(networks):
         network.load_state_dict({name: each[position] for name, each in (parameters | buffers).items()})
     return means
-
-
-class _Batches:
-    """The batches that each of k networks would see by itself, side by side as (k, b, ...)."""
-
-    def __init__(
-        self,
-        examples: Examples,
-        rows: Sequence[NDArray[np.int64]],
-        batch_size: int,
-        settings: Settings,
-        stream: str,
-        indices: Sequence[int],
-    ) -> None:
-        self.examples, self.batch_size = examples, batch_size
-        self.rows = [torch.as_tensor(each, device=examples.labels.device) for each in rows]
-        self.orders = [torch_stream(settings.seed, f"batches/{stream}", index) for index in indices]
-        self.augments = [torch_stream(settings.seed, f"augment/{stream}", index) for index in indices]
-
-    def __len__(self) -> int:
-        return len(draw_batches(self.rows[0], self.batch_size, torch.Generator()))
-
-    def draw(self) -> list[tuple[Tensor, ...]]:
-        """Return an epoch's batches, of each network the rows (b,)."""
-        drawn = [draw_batches(rows, self.batch_size, order) for rows, order in zip(self.rows, self.orders, strict=True)]
-        return list(zip(*drawn, strict=True))
-
-    def prepare(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Return the inputs (k, b, ...) and labels (k, b) of a batch."""
-        shape, index = (len(batch), len(batch[0])), torch.cat(batch)
-        inputs = self.examples.prepare(self.examples.inputs[index], self.augments)
-        return inputs.unflatten(0, shape), self.examples.labels[index].unflatten(0, shape)

@@ -95,19 +95,18 @@ class Finetune(Unlearner):
             "network": network,
             "optimizer": optimizer,
             "schedule": schedule,
-            "augment": augment,
             "loss": last_loss,
             "global": GlobalGenerators(last_loss.device),
             **({"follower": follower} if follower is not None else {}),
             **({"best": best} if best is not None else {}),
         }
-        draw = partial(examples.shuffled, self.batch_size, order)
-        for epoch, batches in Loop(self.epochs, draw, [order], parts, task.checkpoint, STREAM):
-            for index in batches:
-                inputs = examples.prepare(examples.inputs[index], [augment])
+        draw = partial(examples.shuffled, self.batch_size, order, augment)
+        for epoch, batches in Loop(self.epochs, draw, [order, augment], parts, task.checkpoint, STREAM):
+            for batch in batches:
+                inputs, labels = examples.training_batch(batch)
                 with mode(network, training=True), task.settings.autocast():
                     logits = forward(inputs)
-                loss = self.loss(logits.float(), examples.labels[index], index >= len(task.retain))
+                loss = self.loss(logits.float(), labels, batch[0] >= len(task.retain))
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if follower is not None:
