@@ -22,6 +22,7 @@ from advunlearn.manifest import Manifest
 from advunlearn.overrides import expand_aliases, experiment_from
 from advunlearn.settings import Settings
 from advunlearn.stages.attack import score_model, split_scores
+from advunlearn.switches import kept_switches
 from advunlearn.train import Result, run_experiment
 from advunlearn.training.fit import predict
 from advunlearn.unlearners.unlearner import Task
@@ -105,7 +106,9 @@ def unlearn(
         selection=None if selection is None else _examples(selection, "selection", settings),
     )
     network = copy.deepcopy(model).to(settings.torch_device())
-    unlearned = experiment.unlearner.run(network, task).network
+    with kept_switches():
+        settings.set_switches()
+        unlearned = experiment.unlearner.run(network, task).network
     for part, before in zip(unlearned.modules(), model.modules(), strict=True):
         part.training = before.training
     return unlearned.to(next(model.parameters()).device)
@@ -162,16 +165,18 @@ def audit(
     network = copy.deepcopy(model).to(settings.torch_device())
 
     def answers(examples: Examples) -> Answers:
-        return Answers(predict(network, examples, settings).numpy()[:, None], examples.labels.cpu().numpy())
+        return Answers(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
 
-    said = answers(both)
-    target = Observations(
-        said.logits,
-        said.labels,
-        members=np.arange(len(both)) < len(members),
-        retain=None if retain is None else answers(_examples(retain, "retain", settings)),
-        population=None if population is None else answers(_examples(population, "population", settings)),
-    )
+    with kept_switches():
+        settings.set_switches()
+        said = answers(both)
+        target = Observations(
+            said.logits,
+            said.labels,
+            members=np.arange(len(both)) < len(members),
+            retain=None if retain is None else answers(_examples(retain, "retain", settings)),
+            population=None if population is None else answers(_examples(population, "population", settings)),
+        )
     _, scores = split_scores(score_model(experiment, target))
     found = {}
     for key, score in scores.items():

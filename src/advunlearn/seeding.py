@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from advunlearn.switches import kept_switches
+
 
 def seed_sequence(seed: int, name: str, *index: int) -> np.random.SeedSequence:
     """Return the root of the stream `name` (and, within it, of the item `index`) under the run's seed."""
@@ -32,18 +34,18 @@ def torch_stream(seed: int, name: str, *index: int) -> torch.Generator:
 
 @contextlib.contextmanager
 def clean_state(seed: int) -> Iterator[None]:
-    """Begin with the process's own generators, which a person's code may draw from, in the state that the seed sets,
-    and leave them and torch's threads and switches as they were: no run of a sweep sees what another left.
+    """Seed the process's own generators, which user code may draw from; restore them, torch's threads and switches.
+
+    So no run of a sweep depends on what another one did.
     """
     drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
     threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
-    cudnn = torch.backends.cudnn
-    switches = cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     try:
-        yield
+        with kept_switches():
+            yield
     finally:
         random.setstate(drawn[0])
         np.random.set_state(drawn[1])
@@ -51,6 +53,5 @@ def clean_state(seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
-        cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = switches
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from advunlearn.options import Component, option
+from advunlearn.switches import set_switches
 
 
 @dataclass
@@ -20,9 +21,13 @@ class Settings(Component):
     Attributes:
         seed: root of every random stream.
         device: `auto` takes CUDA where there is one; `cpu`, `cuda` or `cuda:N`.
-        precision: `fp32`, or `bf16` for mixed precision (float32 weights, bfloat16 autocast).
+        precision: of training on CUDA. `fp32` is true float32; `tf32` lets convolutions and matrix products round their
+            inputs to TF32; `bf16` is mixed precision (float32 weights, bfloat16 autocast), also on a CPU; `auto` is
+            `bf16` on a GPU that has it, else `fp32`. Under `bf16`, logits for attacks are still made in float32.
         channels_last: memory format of images, the faster one for convolutions.
-        compile: compile each network with torch.compile, worth its start-up time on a GPU only.
+        compile: compile each network with torch.compile; worth its start-up time on a GPU only.
+        deterministic: on CUDA, use only algorithms that give the same bits every time, which are slower; only with it
+            does a run repeat, and resume, to the bit there. A CPU always does.
         threads: CPU threads of torch; null leaves torch's own choice.
         checkpoint_seconds: from one checkpoint of a training to the next; it changes no result.
         tensorboard: write a run's trace and metrics for TensorBoard into its folder as well; it changes no result.
@@ -30,9 +35,10 @@ class Settings(Component):
 
     seed: int = option(0, at_least=0, below=2**32)
     device: str = "auto"
-    precision: str = option("fp32", choices=("fp32", "bf16"))
+    precision: str = option("fp32", choices=("fp32", "tf32", "bf16", "auto"))
     channels_last: bool = True
     compile: bool = False
+    deterministic: bool = False
     threads: int | None = option(None, at_least=1)
     checkpoint_seconds: float = option(60.0, at_least=0)
     tensorboard: bool = False
@@ -52,28 +58,44 @@ class Settings(Component):
         """Return the device to compute on.
 
         Raises:
-            ValueError: if CUDA is asked for and is not there.
+            ValueError: if CUDA is asked for and is not available.
         """
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         device = torch.device(self.device)
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(f"device={self.device} is not there (try device=auto)")
+            raise ValueError(f"device={self.device} is not available (try device=auto)")
         return device
 
+    def resolved_precision(self) -> str:
+        """Return the precision that training computes in on this device: `fp32`, `tf32` or `bf16`."""
+        if self.torch_device().type == "cpu":
+            return "bf16" if self.precision == "bf16" else "fp32"
+        if self.precision == "auto":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return self.precision
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Return the context that network passes run in."""
-        if self.precision == "fp32":
+        """Return the context that network passes of a training run in."""
+        if self.resolved_precision() != "bf16":
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device().type, torch.bfloat16)
 
+    def set_switches(self) -> None:
+        """Set torch's process-wide switches as these settings say, inside `kept_switches`; on a CPU there are none."""
+        if self.torch_device().type == "cuda":
+            set_switches(tf32=self.resolved_precision() == "tf32", deterministic=self.deterministic)
+
     def identity(self) -> dict[str, Any]:
         """Return what changes the bits of a result: the settings' part in the store's keys."""
+        device, precision = self.torch_device().type, self.resolved_precision()
         return {
             "seed": self.seed,
-            "device": self.torch_device().type,
-            "precision": self.precision,
+            "device": device,
+            # Earlier versions made the logits for attacks in bfloat16 as well.
+            "precision": precision if precision != "bf16" else "bf16, logits fp32",
             "channels_last": self.channels_last,
             "compile": self.compile,
             "threads": self.threads,
+            **({"deterministic": self.deterministic} if device == "cuda" else {}),  # it also decides cudnn.benchmark
         }

@@ -71,6 +71,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
     """
     settings, folder = experiment.settings, manifest.folder
     with clean_state(settings.seed):
+        settings.set_switches()
         manifest.computes(settings.torch_device(), settings.seed)
         warn_of_little_room(Store())
         with atomic_write(folder / "config.yaml") as temporary:

@@ -20,6 +20,7 @@ from advunlearn.training.fit import Diverged, fit, initialise, mode, predict
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.sgd import SGD
 from advunlearn.training.trainer import Trainer
+from tests.unlearners.tasks import same
 
 CPU = Settings(device="cpu")
 
@@ -75,11 +76,11 @@ def test_training_memorises_and_repeats_to_the_bit(tmp_path: Path) -> None:
     torch.rand(5)  # the global generator is nobody's stream
     again, _ = trainer.fitted(rows[::-1], "original")
     other, _ = trainer.fitted(rows, "retrained")
-    logits = predict(network, trainer.examples, CPU)
+    logits = predict(network, trainer.examples)
     assert record["loss"] < 0.05
     assert (logits[:100].argmax(1).numpy() == trainer.pool.labels[:100]).all()
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
-    assert not torch.equal(logits, predict(other, trainer.examples, CPU))
+    assert not torch.equal(logits, predict(other, trainer.examples))
 
 
 def test_a_trained_model_comes_back_from_the_store(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_a_trained_model_comes_back_from_the_store(tmp_path: Path) -> None:
     first, made = trainer.train(rows, "original")
     second, read = trainer.train(rows, "original")
     assert (made.reused, read.reused) == (False, True)
-    assert torch.equal(predict(first, trainer.examples, CPU), predict(second, trainer.examples, CPU))
+    assert torch.equal(predict(first, trainer.examples), predict(second, trainer.examples))
     assert not second.training
     others = [
         trainer.key(np.arange(61), "original"),
@@ -112,8 +113,8 @@ def test_predict_asks_in_evaluation_mode_and_puts_the_mode_back() -> None:
     network[0].eval()
     examples = Examples(torch.randn(50, 2) + 3, torch.zeros(50, dtype=torch.long))
     before = network[0].running_mean.clone()
-    logits = predict(network, examples, CPU)
-    assert torch.equal(logits, predict(network, examples, CPU))
+    logits = predict(network, examples)
+    assert torch.equal(logits, predict(network, examples))
     assert torch.equal(network[0].running_mean, before)
     assert [module.training for module in network] == [False, True, True]
 
@@ -134,9 +135,27 @@ def test_initialisation_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_bf16_keeps_float32_weights(tmp_path: Path) -> None:
+def test_bf16_trains_with_float32_weights_and_answers_attacks_in_float32(tmp_path: Path) -> None:
     trainer = digits_trainer(tmp_path, settings=Settings(device="cpu", precision="bf16"))
     network, record = trainer.fitted(np.arange(50), "original")
     assert math.isfinite(record["loss"])
+    assert not same(network, digits_trainer(tmp_path).fitted(np.arange(50), "original")[0])
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
-    assert predict(network, trainer.examples, trainer.settings).dtype == torch.float32
+    ((inputs, _),) = trainer.examples.subset(np.arange(50)).batches()
+    assert torch.equal(torch.from_numpy(trainer.logits(network, np.arange(50), 1)[:, 0]), network(inputs).detach())
+
+
+def test_the_identity_of_settings_holds_what_changes_bits_on_their_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = CPU.identity()
+    same_bits = [{"precision": "tf32"}, {"precision": "auto"}, {"deterministic": True}, {"checkpoint_seconds": 1.0}]
+    assert all(Settings(device="cpu", **change).identity() == base for change in same_bits)
+    assert base["precision"] == "fp32"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    changes = [{}, {"precision": "tf32"}, {"precision": "bf16"}, {"deterministic": True}]
+    on_cuda = [Settings(device="cuda", **change).identity() for change in changes]
+    assert [identity["precision"] for identity in on_cuda[:2]] == ["fp32", "tf32"]
+    assert len({tuple(identity.values()) for identity in on_cuda}) == 4
+    assert Settings(device="cuda", precision="auto").identity() == on_cuda[2]
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert Settings(device="cuda", precision="auto").identity() == on_cuda[0]

@@ -149,7 +149,10 @@ def check_loss(loss: float, stream: str, optimizer: Optimizer) -> None:
         raise Diverged(f"training the {stream} model diverged (loss {loss}); lower optimizer.lr={optimizer.lr}")
 
 
-def predict(network: nn.Module, examples: Examples, settings: Settings, query: Query = QUERIES[0]) -> Tensor:
-    """Return the network's float32 logits (n, classes) on the CPU, in evaluation mode, of one view of each example."""
-    with mode(network, training=False), torch.no_grad(), settings.autocast():
+def predict(network: nn.Module, examples: Examples, query: Query = QUERIES[0]) -> Tensor:
+    """Return the network's float32 logits (n, classes) on the CPU, in evaluation mode, of one view of each example.
+
+    Always without autocast: an attack must not see the rounding of mixed precision.
+    """
+    with mode(network, training=False), torch.no_grad():
         return torch.cat([network(inputs).float() for inputs, _ in examples.batches(query=query)]).cpu()

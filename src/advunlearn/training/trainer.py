@@ -200,7 +200,7 @@ class Trainer:
     def logits(self, network: nn.Module, rows: NDArray[np.int64], queries: int) -> NDArray[np.float32]:
         """Return what a network says of each row under the first so many of `QUERIES`, (n, queries, classes)."""
         examples = self.examples.subset(rows)
-        return np.stack([predict(network, examples, self.settings, query).numpy() for query in QUERIES[:queries]], 1)
+        return np.stack([predict(network, examples, query).numpy() for query in QUERIES[:queries]], 1)
 
 
 def multiply_adds(network: nn.Module, inputs: Tensor) -> int:

@@ -55,7 +55,7 @@ class BestEpoch:
 
     def _look(self, part: Examples) -> tuple[Tensor, float]:
         """Return the losses (n,) of these examples, float64, and the share that is classified right."""
-        logits, labels = predict(self.network, part, self.settings).double(), part.labels.cpu()
+        logits, labels = predict(self.network, part).double(), part.labels.cpu()
         return F.cross_entropy(logits, labels, reduction="none"), (logits.argmax(1) == labels).double().mean().item()
 
     def restore(self) -> None:
