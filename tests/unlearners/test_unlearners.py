@@ -25,7 +25,7 @@ from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.neggrad import NegGrad
 from advunlearn.unlearners.none import None_
 from advunlearn.unlearners.retrain import Retrain
-from advunlearn.unlearners.sg import BASES, SG
+from advunlearn.unlearners.sg import BASES, SG, gradients_cosine, gradients_norm
 from advunlearn.unlearners.unlearner import Task, Unlearner, shared_classes
 from tests.unlearners.tasks import examples, memorised, mlp, network, same, task, weights
 
@@ -288,3 +288,18 @@ def test_a_method_that_returns_something_else_is_told_what_to_return() -> None:
 def test_something_that_is_no_auditor_is_refused() -> None:
     with pytest.raises(OptionError, match="auditor must be an Auditor"):
         SG(auditor=3)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1e-12, 1e12])
+def test_norms_and_cosine_are_those_of_the_flat_vectors(ratio: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = [torch.randn(shape, generator=generator) for shape in ((300, 40), (7,), ())]
+    second = [ratio * (each + torch.randn(each.shape, generator=generator)) for each in first]
+    flat = [torch.cat([each.flatten() for each in tensors]).double() for tensors in (first, second)]
+    norms = [gradients_norm(tensors) for tensors in (first, second)]
+    for norm, vector in zip(norms, flat, strict=True):
+        assert norm.item() == pytest.approx(vector.norm().item(), rel=1e-12)
+    cosine = gradients_cosine(first, norms[0], second, norms[1])
+    assert cosine.item() == pytest.approx((flat[0] @ flat[1] / flat[0].norm() / flat[1].norm()).item(), abs=1e-6)
+    nothing = [torch.zeros_like(each) for each in first]
+    assert gradients_cosine(first, norms[0], nothing, gradients_norm(nothing)).item() == 0

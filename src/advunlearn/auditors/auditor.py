@@ -33,6 +33,10 @@ class Auditor(Component):
     uninformed: ClassVar[float]
     """The utility of an auditor that cannot tell members from non-members."""
 
+    on_device: ClassVar[bool] = False
+    """Take scores on the network's device? By default they are on the CPU: many small operations are slower on a GPU,
+    and each look at their result is a wait."""
+
     def reference_models(self) -> int:
         """Return how many reference models it compares with; with some, its score is `Evidence.ratio`."""
         return 0
@@ -48,8 +52,9 @@ class Auditor(Component):
         """Return the utility of this auditor's best answer to the scores.
 
         Args:
-            member_scores, nonmember_scores: (n, d) and (m, d), of forget and audit examples under the model that moves.
-            member_labels, nonmember_labels: (n,) and (m,), their classes.
+            member_scores, nonmember_scores: (n, d) and (m, d), of forget and audit examples under the model that moves;
+                see `on_device`.
+            member_labels, nonmember_labels: (n,) and (m,), their classes, on the CPU.
             generator: CPU stream that the folds are drawn from.
         """
         raise NotImplementedError

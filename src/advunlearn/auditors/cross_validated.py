@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.auditors.folds import Classes, classes_of, cut_problems
+from advunlearn.devices import to_device
 from advunlearn.options import option
 
 _EXAMPLES_A_COLUMN = 5
@@ -74,15 +75,15 @@ class CrossValidated(Auditor):
         """
         scores = torch.cat([member_scores, nonmember_scores]).double()
         labels = torch.cat([member_labels, nonmember_labels])
-        members = torch.arange(len(labels), device=labels.device) < len(member_labels)
+        members = torch.arange(len(labels)) < len(member_labels)
         classes = classes_of(labels)
         scores = standardise(scores, classes)
         needed = _EXAMPLES_A_COLUMN * scores.shape[1]
         scarce = self.groups == "auto" and int(classes.counts.min()) < needed
         pooled = self.groups == "pooled" or scarce
-        problems = cut_problems(classes, members, self.folds, generator, pooled=pooled)
+        problems = cut_problems(classes, members, self.folds, generator, pooled=pooled).to(scores.device)
         features = scores[problems.index]
-        sides = torch.where(members, 1.0, -1.0).double()[problems.index]
+        sides = to_device(torch.where(members, 1.0, -1.0).double(), scores.device)[problems.index]
         margins = sides * self.fit(features, sides, problems.train, generator)
         heldout, total = problems.heldout, problems.heldout.sum()
         loss = self.heldout_loss(margins).masked_fill(~heldout, 0.0).sum(1)
@@ -102,8 +103,9 @@ def standardise(scores: Tensor, classes: Classes) -> Tensor:
     them.
     """
     fixed = scores.detach()
-    sums = fixed.new_zeros(len(classes.counts), fixed.shape[1]).index_add_(0, classes.number, fixed)
-    centred = scores - (sums / classes.counts[:, None])[classes.number]
+    number, counts = (to_device(each, scores.device) for each in (classes.number, classes.counts))
+    sums = fixed.new_zeros(len(counts), fixed.shape[1]).index_add_(0, number, fixed)
+    centred = scores - (sums / counts[:, None])[number]
     deviation = centred.detach().std(0, correction=0)
     # Where every class has one example or equal ones, rounding is all that is left: scaled up, it would drive the game.
     constant = deviation <= 1e-9 * fixed.abs().amax(0)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from advunlearn.devices import to_device
+
 
 def assign_folds(strata: Tensor, folds: int, generator: torch.Generator) -> Tensor:
     """Return a fold number (n,) for each example, drawn so that folds hold every stratum as evenly as can be."""
-    keys = torch.rand(len(strata), generator=generator, dtype=torch.float64).to(strata.device)
+    keys = torch.rand(len(strata), generator=generator, dtype=torch.float64)
     fold = torch.empty_like(strata)
-    fold[torch.argsort(strata + keys)] = torch.arange(len(strata), device=strata.device) % folds
+    fold[torch.argsort(strata + keys)] = torch.arange(len(strata)) % folds
     return fold
 
 
@@ -29,10 +31,14 @@ class Problems:
     train: Tensor
     heldout: Tensor
 
+    def to(self, device: torch.device) -> Problems:
+        """Return these problems on the device."""
+        return Problems(*(to_device(each, device) for each in (self.index, self.train, self.heldout)))
+
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of n examples: `number` (n,) of each example's, counted from 0, and how many each `counts` (c,)."""
+    """The classes of n examples, on the CPU: `number` (n,) of each example's, from 0, and the size `counts` (c,)."""
 
     number: Tensor
     counts: Tensor
@@ -55,16 +61,16 @@ def cut_problems(
     """
     fold = assign_folds(classes.number + members * len(classes.counts), folds, generator)
     if pooled:
-        index = torch.arange(len(fold), device=fold.device)[None]
+        index = torch.arange(len(fold))[None]
         fold = fold[None]
     else:
         counts = classes.counts[:, None]
-        place = torch.arange(int(counts.max()), device=fold.device)
+        place = torch.arange(int(counts.max()))
         order = torch.argsort(classes.number, stable=True)
         index = order[(counts.cumsum(0) - counts + place).clamp(max=len(fold) - 1)]
         fold = fold[index].masked_fill(place >= counts, -1)
 
-    heldout = fold[:, None] == torch.arange(folds, device=fold.device)[:, None]
+    heldout = fold[:, None] == torch.arange(folds)[:, None]
     used = torch.stack([heldout ^ (fold >= 0)[:, None], heldout]).flatten(1, 2)
     index = index.repeat_interleave(folds, 0)
     is_member = members[index]

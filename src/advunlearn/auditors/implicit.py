@@ -35,7 +35,8 @@ def argmin(expand: Expansion, data: Tensor, start: Tensor, damping: float) -> Te
         _, gradient, hessian = expand(theta, data)
         factor, failed = _factor(hessian.detach(), theta.new_full((len(theta),), damping))
         # A factor that does not exist is any but not a number.
-        factor = torch.where(failed[:, None, None], torch.eye(theta.shape[1]).to(factor), factor)
+        identity = torch.eye(theta.shape[1], dtype=factor.dtype, device=factor.device)
+        factor = torch.where(failed[:, None, None], identity, factor)
         return theta - solve(factor, gradient.masked_fill(failed[:, None], 0.0))
 
 
@@ -49,10 +50,10 @@ def minimise(expand: Expansion, data: Tensor, start: Tensor) -> Tensor:
     theta, (value, gradient, hessian) = start, expand(start, data)
     shift, growth = torch.full_like(value, _FIRST_SHIFT), torch.full_like(value, 2.0)
     rounding = 8 * torch.finfo(value.dtype).eps * value.abs()
-    check_every = 1 if theta.device.type == "cpu" else 4  # on a GPU each look is a wait
+    check_every = 1 if theta.device.type == "cpu" else 16  # on a GPU each look is a wait, longer than some steps
     for count in range(_MOST_STEPS):
         going = gradient.norm(dim=1) > _TOLERANCE
-        if count % check_every == 0 and not bool(going.any()):
+        if (count + 1) % check_every == 0 and not bool(going.any()):
             return theta
         factor, failed = _factor(hessian, shift)
         step = solve(factor, gradient)

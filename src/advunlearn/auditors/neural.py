@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from advunlearn.auditors.cross_validated import CrossValidated
 from advunlearn.auditors.implicit import argmin
+from advunlearn.devices import to_device
 from advunlearn.options import option
 
 
@@ -35,12 +37,14 @@ class Neural(CrossValidated):
     regularization: float = option(0.01, above=0)
     damping: float = option(0.0, at_least=0)
 
+    on_device: ClassVar[bool] = True  # its Hessians are large enough for a GPU
+
     def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
         """Return the decision values (b, n); see `CrossValidated.fit`."""
         inputs = F.pad(features, (0, 1), value=1.0)
         p = inputs.shape[2]
         units = 0.5 * torch.randn(self.hidden * (p + 1), generator=generator, dtype=torch.float64)
-        start = F.pad(units, (p, 0)).to(features.device) * train.any(1, keepdim=True)
+        start = to_device(F.pad(units, (p, 0)), features.device) * train.any(1, keepdim=True)
         ridge = torch.full_like(start[:1], self.regularization)
         ridge[:, p - 1] = 0.0
         share = train / train.sum(1, keepdim=True).clamp(min=1).double()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from advunlearn.devices import to_device
 from advunlearn.training.shadows import Shadows
 
 
@@ -40,7 +41,10 @@ _PRIOR = 6.0  # degrees of freedom's worth by which an example's variance is dra
 
 @dataclass(frozen=True)
 class Evidence:
-    """Logit margins as log-likelihood ratios of IN against OUT: `slope` (n,) times what lies beyond `centre` (n,)."""
+    """Logit margins as log-likelihood ratios of IN against OUT: `slope` (n,) times the distance from `centre` (n,).
+
+    Both are on the CPU.
+    """
 
     centre: Tensor
     slope: Tensor
@@ -49,7 +53,8 @@ class Evidence:
         """Return log N(margin; in, s^2) - log N(margin; out, s^2), (n,), with centre (in + out) / 2 and slope (in -
         out) / s^2.
         """
-        return self.slope * (margins - self.centre)
+        slope, centre = (to_device(each, margins.device) for each in (self.slope, self.centre))
+        return slope * (margins - centre)
 
     def subset(self, index: Tensor) -> Evidence:
         """Return that of the examples at these positions."""
@@ -65,14 +70,14 @@ def reference_evidence(said: Sequence[Shadows], labels: Sequence[Tensor]) -> Evi
 
     Args:
         said: of each part, by one set of reference models, which agree on what IN is.
-        labels: of each part, (n,).
+        labels: of each part, (n,), on the CPU.
 
     Raises:
         ValueError: if every one of them saw some example.
     """
     classes = torch.cat(list(labels))
-    inside = torch.cat([torch.from_numpy(each.membership) for each in said], 1).to(classes.device)
-    logits = torch.cat([torch.from_numpy(each.logits[:, :, 0]) for each in said], 1).to(classes.device).double()
+    inside = torch.cat([torch.from_numpy(each.membership) for each in said], 1)
+    logits = torch.cat([torch.from_numpy(each.logits[:, :, 0]) for each in said], 1).double()
     margins = torch.stack([logit_margin(each, classes) for each in logits])
     counts = [side.sum(0).double() for side in (inside, ~inside)]
     if not bool((counts[1] > 0).all()):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.auditors.scores import COLUMNS, logit_margin, reference_evidence, score_columns
 from advunlearn.auditors.svm import SVM
+from advunlearn.devices import to_device
 from advunlearn.options import option
 from advunlearn.seeding import torch_stream
 from advunlearn.training.checkpoint import restore, state_of
@@ -106,11 +107,12 @@ class Game:
                 f"the game needs at least 2 examples to forget and 2 of their classes to audit, got {self.size}"
             )
         self.scored = task.forget.followed_by(audit)
+        self.labels = self.scored.labels.cpu()
         self.evidence = None
         if references is not None:
             forget, whole = references
             part = replace(whole, logits=whole.logits[:, audited], membership=whole.membership[:, audited])
-            self.evidence = reference_evidence([forget, part], [task.forget.labels, audit.labels])
+            self.evidence = reference_evidence([forget, part], self.labels.split(self.counts))
         self.generator = torch_stream(task.settings.seed, "audit")
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(self.parameters, momentum=options.momentum)
@@ -128,9 +130,8 @@ class Game:
         if audit.remark not in self.remarks:
             self.remarks.add(audit.remark)
             logger.info("audit step %d: %s", step, audit.remark)
-        base_flat = self._flat(base)
-        base_norm = base_flat.norm()
-        record = {
+        base_norm = gradients_norm(self._whole(base))
+        record: dict[str, Any] = {
             "step": step,
             "epoch": epoch,
             "base_loss": base_loss,
@@ -142,10 +143,8 @@ class Game:
         }
         if plays:
             game = torch.autograd.grad(self.options.alpha * audit.utility, self.parameters, allow_unused=True)
-            game_flat = self._flat(game)
-            game_norm = game_flat.norm()
-            # 0 where one of them vanishes: an auditor at its cap pushes nowhere.
-            cosine = base_flat @ game_flat / (base_norm * game_norm).clamp_min(torch.finfo(torch.float64).tiny)
+            game_norm = gradients_norm(self._whole(game))
+            cosine = gradients_cosine(self._whole(base), base_norm, self._whole(game), game_norm)
             record |= {"game_gradient_norm": game_norm, "cosine": cosine}
             if self.options.optimizer_state == "shared":
                 self._add(game)
@@ -155,13 +154,12 @@ class Game:
 
     def trace(self) -> dict[str, Any]:
         """Return the recorded columns as plain numbers, and the utility of an auditor that cannot tell."""
-        names = self.records[0] if self.records else ()
-        columns = {name: [_plain(record[name]) for record in self.records] for name in names}
-        return {**columns, "uninformed_utility": self.options.auditor.uninformed}
+        return {**self._columns(), "uninformed_utility": self.options.auditor.uninformed}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what one audit step hands to the next; see `Follower.state_dict`."""
-        self.records = [{name: _plain(value) for name, value in record.items()} for record in self.records]
+        columns = self._columns()
+        self.records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         return {
             "generator": state_of(self.generator),
             "optimizer": state_of(self.optimizer),
@@ -182,20 +180,28 @@ class Game:
         # In evaluation mode: no membership leaks into batch statistics, and the running ones stay clean.
         with mode(self.network, training=False), self.settings.autocast():
             logits = self.network(both.prepare(both.inputs))
+        if not self.options.auditor.on_device:
+            logits = logits.cpu()  # the only wait of an audit step
         if not bool(logits.isfinite().all()):
             alpha, lr = self.options.alpha, self.options.lr
             raise Diverged(f"unlearning diverged; lower unlearner.lr={lr:g} or unlearner.alpha={alpha:g}")
+        labels = self.labels[index]
+        classes = to_device(labels, logits.device)
         if self.evidence is None:
-            scores = score_columns(logits, both.labels, self.options.features)
+            scores = score_columns(logits, classes, self.options.features)
         else:
-            scores = self.evidence.subset(index).ratio(logit_margin(logits.double(), both.labels))[:, None]
-        parts = *scores.split(self.size), *both.labels.split(self.size)
+            scores = self.evidence.subset(index).ratio(logit_margin(logits.double(), classes))[:, None]
+        parts = *scores.split(self.size), *labels.split(self.size)
         return self.options.auditor.utility(*parts, self.generator)
 
-    def _flat(self, gradients: Gradients) -> Tensor:
+    def _whole(self, gradients: Gradients) -> list[Tensor]:
         pairs = zip(self.parameters, gradients, strict=True)
-        parts = [(torch.zeros_like(of) if gradient is None else gradient).flatten() for of, gradient in pairs]
-        return torch.cat(parts).double()  # a float32 sum over millions of weights loses the fourth decimal
+        return [torch.zeros_like(of) if gradient is None else gradient for of, gradient in pairs]
+
+    def _columns(self) -> dict[str, list[Any]]:
+        """Return what was recorded as plain values, a list for each name."""
+        names = self.records[0] if self.records else ()
+        return {name: _plain([record[name] for record in self.records]) for name in names}
 
     def _add(self, gradients: Gradients) -> None:
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
@@ -215,5 +221,28 @@ class Game:
 Gradients = Sequence[Tensor | None]
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor) else value
+def _plain(values: Sequence[Any]) -> list[Any]:
+    """Return the values with numbers in the place of scalar tensors, which are fetched from the device all at once."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    numbers = iter(torch.stack(tensors).tolist() if tensors else [])
+    return [next(numbers) if isinstance(value, Tensor) else value for value in values]
+
+
+def gradients_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all tensors, summed in float64: a float32 sum over millions of terms loses the fourth digit."""
+    return torch.stack(torch._foreach_norm(tensors, 2, torch.float64)).norm()
+
+
+def gradients_cosine(
+    first: Sequence[Tensor], first_norm: Tensor, second: Sequence[Tensor], second_norm: Tensor
+) -> Tensor:
+    """Return the cosine of the angle between two gradients, 0 where one vanishes, as under an auditor at its cap.
+
+    It is |a + b|^2 / 2 - 1 for a and b of norm 1: torch has a norm of many tensors at once, but no inner product.
+    """
+    norms = torch.stack([first_norm, second_norm])
+    exists = norms > torch.finfo(torch.float32).tiny
+    scales = torch.where(exists, 1 / norms, 0.0).to(first[0].dtype)
+    units = [torch._foreach_mul(each, scale) for each, scale in zip((first, second), scales, strict=True)]
+    length = gradients_norm(torch._foreach_add(*units))
+    return torch.where(exists.all(), length.square() / 2 - 1, 0.0).clamp(-1.0, 1.0)
