@@ -34,7 +34,7 @@ def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Resu
     """Run one experiment, as `advunlearn run` does with the same overrides, and return its result.
 
     Args:
-        overrides: what stands behind `advunlearn run` on the command line.
+        overrides: the arguments you would pass to `advunlearn run`.
         folder: where to write; null makes a new one under `outputs/`.
 
     Raises:

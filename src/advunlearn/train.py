@@ -46,7 +46,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """What a run returns: its folder, the contents of `metrics.json`, and the unlearned network in evaluation mode.
+    """What a run returns: its folder, the contents of `metrics.json`, and the unlearned network.
+
+    The network is in evaluation mode and on the CPU, whatever device the run computed on.
 
     A run that only trains a shard of the shadow models has neither metrics nor a network, and one that took over
     another's files has no network.
@@ -96,7 +98,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         metrics = evaluate(experiment, splits, models, evidence)
         write_results(manifest, trainer, models, evidence, metrics)
         finished.note(trainer.store, key, folder)
-    return Result(folder, metrics, models.networks["unlearned"])
+    return Result(folder, metrics, models.networks["unlearned"].cpu())
 
 
 def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,3 +163,51 @@ def test_the_identity_of_settings_holds_what_changes_bits_on_their_device(monkey
     assert Settings(device="cuda", precision="auto").identity() == on_cuda[2]
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert Settings(device="cuda", precision="auto").identity() == on_cuda[0]
+
+
+def test_compiled_networks_share_one_graph_of_fixed_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[torch.Size] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable[..., Any]:
+        # Symbolic sizes would come as inputs that are no tensors.
+        batches.extend(each.shape for each in inputs if not isinstance(each, nn.Parameter))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    settings = Settings(device="cpu", compile=True)
+    trainer = digits_trainer(tmp_path, settings=settings, model=MLP(hidden=8), optimizer=AdamW(epochs=2, batch_size=32))
+    assert trainer.warm
+    assert batches == [(32, 1, 8, 8)]
+    # The last batches are of 4 and 20.
+    networks = [trainer.fitted(np.arange(100), stream)[0] for stream in ("original", "retrained")]
+    trainer.fitted(np.arange(20), "shadow", 0)
+    assert batches == [(32, 1, 8, 8)]
+    plain = dataclasses.replace(trainer, settings=CPU)
+    for network, stream in zip(networks, ("original", "retrained"), strict=True):
+        assert same(network, plain.fitted(np.arange(100), stream)[0])
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("CUDA error: lost"), MemoryError()])
+def test_a_failing_device_is_no_reason_to_fit_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    trainer = digits_trainer(tmp_path)
+    monkeypatch.setattr(Trainer, "fitted_stack", raising(error))
+    with pytest.raises(type(error)):
+        _ = trainer.can_stack
+
+
+def test_why_networks_are_not_stacked_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Trainer, "fitted_stack", raising(ValueError("no batching rule\nfor this")))
+    with caplog.at_level(logging.INFO):
+        assert not digits_trainer(tmp_path).can_stack
+    assert caplog.messages == ["networks are fitted one by one, not as a stack: ValueError: no batching rule"]
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def raises(*_: object) -> None:
+        raise error
+
+    return raises

@@ -119,15 +119,3 @@ def _align(optimizer: torch.optim.Optimizer) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:
                 state[name] = torch.empty_like(weight, memory_format=torch.preserve_format).copy_(value)
-
-
-def global_state(device: torch.device) -> list[Tensor]:
-    """Return the states of torch's global generators, which layers such as dropout draw from."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-
-
-def set_global_state(states: list[Tensor], device: torch.device) -> None:
-    """Set torch's global generators."""
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -66,11 +66,28 @@ def seeded(settings: Settings, stream: str, *index: int) -> Iterator[None]:
 def initialise(
     model: Model, shape: tuple[int, int, int], classes: int, settings: Settings, stream: str, *index: int
 ) -> nn.Module:
-    """Return a fresh network on the device, initialised from the stream `init/<stream>` whatever was drawn before."""
+    """Return a fresh network on the CPU, initialised from the stream `init/<stream>` whatever was drawn before."""
     with seeded(settings, f"init/{stream}", *index):
-        network = model.build(shape, classes)
+        return model.build(shape, classes)
+
+
+def place(network: nn.Module, settings: Settings) -> nn.Module:
+    """Return the network, moved to the device and in the memory format that the settings ask for."""
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
-    return network.to(settings.torch_device()).to(memory_format=memory_format)
+    # A network has a hundred tensors, and each copy would wait for the device.
+    return network.to(memory_format=memory_format).to(settings.torch_device(), non_blocking=True)
+
+
+def forward_of(network: nn.Module, settings: Settings, batch_size: int) -> Callable[[Tensor], Tensor]:
+    """Return the network's forward pass, compiled for batches of this size if the settings ask for that.
+
+    One graph of fixed shapes serves all networks of a class. Batches of another size, such as the last one of an epoch,
+    go through the network as it is, which has the same weights.
+    """
+    if not settings.compile:
+        return network
+    compiled = torch.compile(network, dynamic=False)
+    return lambda inputs: (compiled if len(inputs) == batch_size else network)(inputs)
 
 
 class GlobalGenerators:
@@ -113,7 +130,7 @@ def fit(
     augment = torch_stream(settings.seed, f"augment/{stream}", *index)
     steps = optimizer.epochs * len(batch_sizes(len(examples), optimizer.batch_size))
     torch_optimizer, schedule = optimizer.create(network.parameters(), steps)
-    forward = torch.compile(network) if settings.compile else network
+    forward = forward_of(network, settings, optimizer.batch_size)
     total = torch.zeros((), device=examples.labels.device)
     parts = {
         "network": network,

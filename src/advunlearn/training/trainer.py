@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,10 +22,12 @@ from advunlearn.settings import Settings
 from advunlearn.store import Artefact, Store, index_digest
 from advunlearn.training import workers
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.fit import fit, initialise, predict, seeded
+from advunlearn.training.fit import GlobalGenerators, fit, initialise, place, predict, seeded
 from advunlearn.training.layers import in_layers
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.stack import fit_stack
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 3  # raise it when this file's or fit's results change: stored models of the old code are then not reused
 _THREADS = torch.get_num_threads()  # torch's own choice, before anything changes it
@@ -79,28 +82,31 @@ class Trainer:
     @cached_property
     def draws(self) -> bool:
         """Does a network draw from torch's global generators as it trains, as dropout does?"""
-        device = self.settings.torch_device()
-
-        def state() -> Tensor:
-            states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
-            return torch.cat(states)
-
+        generators = GlobalGenerators(self.settings.torch_device())
         network = self.fresh("warm").train()
         with seeded(self.settings, "warm"):
-            before = state()
+            before = generators.state_dict()
             network(self.examples.prepare(self.examples.inputs[:2]))
-            return not torch.equal(before, state())
+            return not all(map(torch.equal, before, generators.state_dict()))
 
     @property
     def can_stack(self) -> bool:
-        """Can networks be fitted as one? Not where one draws from the common generator, or mixes with the others."""
+        """Can networks be fitted as one? Not where one draws from the common generator, or mixes with the others.
+
+        Raises:
+            RuntimeError: an error of the device, such as too little memory: it is no property of the networks.
+        """
         optimizer = self.optimizer.torch_optimizer([nn.Parameter(torch.zeros(1))])
         if self.draws or self.settings.compile or not isinstance(optimizer, ELEMENTWISE):
             return False
         rows = np.arange(min(4, len(self.examples)))
         try:
             self.fitted_stack([rows, rows], "warm", [0, 1], replace(self.optimizer, epochs=1))
-        except Exception:  # vmap's own, or whatever a person's network raises under it
+        except Exception as error:  # vmap's own, or whatever a user's network raises under it
+            if _is_of_device(error):
+                raise
+            reason = (str(error).splitlines() or [""])[0]
+            logger.info("networks are fitted one by one, not as a stack: %s: %s", type(error).__name__, reason)
             return False
         return True
 
@@ -117,10 +123,14 @@ class Trainer:
             return 1  # threads share torch's global generators, which processes do not
         return self.settings.threads or _THREADS
 
-    def fresh(self, stream: str, *index: int) -> nn.Module:
-        """Return an untrained network of this experiment."""
+    def built(self, stream: str, *index: int) -> nn.Module:
+        """Return an untrained network of this experiment on the CPU."""
         height, width, channels = self.pool.images.shape[1:]
         return initialise(self.model, (channels, height, width), self.pool.classes, self.settings, stream, *index)
+
+    def fresh(self, stream: str, *index: int) -> nn.Module:
+        """Return an untrained network of this experiment on the device."""
+        return place(self.built(stream, *index), self.settings)
 
     def checkpoint(self, kind: str, key: Mapping[str, Any]) -> Checkpoint:
         """Return the checkpoint of what is trained to make an artefact, which goes once that is kept."""
@@ -162,15 +172,14 @@ class Trainer:
 
     @cached_property
     def warm(self) -> bool:
-        """Take a step on a throw-away network: a process's first one loads code that no stage's time should hold."""
+        """Take a step on a throw-away network: a process's first one loads code that no stage's time should include.
+
+        A GPU chooses its algorithms, and the compiler makes its graph, for the size of a whole batch.
+        """
+        whole = self.settings.compile or self.settings.torch_device().type == "cuda"
+        rows = np.arange(min(self.optimizer.batch_size if whole else 8, len(self.examples)))
         recipe = replace(self.optimizer, epochs=1)
-        fit(
-            self.fresh("warm"),
-            self.examples.subset(np.arange(min(8, len(self.examples)))),
-            recipe,
-            self.settings,
-            "warm",
-        )
+        fit(self.fresh("warm"), self.examples.subset(rows), recipe, self.settings, "warm")
         return True
 
     def timed(self, make: Callable[[], tuple[nn.Module, dict[str, Any]]]) -> Artefact:
@@ -193,14 +202,21 @@ class Trainer:
 
     def restore(self, artefact: Artefact, stream: str) -> nn.Module:
         """Return a network of this experiment with an artefact's weights."""
-        network = self.fresh(stream)
+        network = self.built(stream)
         network.load_state_dict(artefact.tensors)
-        return network.eval()
+        return place(network, self.settings).eval()
 
     def logits(self, network: nn.Module, rows: NDArray[np.int64], queries: int) -> NDArray[np.float32]:
         """Return what a network says of each row under the first so many of `QUERIES`, (n, queries, classes)."""
         examples = self.examples.subset(rows)
         return np.stack([predict(network, examples, query).numpy() for query in QUERIES[:queries]], 1)
+
+
+def _is_of_device(error: Exception) -> bool:
+    """Return whether the device failed, by the types of errors or, where torch has none for it, by their words."""
+    types = (MemoryError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", MemoryError))
+    words = ("CUDA error", "CUDA out of memory", "not enough memory", "DefaultCPUAllocator")
+    return isinstance(error, types) or any(each in str(error) for each in words)
 
 
 def multiply_adds(network: nn.Module, inputs: Tensor) -> int:

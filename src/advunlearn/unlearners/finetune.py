@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from advunlearn.data.examples import Examples, batch_sizes
 from advunlearn.options import option
 from advunlearn.seeding import torch_stream
-from advunlearn.training.fit import Diverged, GlobalGenerators, mode
+from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode
 from advunlearn.training.loop import Loop
 from advunlearn.training.sgd import SGD
 from advunlearn.unlearners.best_epoch import BestEpoch
@@ -89,7 +89,7 @@ class Finetune(Unlearner):
         steps = self.epochs * len(batch_sizes(len(examples), self.batch_size))
         optimizer, schedule = self._sgd().create(network.parameters(), steps)
         best = BestEpoch(network, task) if self.keep_epoch == "best" else None
-        forward = torch.compile(network) if task.settings.compile else network
+        forward = forward_of(network, task.settings, self.batch_size)
         last_loss = torch.zeros((), device=examples.labels.device)
         parts = {
             "network": network,

@@ -228,14 +228,12 @@ def _plain(values: Sequence[Any]) -> list[Any]:
     return [next(numbers) if isinstance(value, Tensor) else value for value in values]
 
 
-def gradients_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the norm of all tensors, summed in float64: a float32 sum over millions of terms loses the fourth digit."""
+def gradients_norm(tensors: list[Tensor]) -> Tensor:
+    """Return the norm of all tensors, summed in float64: a float32 sum of millions of terms loses the fourth digit."""
     return torch.stack(torch._foreach_norm(tensors, 2, torch.float64)).norm()
 
 
-def gradients_cosine(
-    first: Sequence[Tensor], first_norm: Tensor, second: Sequence[Tensor], second_norm: Tensor
-) -> Tensor:
+def gradients_cosine(first: list[Tensor], first_norm: Tensor, second: list[Tensor], second_norm: Tensor) -> Tensor:
     """Return the cosine of the angle between two gradients, 0 where one vanishes, as under an auditor at its cap.
 
     It is |a + b|^2 / 2 - 1 for a and b of norm 1: torch has a norm of many tensors at once, but no inner product.
@@ -243,6 +241,6 @@ def gradients_cosine(
     norms = torch.stack([first_norm, second_norm])
     exists = norms > torch.finfo(torch.float32).tiny
     scales = torch.where(exists, 1 / norms, 0.0).to(first[0].dtype)
-    units = [torch._foreach_mul(each, scale) for each, scale in zip((first, second), scales, strict=True)]
-    length = gradients_norm(torch._foreach_add(*units))
+    units = torch._foreach_mul(first, scales[0]), torch._foreach_mul(second, scales[1])
+    length = gradients_norm(list(torch._foreach_add(*units)))
     return torch.where(exists.all(), length.square() / 2 - 1, 0.0).clamp(-1.0, 1.0)
