@@ -6,15 +6,19 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-# The suite is about the CPU: a run with device=auto takes no GPU. Tests marked `gpu` get the GPUs back in a process of
-# their own. Set before torch looks for them.
-GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
 torch.set_num_threads(1)  # the suite runs beside other work, and these networks are tiny
+
+GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # for the process of the tests marked `gpu`
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from a suite that is about the CPU, before torch looks for them: device=auto would take one."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
