@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,26 @@ import torch
 
 torch.set_num_threads(1)  # the suite runs beside other work, and these networks are tiny
 
+GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # for the process of the tests marked `gpu`
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from a suite that is about the CPU, before torch looks for them: device=auto would take one."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(autouse=True)
+def torch_as_before() -> Iterator[None]:
+    """Leave torch's threads and switches as they were: no test depends on which ones ran before it."""
+    threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(dtype)
+    torch.set_grad_enabled(grad)
 
 
 @pytest.fixture

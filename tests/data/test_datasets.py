@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from advunlearn.data import cifar10 as cifar10_module
-from advunlearn.data.catalogue import DATASETS, status
+from advunlearn.data.catalogue import datasets
 from advunlearn.data.cifar10 import DIGESTS, Cifar10
 from advunlearn.data.digits import Digits
 from advunlearn.data.fetch import Unavailable, fetched
@@ -121,7 +121,7 @@ def test_the_real_cifar10(cifar_cache: Path) -> None:
     assert pool.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
     assert pool.images[0, 0, 0].tolist() == [59, 62, 63]
     np.testing.assert_allclose(pool.images[:50_000].mean(axis=(0, 1, 2)), pool.mean, rtol=1e-5)
-    assert status("cifar10") == "in the cache, 184 MB"
+    assert Cifar10.status() == "in the cache, 184 MB"
 
 
 def test_a_damaged_cache_is_noticed_and_fetched_again(
@@ -191,7 +191,8 @@ def test_a_folder_without_the_batches_is_refused(tmp_path: Path) -> None:
 
 
 def test_status_of_each_dataset(workplace: Path) -> None:
-    assert {name: status(name) for name in DATASETS} == {
+    assert {name: dataset.status() for name, dataset in datasets().items()} == {
         "digits": "embedded in scikit-learn",
         "cifar10": "not fetched yet",
+        "npz": "your own file: dataset.path=mine.npz",
     }

@@ -5,30 +5,95 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from pathlib import Path
 
 from advunlearn.cli.problems import fail, refuse
 
+PART_SIZE = "50MB"
+
 
 def main(arguments: list[str]) -> int:
-    """`advunlearn data`: datasets, and where they are."""
-    parser = argparse.ArgumentParser("advunlearn data", description=main.__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("ls", help="every dataset and whether it is there")
-    fetch_parser = verbs.add_parser("fetch", help="fetch and verify a dataset")
-    fetch_parser.add_argument("name")
-    options = parser.parse_args(arguments)
-    from advunlearn.data.catalogue import DATASETS, status
-
-    if options.verb == "ls":
-        for name in DATASETS:
-            sys.stdout.write(f"{name:<10}{status(name)}\n")
-        return 0
-    if options.name not in DATASETS:
-        return refuse([f"no such dataset: {options.name}; choose one of {', '.join(DATASETS)}"])
+    """`advunlearn data`: datasets, where they are, and how they reach a machine without network."""
+    options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        DATASETS[options.name]().load()
+        if options.verb == "ls":
+            return _ls()
+        if options.verb == "unpack":
+            return _unpack(options.folder)
+        return (
+            _pack(options.name, options.folder, options.part_size) if options.verb == "pack" else _fetch(options.name)
+        )
     except ValueError as error:
         return fail(error)
-    sys.stdout.write(f"{options.name}: {status(options.name)}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("advunlearn data", description=main.__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("ls", help="every dataset and where it is")
+    fetch = verbs.add_parser("fetch", help="fetch and verify a dataset")
+    fetch.add_argument("name")
+    pack = verbs.add_parser("pack", help="write a fetched dataset as lossless parts, for a machine without network")
+    pack.add_argument("name")
+    pack.add_argument("folder", type=Path)
+    pack.add_argument("--part-size", default=PART_SIZE, metavar="SIZE", help=f"of a part at most (default {PART_SIZE})")
+    unpack = verbs.add_parser("unpack", help="fill the cache from the parts in a folder")
+    unpack.add_argument("folder", type=Path)
+    return parser
+
+
+def _ls() -> int:
+    from advunlearn.data.catalogue import datasets
+
+    for name, dataset in datasets().items():
+        sys.stdout.write(f"{name:<10}{dataset.status()}\n")
+    return 0
+
+
+def _fetch(name: str) -> int:
+    from advunlearn.data.catalogue import datasets
+
+    known = datasets()
+    if name not in known:
+        return refuse([f"no such dataset: {name}; choose one of {', '.join(known)}"])
+    known[name]().load()
+    sys.stdout.write(f"{name}: {known[name].status()}\n")
+    return 0
+
+
+def _pack(name: str, folder: Path, part_size: str) -> int:
+    from advunlearn.data.catalogue import datasets
+    from advunlearn.data.fetch import cached
+    from advunlearn.data.parts import pack
+    from advunlearn.upkeep import parse_size
+
+    fetched = {each: dataset for each, dataset in datasets().items() if dataset.digests}
+    if name not in fetched:
+        return refuse([f"{name} is not a dataset that is fetched; choose one of {', '.join(fetched)}"])
+    try:
+        size = parse_size(part_size)
+    except ValueError as error:
+        return refuse([f"--part-size {error}"])
+    arrays = cached(name, fetched[name].digests)
+    if arrays is None:
+        raise ValueError(f"{name} is not in the cache (advunlearn data fetch {name})")
+    for path in pack(name, arrays, folder, size):
+        sys.stdout.write(f"{path}  {path.stat().st_size / 1e6:.1f} MB\n")
+    return 0
+
+
+def _unpack(folder: Path) -> int:
+    from advunlearn.data.catalogue import datasets
+    from advunlearn.data.fetch import keep
+    from advunlearn.data.parts import find, unpack
+
+    if not folder.is_dir():
+        return refuse([f"{folder}: no such folder"])
+    known = datasets()
+    for name, parts in find(folder).items():
+        if name not in known or not known[name].digests:
+            raise ValueError(f"{parts[0].path}: this version does not know the dataset {name}")
+        keep(name, unpack(parts, known[name].digests, known[name]().info()))
+        sys.stdout.write(f"{name}: {known[name].status()}\n")
     return 0

@@ -1,18 +1,19 @@
-"""The datasets that `advunlearn data` speaks of."""
+"""The datasets that `advunlearn data` lists: the options of the group `dataset`."""
 
 from __future__ import annotations
 
-from advunlearn.data.cifar10 import DIGESTS, Cifar10
+import importlib
+
+import yaml
+
 from advunlearn.data.dataset import Dataset
-from advunlearn.data.digits import Digits
-from advunlearn.data.fetch import cached_size
-
-DATASETS: dict[str, type[Dataset]] = {"digits": Digits, "cifar10": Cifar10}
+from advunlearn.folders import config_folder
 
 
-def status(name: str) -> str:
-    """Say where a dataset is."""
-    if name == "digits":
-        return "embedded in scikit-learn"
-    size = cached_size(name, DIGESTS)
-    return "not fetched yet" if size is None else f"in the cache, {size / 1e6:.0f} MB"
+def datasets() -> dict[str, type[Dataset]]:
+    """Return the class of every shipped dataset by its name."""
+    found: dict[str, type[Dataset]] = {}
+    for path in sorted((config_folder() / "dataset").glob("*.yaml")):
+        module, _, name = yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"].rpartition(".")
+        found[path.stem] = getattr(importlib.import_module(module), name)
+    return found

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
-from advunlearn.data.fetch import Arrays, Unavailable, fetched, npm_package
+from advunlearn.data.fetch import Arrays, Unavailable, cached_status, fetched, npm_package
 from advunlearn.files import FULL
 from advunlearn.folders import cache_folder
 from advunlearn.options import option
@@ -43,6 +43,8 @@ class Cifar10(Dataset):
         path: a folder that already holds torchvision's `cifar-10-batches-py`, in place of either.
     """
 
+    digests: ClassVar[Mapping[str, str]] = DIGESTS
+
     augment: str = option("flip_crop", choices=("none", "flip_crop"))
     source: str = option("auto", choices=("auto", "npm", "torchvision"))
     path: str | None = None
@@ -63,6 +65,11 @@ class Cifar10(Dataset):
         images = np.concatenate([arrays["train_images"], arrays["test_images"]])
         labels = np.concatenate([arrays["train_labels"], arrays["test_labels"]])
         return Pool(images, labels.astype(np.int64), 50_000, 10, MEAN, STD)
+
+    @classmethod
+    def status(cls) -> str:
+        """See `Dataset.status`."""
+        return cached_status("cifar10", DIGESTS)
 
     def _sources(self) -> list[tuple[str, Callable[[], Arrays]]]:
         if self.path is not None:

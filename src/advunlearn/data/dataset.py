@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +71,9 @@ class Dataset(Component):
         augment: `flip_crop` mirrors at random and shifts by up to `crop` pixels, `none` shows each image as it is.
     """
 
+    digests: ClassVar[Mapping[str, str]] = {}
+    """SHA-256 of each array that is fetched once and kept in the cache under the dataset's name; empty for others."""
+
     train_size: int | None = option(None, at_least=2)
     audit_fraction: float = option(0.25, above=0, below=1)
     selection_fraction: float = option(0.25, above=0, below=1)
@@ -94,6 +99,11 @@ class Dataset(Component):
 
     def load(self) -> Pool:
         """Return the whole dataset, downloading it once if it has to be."""
+        raise NotImplementedError
+
+    @classmethod
+    def status(cls) -> str:
+        """Return in a few words where its images are, for `advunlearn data ls`."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, object]:

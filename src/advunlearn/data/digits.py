@@ -39,3 +39,8 @@ class Digits(Dataset):
             mean=images.mean(axis=0).astype(np.float32),
             std=deviation.astype(np.float32),
         )
+
+    @classmethod
+    def status(cls) -> str:
+        """See `Dataset.status`."""
+        return "embedded in scikit-learn"

@@ -65,11 +65,33 @@ def fetched(name: str, digests: Mapping[str, str], sources: Sequence[tuple[str, 
                 logger.warning("%s: %s", source, error)
                 reasons.append(f"{source}: {error}")
                 continue
-            for key, array in arrays.items():
-                with atomic_write(folder / f"{key}.npy") as temporary, temporary.open("wb") as file:
-                    np.save(file, array, allow_pickle=False)
+            _keep(folder, arrays)
             return arrays
     raise ValueError(f"{name} could not be fetched ({'; '.join(reasons)}); try dataset.path=FOLDER with your own copy")
+
+
+def cached(name: str, digests: Mapping[str, str]) -> Arrays | None:
+    """Return the verified arrays of a dataset that is in the cache, None if it is not, or is damaged."""
+    return _kept(cache_folder() / "data" / name, digests)
+
+
+def keep(name: str, arrays: Arrays) -> None:
+    """Put the arrays of a dataset, which were verified, into the cache."""
+    folder = cache_folder() / "data" / name
+    with claim(folder.with_suffix(".claim")):
+        _keep(folder, arrays)
+
+
+def _keep(folder: Path, arrays: Arrays) -> None:
+    for key, array in arrays.items():
+        with atomic_write(folder / f"{key}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+
+def cached_status(name: str, digests: Mapping[str, str]) -> str:
+    """Return in words whether the cache holds a dataset, and its size; nothing is verified."""
+    size = cached_size(name, digests)
+    return "not fetched yet" if size is None else f"in the cache, {size / 1e6:.0f} MB"
 
 
 def cached_size(name: str, digests: Mapping[str, str]) -> int | None:

@@ -70,6 +70,11 @@ class Npz(Dataset):
         mean, std = channel_statistics(images)
         return Pool(images, labels.astype(np.int64), info.train, len(info.classes), mean, std)
 
+    @classmethod
+    def status(cls) -> str:
+        """See `Dataset.status`."""
+        return "your own file: dataset.path=mine.npz"
+
     @property
     def _file(self) -> Path:
         return Path(str(self.path)).expanduser()

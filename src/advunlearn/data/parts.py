@@ -1,0 +1,256 @@
+"""Parts of a fetched dataset: files small enough to carry to a machine without network, and lossless.
+
+A part `NAME-I-of-N.zip` holds `part.json` and blocks. An array of images (n, h, w, c) is cut into lossless WebP
+pictures of up to `BLOCK` images, one above the other; any other array is one `.npy` file. Nothing in a part is trusted:
+sizes are checked before anything is decoded, `part.json` has the SHA-256 of each block, and the arrays must have the
+digests that are required when they are fetched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from PIL import Image
+
+from advunlearn.data.dataset import DatasetInfo
+from advunlearn.data.fetch import Arrays, array_digest
+from advunlearn.files import atomic_write
+from advunlearn.progress import progress
+
+FORMAT = 1
+BLOCK = 500  # images
+TALLEST = 16_383  # pixels of a WebP picture
+ABOUT = "part.json"
+_PART = re.compile(r"(?P<name>.+)-(?P<number>\d+)-of-(?P<parts>\d+)\.zip")
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # a constant date: the same arrays make the same bytes
+_SPARE = 4096  # bytes of a block's headers
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that was found: its file, and what its `part.json` says."""
+
+    path: Path
+    name: str
+    number: int
+    parts: int
+    packing: str
+    blocks: Mapping[str, str]
+
+
+def pack(name: str, arrays: Arrays, folder: Path, part_size: int) -> list[Path]:
+    """Write the arrays as parts of at most `part_size` bytes and return their paths.
+
+    Raises:
+        ValueError: in one line, if a block is larger than a part, or the folder holds other parts.
+    """
+    blocks = encode(arrays)
+    groups = list(_grouped(blocks, part_size))
+    digests = {block: hashlib.sha256(content).hexdigest() for block, content in blocks.items()}
+    packing = hashlib.sha256(json.dumps([part_size, digests], sort_keys=True).encode()).hexdigest()
+    paths = [folder / f"{name}-{number}-of-{len(groups)}.zip" for number in range(1, len(groups) + 1)]
+    others = {path for path in folder.glob("*.zip")} - set(paths)
+    if others:
+        raise ValueError(f"{min(others)} is in the way; choose an empty folder")
+    for number, (path, group) in enumerate(zip(paths, groups, strict=True), 1):
+        about = {"format": FORMAT, "name": name, "number": number, "parts": len(groups), "packing": packing}
+        about["blocks"] = {block: digests[block] for block in group}
+        with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            archive.writestr(zipfile.ZipInfo(ABOUT, _EPOCH), json.dumps(about, indent=1))
+            for block in group:
+                archive.writestr(zipfile.ZipInfo(block, _EPOCH), blocks[block])
+    return paths
+
+
+def encode(arrays: Arrays) -> dict[str, bytes]:
+    """Return the arrays' blocks by name, in order, as the bytes of files."""
+    tasks = {}
+    for name, array in arrays.items():
+        if array.ndim == 4:
+            step = min(BLOCK, TALLEST // array.shape[1])
+            for start in range(0, len(array), step):
+                tasks[f"{name}_{start:06d}.webp"] = partial(_picture, array[start : start + step])
+        else:
+            tasks[f"{name}.npy"] = partial(_file, array)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow encodes without Python's lock
+        futures = {name: pool.submit(task) for name, task in tasks.items()}
+        return {name: future.result() for name, future in progress(futures.items(), "pack", len(futures))}
+
+
+def find(folder: Path) -> dict[str, list[Part]]:
+    """Return the parts in a folder by the dataset's name, every one of them, in order.
+
+    Raises:
+        ValueError: in one line with the file's name, if a zip file is not a whole part, or parts are missing.
+    """
+    found: dict[str, list[Part]] = {}
+    for path in sorted(folder.glob("*.zip")):
+        part = _read_about(path)
+        found.setdefault(part.name, []).append(part)
+    if not found:
+        raise ValueError(f"{folder} holds no parts (files such as cifar10-1-of-2.zip)")
+    for name, parts in found.items():
+        first = parts[0]
+        for part in parts[1:]:
+            if (part.packing, part.parts) != (first.packing, first.parts):
+                raise ValueError(f"{part.path} and {first.path} were packed differently; keep the parts of one packing")
+        numbers = [part.number for part in parts]
+        missing = sorted(set(range(1, first.parts + 1)) - set(numbers))
+        if missing:
+            raise ValueError(f"{folder}: {name}-{missing[0]}-of-{first.parts}.zip is missing")
+        if len(parts) > first.parts:
+            raise ValueError(
+                f"{folder} holds a part of {name} twice: {', '.join(str(part.path.name) for part in parts)}"
+            )
+    return found
+
+
+def unpack(parts: Sequence[Part], digests: Mapping[str, str], info: DatasetInfo) -> Arrays:
+    """Return the arrays of a dataset from all of its parts.
+
+    Args:
+        digests: the SHA-256 that each array must have.
+        info: of the dataset, which bounds what is decoded.
+
+    Raises:
+        ValueError: in one line with the file's name, if anything is not as it should be.
+    """
+    pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in digests}
+    room = info.train + info.test
+    where = {block: part for part in parts for block in part.blocks}
+    archives = {part.path: zipfile.ZipFile(part.path) for part in parts}
+    try:
+        for block in progress(sorted(where), "unpack"):
+            path = where[block].path
+            array = re.sub(r"(_\d+)?\.\w+$", "", block)
+            if array not in pieces:
+                raise ValueError(f"{path}: {block} belongs to no array of this dataset")
+            content = _read(archives[path], path, block, where[block].blocks[block], info)
+            piece = _decode(content, block, info, path)
+            if block.endswith(".webp"):
+                room -= len(piece)
+            if room < 0:
+                raise ValueError(f"{path}: {block} is more than the {info.train + info.test:,} images of this dataset")
+            pieces[array].append(piece)
+    finally:
+        for archive in archives.values():
+            archive.close()
+    arrays = {name: np.concatenate(found) if found else np.array([]) for name, found in pieces.items()}
+    wrong = [name for name, digest in digests.items() if array_digest(arrays[name]) != digest]
+    if wrong:
+        raise ValueError(f"{parts[0].path.parent}: {', '.join(wrong)} are not those of {parts[0].name}")
+    return arrays
+
+
+def _picture(images: NDArray[np.uint8]) -> bytes:
+    """Return images (n, h, w, 1 or 3) as one WebP picture."""
+    count, height, width, channels = images.shape
+    tall = np.broadcast_to(images, (count, height, width, 3)) if channels == 1 else images
+    file = io.BytesIO()
+    picture = Image.fromarray(np.ascontiguousarray(tall.reshape(count * height, width, 3)))
+    picture.save(file, "WEBP", lossless=True, quality=75, method=4, exact=True)
+    return file.getvalue()
+
+
+def _file(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _grouped(blocks: Mapping[str, bytes], part_size: int) -> Iterator[list[str]]:
+    """Yield the names of the blocks of each part; what surrounds a block in a zip file is counted in."""
+    group, size = list[str](), _SPARE
+    for name, content in blocks.items():
+        needed = len(content) + 4 * len(name) + 400
+        if _SPARE + needed > part_size:
+            raise ValueError(f"--part-size is too small: {name} alone takes {len(content) / 1e6:.1f} MB (try 50MB)")
+        if size + needed > part_size:
+            yield group
+            group, size = [], _SPARE
+        group.append(name)
+        size += needed
+    yield group
+
+
+def _read_about(path: Path) -> Part:
+    named = _PART.fullmatch(path.name)
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(ABOUT).file_size > 1 << 20:
+                raise ValueError("part.json is too large")
+            about = json.loads(archive.read(ABOUT))
+            if about["format"] != FORMAT:
+                raise ValueError(f"its format is {about['format']}, this version reads {FORMAT}")
+            number, parts = int(about["number"]), int(about["parts"])
+            part = Part(path, str(about["name"]), number, parts, str(about["packing"]), dict(about["blocks"]))
+            if {info.filename for info in archive.infolist()} != {ABOUT, *part.blocks}:
+                raise ValueError("its files are not those that part.json names")
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ValueError(f"{path} is damaged or not a zip file ({error})") from error
+    except KeyError as error:
+        raise ValueError(f"{path} is not a part of a dataset (no {str(error).strip(chr(34))})") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a part of a dataset ({error})") from error
+    if named is None or (named["name"], int(named["number"]), int(named["parts"])) != (part.name, number, parts):
+        raise ValueError(f"{path} is not named as it says inside: {part.name}-{number}-of-{parts}.zip")
+    return part
+
+
+def _read(archive: zipfile.ZipFile, path: Path, block: str, digest: str, info: DatasetInfo) -> bytes:
+    """Return a block's bytes, which are never more than its images or labels could take."""
+    _, height, width = info.shape
+    largest = 8 * max(BLOCK * 3 * height * width, info.train + info.test) + _SPARE
+    if archive.getinfo(block).file_size > largest:
+        raise ValueError(f"{path}: {block} is larger than it can be")
+    try:
+        content = archive.read(block)
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged ({block}: {error})") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"{path} is damaged ({block} has another SHA-256)")
+    return content
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Return the array of an `.npy` file; numpy alone would reserve as much memory as its header asks for."""
+    file = io.BytesIO(content)
+    read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
+    shape, _, kind = read(file)
+    if math.prod(shape) * kind.itemsize != len(content) - file.tell():
+        raise ValueError("its header does not fit its size")
+    array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
+    return array
+
+
+def _decode(content: bytes, block: str, info: DatasetInfo, path: Path) -> NDArray[Any]:
+    channels, height, width = info.shape
+    try:
+        if not block.endswith(".webp"):
+            return _array(content)
+        with Image.open(io.BytesIO(content), formats=("WEBP",)) as picture:  # the size is known before it is decoded
+            if picture.width != width or picture.height % height or picture.height > TALLEST:
+                raise ValueError(
+                    f"a picture of {picture.height}x{picture.width} pixels, not images of {height}x{width}"
+                )
+            pixels = np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: {block} cannot be read ({str(error).splitlines()[0]})") from error
+    return pixels.reshape(-1, height, width, 3)[..., :channels]
