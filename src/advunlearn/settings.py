@@ -30,7 +30,7 @@ class Settings(Component):
 
     seed: int = option(0, at_least=0, below=2**32)
     device: str = "auto"
-    precision: str = option("fp32", choices=("fp32", "bf16"))
+    precision: str = option("fp32", choices=("fp32", "tf32", "bf16", "auto"))
     channels_last: bool = True
     compile: bool = False
     threads: int | None = option(None, at_least=1)

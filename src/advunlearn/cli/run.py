@@ -12,6 +12,8 @@ from advunlearn.cli.problems import fail, refuse
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from advunlearn.overrides import Job
+
 _HELP_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
 SWEEP_DIR = "hydra.sweep.dir="
 
@@ -22,13 +24,15 @@ def main(arguments: list[str]) -> int:
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]
     own_sweep = _is_own_sweep(arguments)  # which checks all of its runs
-    if not own_sweep and not _HELP_FLAGS.intersection(arguments):
-        problems = _check(arguments)
-        if problems:
-            return refuse(problems)
     from advunlearn.interruption import heed_signals
+    from advunlearn.options import ConfigError
     from advunlearn.overrides import expand_aliases
 
+    if not own_sweep and not _HELP_FLAGS.intersection(arguments):
+        try:
+            arguments = [*_recipe(_check(arguments)), *arguments]
+        except ConfigError as error:
+            return refuse(error.problems)
     with heed_signals():
         if own_sweep:
             return _sweep(arguments)
@@ -67,8 +71,12 @@ def _sweep(arguments: list[str]) -> int:
     logging.basicConfig(**LOG)
     statuses = []
     try:
+        last = None
         for number, job in enumerate(jobs):
             sys.stderr.write(f"[{number + 1}/{len(jobs)}] {' '.join(job.overrides)}\n")
+            if job.recipe not in (None, last):
+                sys.stderr.write(f"{job.recipe}\n")
+            last = job.recipe
             statuses.append(resume(folder / str(number)))
     except KeyboardInterrupt:
         sys.stderr.write(f"{len(statuses)} of {len(jobs)} runs are done; go on with: advunlearn resume {folder}\n")
@@ -77,24 +85,45 @@ def _sweep(arguments: list[str]) -> int:
     return max(statuses)
 
 
-def _check(arguments: list[str]) -> list[str]:
-    """Return every mistake in what stands behind `run`."""
+def _check(arguments: list[str]) -> list[Job]:
+    """Return the runs that were checked: none for a config of the user's own, which Hydra and the run itself check.
+
+    Raises:
+        ConfigError: with every mistake in the words after `run`.
+    """
     from hydra._internal.utils import get_args_parser
+
+    from advunlearn.options import ConfigError
+    from advunlearn.overrides import jobs_to_check
 
     known, unknown = get_args_parser().parse_known_args(arguments)
     flags = [word for word in unknown if word.startswith("-")]
     if flags:
-        return [f"{flag}: no such flag (see advunlearn run --hydra-help)" for flag in flags]
+        raise ConfigError([f"{flag}: no such flag (see advunlearn run --hydra-help)" for flag in flags])
     if known.config_name or known.config_path or known.experimental_rerun:
-        return []  # a config of the person's own: Hydra checks what it can, and the run itself the rest
-    from advunlearn.options import ConfigError
-    from advunlearn.overrides import experiments_from
+        return []
+    return jobs_to_check([*known.overrides, *unknown], known.config_dir, multirun=known.multirun)
 
-    try:
-        experiments_from([*known.overrides, *unknown], known.config_dir, multirun=known.multirun)
-    except ConfigError as error:
-        return error.problems
-    return []
+
+def _recipe(jobs: list[Job]) -> list[str]:
+    """Print the recipe that suits the dataset of these runs, and return it as overrides for all of them.
+
+    Raises:
+        ConfigError: if Hydra's own sweep would need several, as it has one list of overrides for all its runs.
+    """
+    from advunlearn.options import ConfigError
+
+    chosen = {job.recipe.name if job.recipe else None: job.recipe for job in jobs}
+    if len(chosen) > 1:
+        names = ", ".join(str(name) for name in chosen)
+        raise ConfigError(
+            [f"recipe: these datasets need several ({names}); use advunlearn submit, or choose one (try recipe=none)"]
+        )
+    (recipe,) = chosen.values() if chosen else (None,)
+    if recipe is None:
+        return []
+    sys.stderr.write(f"{recipe}\n")
+    return [f"recipe={recipe.name}"]
 
 
 def _start_hydra(arguments: list[str]) -> int:

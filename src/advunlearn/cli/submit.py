@@ -128,6 +128,8 @@ def _submit(options: argparse.Namespace, flags: Flags) -> int:
     shards = shadow_shards(jobs, options.shadow_shards) if options.shadow_shards else []
     if options.shadow_shards and not shards:
         return refuse(["--shadow-shards: no run of this sweep has shadow models (try attack=lira)"])
+    for recipe in dict.fromkeys(str(job.recipe) for job in jobs if job.recipe):
+        sys.stderr.write(f"{recipe}\n")
     sweep = Sweep.new(options.dir or new_folder(), flags, len(jobs), len(shards))
     if not options.dry_run:
         freeze(sweep.folder, jobs)
