@@ -32,7 +32,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["seed=1,2"], "seed=1,2: several values are a sweep (try -m seed=1,2"),
     (["device=gpu"], "device must be one of auto, cpu, cuda, cuda:N, got gpu"),
     (["device=cuda:63"], "device=cuda:63 is not there (try device=auto)"),
-    (["precision=fp16"], "precision must be one of fp32, bf16, got fp16"),
+    (["precision=fp16"], "precision must be one of fp32, tf32, bf16, auto, got fp16"),
     (["threads=0"], "threads must be at least 1, got 0"),
     (["optimizer.lr=fast"], "optimizer.lr must be a number, got fast"),
     (["optimizer.lr=0"], "optimizer.lr must be greater than 0, got 0.0"),

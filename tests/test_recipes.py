@@ -167,7 +167,7 @@ def test_each_run_of_a_sweep_gets_the_recipe_of_its_dataset() -> None:
 def test_hydras_own_sweep_over_datasets_of_several_recipes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "-m", "hydra/launcher=basic", "dataset=digits,cifar10"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: recipe: these datasets need several (tiny_images, many_images)")
+    assert line.startswith("error: recipe: these datasets need several (digits, many_images)")
 
 
 def test_the_config_is_printed_without_the_recipes_line(command: Command) -> None:

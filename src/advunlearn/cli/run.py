@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from advunlearn.overrides import Job
+    from advunlearn.recipes import Recipe
 
+_SHOW_FLAGS = {"--cfg", "-c", "--info", "-i"}
 _HELP_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
 SWEEP_DIR = "hydra.sweep.dir="
 
@@ -28,15 +31,16 @@ def main(arguments: list[str]) -> int:
     from advunlearn.options import ConfigError
     from advunlearn.overrides import expand_aliases
 
+    recipe = None
     if not own_sweep and not _HELP_FLAGS.intersection(arguments):
         try:
-            arguments = [*_recipe(_check(arguments)), *arguments]
+            recipe = _recipe(_check(arguments))
         except ConfigError as error:
             return refuse(error.problems)
     with heed_signals():
         if own_sweep:
             return _sweep(arguments)
-        return _start_hydra(expand_aliases(arguments))
+        return _start_hydra(expand_aliases(arguments), recipe)
 
 
 def _is_own_sweep(arguments: list[str]) -> bool:
@@ -105,8 +109,8 @@ def _check(arguments: list[str]) -> list[Job]:
     return jobs_to_check([*known.overrides, *unknown], known.config_dir, multirun=known.multirun)
 
 
-def _recipe(jobs: list[Job]) -> list[str]:
-    """Print the recipe that suits the dataset of these runs, and return it as overrides for all of them.
+def _recipe(jobs: list[Job]) -> Recipe | None:
+    """Return the recipe that suits the dataset of all these runs.
 
     Raises:
         ConfigError: if Hydra's own sweep would need several, as it has one list of overrides for all its runs.
@@ -119,14 +123,10 @@ def _recipe(jobs: list[Job]) -> list[str]:
         raise ConfigError(
             [f"recipe: these datasets need several ({names}); use advunlearn submit, or choose one (try recipe=none)"]
         )
-    (recipe,) = chosen.values() if chosen else (None,)
-    if recipe is None:
-        return []
-    sys.stderr.write(f"{recipe}\n")
-    return [f"recipe={recipe.name}"]
+    return next(iter(chosen.values()), None)
 
 
-def _start_hydra(arguments: list[str]) -> int:
+def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -139,10 +139,19 @@ def _start_hydra(arguments: list[str]) -> int:
     words = os.environ.get("COMP_LINE", "").split(" ", 2)
     if words[1:2] == ["run"]:  # the shell completes `advunlearn run ...`; Hydra would read the verb as an override
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
-    sys.argv = [sys.argv[0], *arguments]
+    if recipe is not None and _SHOW_FLAGS.intersection(arguments):
+        sys.stderr.write(f"{recipe}\n")
+    sys.argv = [sys.argv[0], *([f"recipe={recipe.name}"] if recipe else []), *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here as they are
+
+    @functools.wraps(job)
+    def task(config: DictConfig) -> None:
+        if recipe is not None:
+            sys.stderr.write(f"{recipe}\n")
+        job(config)
+
     try:
-        hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(job)()
+        hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(task)()
     except ConfigError as error:
         return refuse(error.problems)
     except (HydraException, OmegaConfBaseException) as error:

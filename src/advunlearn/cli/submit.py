@@ -128,15 +128,16 @@ def _submit(options: argparse.Namespace, flags: Flags) -> int:
     shards = shadow_shards(jobs, options.shadow_shards) if options.shadow_shards else []
     if options.shadow_shards and not shards:
         return refuse(["--shadow-shards: no run of this sweep has shadow models (try attack=lira)"])
-    for recipe in dict.fromkeys(str(job.recipe) for job in jobs if job.recipe):
-        sys.stderr.write(f"{recipe}\n")
     sweep = Sweep.new(options.dir or new_folder(), flags, len(jobs), len(shards))
     if not options.dry_run:
         freeze(sweep.folder, jobs)
         freeze(sweep.folder / SHADOWS, shards)
         sweep.write()
     numbers = {SHADOWS: list(range(len(shards))), RUNS: list(range(len(jobs)))}
-    return _send(sweep, numbers, dry_run=options.dry_run)
+    status = _send(sweep, numbers, dry_run=options.dry_run)
+    if not options.dry_run:
+        sys.stdout.writelines(f"{recipe}\n" for recipe in dict.fromkeys(str(job.recipe) for job in jobs if job.recipe))
+    return status
 
 
 def _retry(folder: Path, given: dict[str, Any], *, dry_run: bool) -> int:
