@@ -82,9 +82,14 @@ def test_info_shows_how_the_config_was_composed(command: Command) -> None:
 
 def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    groups: dict[str, list[str]] = {}
+    for line in capsys.readouterr().out.splitlines():
+        if line.startswith("  "):
+            groups[list(groups)[-1]].append(line)
+        else:
+            groups[line] = []
     for path in config_folder().glob("[a-g,i-z]*/*.yaml"):
-        (line,) = (line for line in lines if line.split()[0] == path.stem and line.startswith("  "))
+        (line,) = (line for line in groups[path.parent.name] if line.split()[0] == path.stem)
         assert len(line.split()) > 3
         assert len(line) <= 120
     assert main(["list", "attack"]) == 0

@@ -92,18 +92,6 @@ def test_every_experiment_composes(path: Path) -> None:
     assert experiment_from([f"experiment={path.stem}"]).attacks
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "recipe").glob("*/*.yaml")), ids=lambda path: path.stem)
-def test_a_recipe_is_used_by_its_experiment_and_its_unlearner_only(path: Path) -> None:
-    chosen = [f"experiment={path.parent.name}", f"unlearner={path.stem}"]
-    recipe = yaml.safe_load(path.read_text())
-    if "defaults" in recipe:  # another experiment's
-        (line,) = recipe["defaults"]
-        recipe = yaml.safe_load((CONF / f"{line.removesuffix('@_here_')}.yaml".lstrip("/")).read_text())
-    assert recipe.items() <= experiment_from(chosen).config["unlearner"].items()
-    assert not recipe.items() <= experiment_from(chosen[1:]).config["unlearner"].items()
-    assert experiment_from([*chosen, "unlearner.lr=0.123"]).config["unlearner"]["lr"] == 0.123
-
-
 @pytest.mark.parametrize("unlearner", ["none", "retrain", "finetune", "random_label", "neggrad", "sg"])
 def test_an_experiment_takes_every_unlearner(unlearner: str) -> None:
     assert experiment_from(["experiment=cifar10_cpu", f"unlearner={unlearner}"]).dataset.train_size == 5000

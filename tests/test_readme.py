@@ -16,7 +16,7 @@ import torch
 
 import advunlearn
 from advunlearn.cli import main
-from advunlearn.overrides import experiments_from
+from advunlearn.overrides import jobs_to_check
 from advunlearn.unlearners.unlearner import Unlearner
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -71,7 +71,7 @@ def test_a_command_of_the_readme_is_right(line: str, persons_folder: Path, monke
         words = []
     config_dir = words[words.index("--config-dir") + 1] if "--config-dir" in words else None
     overrides = [word for word in words if "=" in word]
-    assert experiments_from(overrides, config_dir, multirun="-m" in words)
+    assert jobs_to_check(overrides, config_dir, multirun="-m" in words)
     if "cifar10" in line or "-m" in words:
         return
     done = subprocess.run(

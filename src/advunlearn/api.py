@@ -187,7 +187,7 @@ def audit(
 
 
 def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:
-    return experiment_from([*overrides, f"seed={seed}", f"device={device}"])
+    return experiment_from(["recipe=none", *overrides, f"seed={seed}", f"device={device}"])  # no dataset of ours
 
 
 def _overrides(group: str, options: dict[str, Any]) -> list[str]:

@@ -89,6 +89,11 @@ def read_experiment(config: DictConfig) -> Experiment:
     return experiment
 
 
+def build_dataset(node: Any) -> Dataset | None:
+    """Return the dataset that a part of a config describes, None if there is a mistake in it."""
+    return _build_target(Dataset, node, "dataset", [])
+
+
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
     """Return ` (did you mean X?)` with the nearest of the known words behind the prefix, or nothing if none is near."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

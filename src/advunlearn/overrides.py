@@ -6,7 +6,7 @@ import contextlib
 import copy
 import itertools
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,9 +21,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from advunlearn.config import ATTACK, GROUPS, Experiment, nearest, read_experiment
+from advunlearn import recipes
+from advunlearn.config import ATTACK, GROUPS, Experiment, build_dataset, nearest, read_experiment
 from advunlearn.folders import config_folder
 from advunlearn.options import ConfigError
+
+Composed = dict[tuple[str, ...], DictConfig]  # by the options of groups
 
 # An auditor is nested in the unlearner that has one; a person types `auditor=svm`.
 _AUDITOR = "auditor@unlearner.auditor"
@@ -70,11 +73,11 @@ def experiment_from(overrides: Sequence[str], config_dir: str | None = None) -> 
     Raises:
         ConfigError: with every mistake in them, one line each.
     """
-    return next(iter(experiments_from(overrides, config_dir, multirun=False)))
+    return jobs_to_check(overrides, config_dir, multirun=False)[0].experiment
 
 
-def experiments_from(overrides: Sequence[str], config_dir: str | None = None, *, multirun: bool) -> list[Experiment]:
-    """Return the experiments to check for these overrides: the first of a sweep and one for each further value in it.
+def jobs_to_check(overrides: Sequence[str], config_dir: str | None = None, *, multirun: bool) -> list[Job]:
+    """Return the runs to check for these overrides: the first of a sweep and one for each further value in it.
 
     Raises:
         ConfigError: with every mistake in them, one line each.
@@ -86,17 +89,24 @@ def experiments_from(overrides: Sequence[str], config_dir: str | None = None, *,
     ]
     with _hydra(config_dir) as (loader, own):
         parsed = _parse(loader, expand_aliases(overrides), multirun, problems)
-        found = _read_all(loader, _variants(parsed), own, problems)
-    return [job.experiment for job in found]
+        return _read_all(loader, _variants(parsed), own, problems)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: what was typed for it, which option each group chose, and the experiment that this makes."""
+    """One run, of a sweep for example.
+
+    Attributes:
+        overrides: what was typed for it.
+        choices: the option of each group.
+        experiment: that these make.
+        recipe: that was chosen for its dataset; None where the user chose a recipe or an experiment.
+    """
 
     overrides: list[str]
     choices: dict[str, Any]
     experiment: Experiment
+    recipe: recipes.Recipe | None
 
 
 def jobs_from(overrides: Sequence[str], config_dir: str | None = None) -> list[Job]:
@@ -146,25 +156,75 @@ def _read_all(loader: ConfigLoader, runs: Iterable[list[str]], own: Path | None,
         ConfigError: with every mistake, each once.
     """
     found, mistakes = [], list(problems)
-    composed: dict[tuple[str, ...], DictConfig] = {}
+    composed: Composed = {}
     for overrides in runs:
-        config = _compose(loader, [_single(text) for text in overrides], own, mistakes, composed)
+        typed = [_single(text) for text in overrides]
+        chosen = _recipe_for(loader, typed, own, composed)
+        words = [_single(f"{recipes.RECIPE}={chosen[0]}")] if chosen else []
+        config = _compose(loader, [*words, *typed], own, mistakes, composed)
         if config is None:
             continue
         choices: Any = OmegaConf.to_container(config.pop("hydra").runtime.choices)
+        recipe = _described(loader, chosen, typed, choices, config, own, composed) if chosen else None
         try:
-            found.append(Job(overrides, choices, read_experiment(config)))
+            found.append(Job(overrides, choices, read_experiment(config), recipe))
         except ConfigError as error:
-            mistakes += [_with_its_origin(problem, overrides, choices.get("experiment")) for problem in error.problems]
+            mistakes += [_with_its_origin(problem, overrides, choices) for problem in error.problems]
     if mistakes:
         raise ConfigError(list(dict.fromkeys(mistakes)))
     return found
 
 
-def _with_its_origin(problem: str, overrides: Sequence[str], experiment: str | None) -> str:
+def _recipe_for(
+    loader: ConfigLoader, typed: Sequence[Override], own: Path | None, composed: Composed
+) -> tuple[str, str] | None:
+    """Return the recipe of the run's dataset and the reason for it, unless the user chose a setting.
+
+    A file of the dataset's name, among the user's own options for example, comes before the choice by size.
+    """
+    if recipes.is_chosen(typed):
+        return None
+    of_dataset = [each for each in typed if each.key_or_group.split(".")[0] == "dataset"]
+    config = _compose(loader, of_dataset, own, [], composed)
+    if config is None:
+        return None
+    name = config.hydra.runtime.choices.dataset
+    if name in _options(loader, recipes.RECIPE, own):
+        return name, f"dataset={name}"
+    try:
+        dataset = build_dataset(OmegaConf.to_container(config.dataset, resolve=True))
+        return None if dataset is None else recipes.by_size(dataset.info())
+    except (ValueError, OmegaConfBaseException):  # a mistake, which is found with all others
+        return None
+
+
+def _described(
+    loader: ConfigLoader,
+    chosen: tuple[str, str],
+    typed: Sequence[Override],
+    choices: Mapping[str, Any],
+    config: DictConfig,
+    own: Path | None,
+    composed: Composed,
+) -> recipes.Recipe:
+    """Return the recipe with what it brought: what differs from the same options without it."""
+    plain = _compose(loader, typed, own, [], composed)
+    same = [_single(f"{group}={choices[group]}") for group in GROUPS if choices[group]]
+    parts = _compose(loader, [*same, *typed], own, [], composed)
+    if plain is None or parts is None:
+        return recipes.Recipe(*chosen, [])
+    before = plain.hydra.runtime.choices
+    groups = [f"{group}={choices[group]}" for group in GROUPS if choices[group] != before[group]]
+    del parts["hydra"]
+    raw, other = (OmegaConf.to_container(each, throw_on_missing=False) for each in (config, parts))
+    return recipes.Recipe(*chosen, groups + recipes.differences(raw, other))  # type: ignore[arg-type]
+
+
+def _with_its_origin(problem: str, overrides: Sequence[str], choices: Mapping[str, Any]) -> str:
     """Say of an option that is none where it may come from, if nobody typed it."""
     key, found, _ = problem.partition(": no such option")
     typed = tuple(text.lstrip("+").split("=")[0] for text in overrides)
+    experiment = choices.get("experiment")
     if not found or experiment is None or key.endswith(typed):
         return problem
     return f"{key}: no such option (does experiment={experiment} set it? then ~{key} takes it out)"
@@ -212,7 +272,7 @@ def _compose(
     overrides: Sequence[Override],
     own: Path | None,
     problems: list[str],
-    composed: dict[tuple[str, ...], DictConfig],
+    composed: Composed,
 ) -> DictConfig | None:
     """Return the composed config with the values set, and Hydra's own node, or None; unknown values are left to
     `read_experiment` to find.
@@ -254,7 +314,7 @@ def _options(loader: ConfigLoader, group: str, own: Path | None) -> list[str]:
 
 def _wrong_choices(override: Override, options: Sequence[str]) -> list[str]:
     if override.is_delete():
-        return []
+        return ["~recipe: use recipe=none"] if override.key_or_group == recipes.RECIPE else []
     value: Any = override.value()
     chosen = value if isinstance(value, list) else [value]
     group = override.key_or_group
@@ -263,15 +323,17 @@ def _wrong_choices(override: Override, options: Sequence[str]) -> list[str]:
             f"{group}={override.get_value_string()}: only attack takes several options; "
             f"choose one of {', '.join(options)}"
         ]
+    if value is None:
+        return [f"{group}=null: choose one of {', '.join(options)}"]
     return [
         f"{group}={choice}: no such option; choose one of {', '.join(options)}{nearest(str(choice), options)}"
         for choice in chosen
-        if choice is not None and str(choice) not in options
+        if str(choice) not in options
     ]
 
 
 def _composition_problem(error: Exception, groups: Sequence[str]) -> str:
-    if _AUDITOR in str(error):
+    if any(_AUDITOR in word for word in groups) and _AUDITOR in str(error):
         return "auditor: the chosen unlearner has no auditor (try unlearner=sg)"
     return str(error).splitlines()[0] if groups else str(error)
 

@@ -18,13 +18,15 @@ def main(arguments: list[str]) -> int:
     from omegaconf import OmegaConf
 
     from advunlearn.options import ConfigError
-    from advunlearn.overrides import experiments_from
+    from advunlearn.overrides import jobs_to_check
     from advunlearn.plan import describe
 
     try:
-        experiment = experiments_from(options.overrides, options.config_dir, multirun=options.multirun)[0]
+        job = jobs_to_check(options.overrides, options.config_dir, multirun=options.multirun)[0]
     except ConfigError as error:
         return refuse(error.problems)
-    sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(experiment.config)))
-    sys.stdout.write(f"\n{describe(experiment)}\n")
+    sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(job.experiment.config)))
+    if job.recipe is not None:
+        sys.stdout.write(f"\n{job.recipe}\n")
+    sys.stdout.write(f"\n{describe(job.experiment)}\n")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -12,6 +13,10 @@ from advunlearn.cli.problems import fail, refuse
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from advunlearn.overrides import Job
+    from advunlearn.recipes import Recipe
+
+_SHOW_FLAGS = {"--cfg", "-c", "--info", "-i"}
 _HELP_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
 SWEEP_DIR = "hydra.sweep.dir="
 
@@ -22,17 +27,20 @@ def main(arguments: list[str]) -> int:
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]
     own_sweep = _is_own_sweep(arguments)  # which checks all of its runs
-    if not own_sweep and not _HELP_FLAGS.intersection(arguments):
-        problems = _check(arguments)
-        if problems:
-            return refuse(problems)
     from advunlearn.interruption import heed_signals
+    from advunlearn.options import ConfigError
     from advunlearn.overrides import expand_aliases
 
+    recipe = None
+    if not own_sweep and not _HELP_FLAGS.intersection(arguments):
+        try:
+            recipe = _recipe(_check(arguments))
+        except ConfigError as error:
+            return refuse(error.problems)
     with heed_signals():
         if own_sweep:
             return _sweep(arguments)
-        return _start_hydra(expand_aliases(arguments))
+        return _start_hydra(expand_aliases(arguments), recipe)
 
 
 def _is_own_sweep(arguments: list[str]) -> bool:
@@ -67,8 +75,12 @@ def _sweep(arguments: list[str]) -> int:
     logging.basicConfig(**LOG)
     statuses = []
     try:
+        last = None
         for number, job in enumerate(jobs):
             sys.stderr.write(f"[{number + 1}/{len(jobs)}] {' '.join(job.overrides)}\n")
+            if job.recipe not in (None, last):
+                sys.stderr.write(f"{job.recipe}\n")
+            last = job.recipe
             statuses.append(resume(folder / str(number)))
     except KeyboardInterrupt:
         sys.stderr.write(f"{len(statuses)} of {len(jobs)} runs are done; go on with: advunlearn resume {folder}\n")
@@ -77,27 +89,44 @@ def _sweep(arguments: list[str]) -> int:
     return max(statuses)
 
 
-def _check(arguments: list[str]) -> list[str]:
-    """Return every mistake in what stands behind `run`."""
+def _check(arguments: list[str]) -> list[Job]:
+    """Return the runs that were checked: none for a config of the user's own, which Hydra and the run itself check.
+
+    Raises:
+        ConfigError: with every mistake in the words after `run`.
+    """
     from hydra._internal.utils import get_args_parser
+
+    from advunlearn.options import ConfigError
+    from advunlearn.overrides import jobs_to_check
 
     known, unknown = get_args_parser().parse_known_args(arguments)
     flags = [word for word in unknown if word.startswith("-")]
     if flags:
-        return [f"{flag}: no such flag (see advunlearn run --hydra-help)" for flag in flags]
+        raise ConfigError([f"{flag}: no such flag (see advunlearn run --hydra-help)" for flag in flags])
     if known.config_name or known.config_path or known.experimental_rerun:
-        return []  # a config of the person's own: Hydra checks what it can, and the run itself the rest
+        return []
+    return jobs_to_check([*known.overrides, *unknown], known.config_dir, multirun=known.multirun)
+
+
+def _recipe(jobs: list[Job]) -> Recipe | None:
+    """Return the recipe that suits the dataset of all these runs.
+
+    Raises:
+        ConfigError: if Hydra's own sweep would need several, as it has one list of overrides for all its runs.
+    """
     from advunlearn.options import ConfigError
-    from advunlearn.overrides import experiments_from
 
-    try:
-        experiments_from([*known.overrides, *unknown], known.config_dir, multirun=known.multirun)
-    except ConfigError as error:
-        return error.problems
-    return []
+    chosen = {job.recipe.name if job.recipe else None: job.recipe for job in jobs}
+    if len(chosen) > 1:
+        names = ", ".join(str(name) for name in chosen)
+        raise ConfigError(
+            [f"recipe: these datasets need several ({names}); use advunlearn submit, or choose one (try recipe=none)"]
+        )
+    return next(iter(chosen.values()), None)
 
 
-def _start_hydra(arguments: list[str]) -> int:
+def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -110,10 +139,19 @@ def _start_hydra(arguments: list[str]) -> int:
     words = os.environ.get("COMP_LINE", "").split(" ", 2)
     if words[1:2] == ["run"]:  # the shell completes `advunlearn run ...`; Hydra would read the verb as an override
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
-    sys.argv = [sys.argv[0], *arguments]
+    if recipe is not None and _SHOW_FLAGS.intersection(arguments):
+        sys.stderr.write(f"{recipe}\n")
+    sys.argv = [sys.argv[0], *([f"recipe={recipe.name}"] if recipe else []), *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here as they are
+
+    @functools.wraps(job)
+    def task(config: DictConfig) -> None:
+        if recipe is not None:
+            sys.stderr.write(f"{recipe}\n")
+        job(config)
+
     try:
-        hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(job)()
+        hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(task)()
     except ConfigError as error:
         return refuse(error.problems)
     except (HydraException, OmegaConfBaseException) as error:

@@ -134,7 +134,10 @@ def _submit(options: argparse.Namespace, flags: Flags) -> int:
         freeze(sweep.folder / SHADOWS, shards)
         sweep.write()
     numbers = {SHADOWS: list(range(len(shards))), RUNS: list(range(len(jobs)))}
-    return _send(sweep, numbers, dry_run=options.dry_run)
+    status = _send(sweep, numbers, dry_run=options.dry_run)
+    if not options.dry_run:
+        sys.stdout.writelines(f"{recipe}\n" for recipe in dict.fromkeys(str(job.recipe) for job in jobs if job.recipe))
+    return status
 
 
 def _retry(folder: Path, given: dict[str, Any], *, dry_run: bool) -> int:
