@@ -5,22 +5,22 @@
     python scripts/gpu_table.py gpu/*/results.jsonl     # the results as Markdown tables
     python scripts/gpu_check.py --device cpu --tiny     # every step where there is no GPU, in seconds
 
-Time on a GPU is often short, so the steps come in order of importance, each has a time limit, and `--budget` limits them
-all. Each result is one line of JSON in OUT/results.jsonl, which is on the disk before the next step begins:
+Time on a GPU is often short, so the steps come in order of importance, each has a time limit, and `--budget` limits
+them all. Each result is one line of JSON in OUT/results.jsonl, on the disk before the next step begins:
 
     {"step": name, "at": seconds from the start, "seconds": of the step, "ok": true, false or null, "found": {...}}
 
-`ok` is null for a step that was skipped, with the reason under `skipped`, and for the partial result of a step that goes
-on, with `"partial": true`. A failed step has an `error` and never stops the ones after it: they run in another process
+`ok` is null for a step that was skipped, with the reason under `skipped`, and for what a step that goes on has found so
+far, with `"partial": true`. A failed step has an `error` and never stops the ones after it: they run in another process
 than the one that keeps the time, and if that process hangs or dies, a new one goes on with the next step. The exit
 status is 0, or 1 if a check failed, or 2 if the arguments are wrong or there is no such device.
 
-What the machine needs: this checkout, Python 3.10 or later, torch with CUDA, torchvision, numpy, scikit-learn, tqdm,
-matplotlib, and the wheels of hydra-core, omegaconf, antlr4-python3-runtime, pyyaml and safetensors where these are
-missing (`pip download` them elsewhere), with `PYTHONPATH=src`; pytest for the step `marked_tests`; and CIFAR-10 for the
-second part, either in the cache or as the parts of `advunlearn data pack cifar10 FOLDER --part-size 50MB`, given as
-`--data FOLDER`. On one H100 the first part should take about 5 minutes and the second 6 to 8; the line of each step that
-was not begun says so, and `--only STEP...` runs it later.
+What the machine needs: this checkout, and `PYTHONPATH=$PWD/src`; Python 3.10 or later with torch for CUDA, torchvision,
+numpy, scikit-learn, tqdm and matplotlib; the wheels of hydra-core, omegaconf, antlr4-python3-runtime, pyyaml and
+safetensors where these are missing (`pip download` them elsewhere); pytest for the step `marked_tests`; and for the
+second part CIFAR-10, in the cache or as the parts of `advunlearn data pack cifar10 FOLDER --part-size 50MB`, given as
+`--data FOLDER`. On one H100 the first part should take about 5 minutes and the second 6 to 8; a step that was not begun
+says so in its line, and `--only STEP...` runs it later.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +76,26 @@ STEPS = (
     Step("stacks_agree", "check", "Weights of networks fitted as a stack and one by one: largest difference", 40, 5),
     Step("resumes", "check", "A training that is cut off and goes on: largest difference", 40, 5),
     Step("waits", "check", "Times that the CPU waits for the device", 30, 5),
-    Step("resnet_epoch", "check", "ResNet-18, seconds for an epoch of 50,000 images of CIFAR-10's size", 150, 15),
+    Step("resnet_epoch", "check", "ResNet-18, seconds for an epoch of 50,000 images of CIFAR-10's size", 90, 15),
     Step("default_run", "check", "The default run on the CPU and on the device", 90, 15),
+    Step("marked_tests", "check", "The tests marked `gpu`", 120, 20),
     Step("audit_steps", "check", "An audit step inside the game, by auditor", 60, 10),
     Step("auditor_speed", "check", "An auditor alone, 500 + 500 examples, by where it computes (ms)", 40, 10),
     Step("stack_speed", "check", "Small networks fitted as a stack and one by one", 40, 10),
-    Step("graph_step", "check", "A training step of ResNet-18 launched operation by operation and as a CUDA graph", 60, 15),
-    Step("marked_tests", "check", "The tests marked `gpu`", 120, 20),
-    Step("cifar10_data", "cifar10", "CIFAR-10 in the cache", 60, 5),
+    Step(
+        "graph_step",
+        "check",
+        "A training step of ResNet-18 launched operation by operation and as a CUDA graph",
+        60,
+        15,
+    ),
+    Step("compiled_epoch", "check", "The same epoch of ResNet-18 with compile=true", 150, 60),
     Step("cifar10_base", "cifar10", "CIFAR-10, ResNet-18: original and retrained model", 150, 30),
     Step("cifar10_svm", "cifar10", "CIFAR-10, ResNet-18: the game against svm", 240, 30),
     Step("cifar10_twin", "cifar10", "CIFAR-10, ResNet-18: the same without the game (alpha 0)", 90, 20),
-    Step("cifar10_lira", "cifar10", "CIFAR-10, ResNet-18: the game against svm, and LiRA with 8 shadow models", 200, 40),
+    Step(
+        "cifar10_lira", "cifar10", "CIFAR-10, ResNet-18: the game against svm, and LiRA with 8 shadow models", 200, 40
+    ),
     Step("cifar10_twin_lira", "cifar10", "CIFAR-10, ResNet-18: alpha 0, and LiRA with the same shadow models", 60, 15),
     Step("cifar10_likelihood_ratio", "cifar10", "CIFAR-10, ResNet-18: the game against likelihood_ratio", 240, 60),
 )
@@ -110,6 +119,10 @@ class Results:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+    def note(self, step: Step, found: dict[str, Any]) -> None:
+        """Write what a step that goes on has found so far."""
+        self.add(step.name, None, partial=True, found=found)
 
     def skip(self, step: Step, left: float) -> None:
         """Write that too little time is left for a step."""
@@ -177,12 +190,12 @@ def work(options: argparse.Namespace, steps: Sequence[Step], results: Results) -
         return USAGE
     for step in steps:
         left = results.started + options.budget - time.time()
-        if left < (0 if options.tiny else step.least):
+        if left < (1 if options.tiny else step.least):
             results.skip(step, left)
             continue
         limit = min(step.limit, left, options.limit)
-        bench.partial = lambda found, step=step: results.add(step.name, None, partial=True, found=found)
-        carry_out(step, lambda step=step: getattr(gpu_steps, step.name)(bench), limit, results)
+        bench.note = partial(results.note, step)
+        carry_out(step, partial(getattr(gpu_steps, step.name), bench), limit, results)
         if bench.is_broken():
             return RESTART
     return 0
