@@ -47,7 +47,7 @@ USAGE = 2
 
 @dataclass(frozen=True)
 class Step:
-    """One step; the function of its name in `gpu_steps` does it.
+    """One step; the function of its name in the package `gpu` does it.
 
     Attributes:
         part: of the check, `check` or `cifar10`, or `both`.
@@ -181,10 +181,10 @@ def carry_out(step: Step, function: Callable[[], dict[str, Any]], limit: float, 
 
 def work(options: argparse.Namespace, steps: Sequence[Step], results: Results) -> int:
     """Do the steps one after another in this process, and return its exit status."""
-    import gpu_steps
+    import gpu
 
     try:
-        bench = gpu_steps.Bench.make(options.device, options.tiny, options.out, options.data)
+        bench = gpu.Bench.make(options.device, options.tiny, options.out, options.data)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
@@ -195,7 +195,7 @@ def work(options: argparse.Namespace, steps: Sequence[Step], results: Results) -
             continue
         limit = min(step.limit, left, options.limit)
         bench.note = partial(results.note, step)
-        carry_out(step, partial(getattr(gpu_steps, step.name), bench), limit, results)
+        carry_out(step, partial(getattr(gpu, step.name), bench), limit, results)
         if bench.is_broken():
             return RESTART
     return 0
