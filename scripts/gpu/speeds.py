@@ -87,7 +87,7 @@ def auditor_speed(bench: Bench) -> Found:
         repeats = 1 if bench.tiny else 5
         row: Found = {"auditor": name, "CPU, one thread": 1e3 * bench.seconds(lambda: answer("cpu"), repeats)}
         if bench.cuda:
-            for library in ("default", "cusolver", "magma"):
+            for library in ("default", "cusolver", *(["magma"] if torch.cuda.has_magma else [])):
                 with linear_algebra(library):
                     row[f"GPU, {library}"] = 1e3 * bench.seconds(lambda: answer(bench.device), repeats)
         rows.append(row)
