@@ -96,10 +96,9 @@ def report(files: Sequence[Path]) -> list[str]:
 
 
 def absent(found: dict[str, Line]) -> list[str]:
-    """Return the list of what is not measured, each with its command."""
-    steps = missing(found)
-    lines = [text for step in steps for text in (f"- {step.title}:", "", f"      {step.command}", "")]
-    return ["Not measured yet:", "", *lines] if steps else ["All steps are measured."]
+    """Return the table of what is not measured, each with its command."""
+    rows = [{"not measured yet": step.title, "command": f"`{step.command}`"} for step in missing(found)]
+    return table(rows) if rows else ["All steps are measured."]
 
 
 def main() -> None:

@@ -48,7 +48,11 @@ def marked_tests(bench: Bench) -> Found:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
-    return {"ok": done.returncode == 0 and counts.get("passed", 0) > 0, **counts, "output": done.stdout[-4000:] if done.returncode else ""}
+    return {
+        "ok": done.returncode == 0 and counts.get("passed", 0) > 0,
+        **counts,
+        "output": done.stdout[-4000:] if done.returncode else "",
+    }
 
 
 def run(bench: Bench, name: str, words: Sequence[str], device: str) -> Result:
