@@ -111,6 +111,8 @@ class Bench:
             f"dataset.path='{path}'",
             f"dataset.train_size={count}",
             "dataset.augment=flip_crop",
+            "dataset.audit_fraction=0.6",
+            "dataset.selection_fraction=0.2",
             "attack=threshold",
         ]
 
@@ -167,7 +169,8 @@ class Play:
 @contextlib.contextmanager
 def game(bench: Bench, auditor: str, *, digits: bool) -> Iterator[Play]:
     """Give the game with an audit at every step: an MLP on digits, or ResNet-18 in bf16 on images like CIFAR-10's."""
-    words = ["unlearner=sg", "unlearner.audit_every=1", "unlearner.keep_epoch=last", "forget.fraction=0.2"]
+    words = ["unlearner=sg", "unlearner.audit_every=1", "unlearner.audit_size=500", "unlearner.lr=0.01"]
+    words += ["unlearner.keep_epoch=last", "forget.fraction=0.2"]
     words += [] if auditor == "none" else [f"auditor={auditor}"]
     words += ["auditor.references=4"] if auditor == "likelihood_ratio" else []
     if digits:
