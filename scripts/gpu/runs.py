@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -44,7 +45,10 @@ def marked_tests(bench: Bench) -> Found:
     if not bench.cuda:
         return NEEDS_CUDA
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-m", "gpu", "-rs", "tests/gpu"]
+    if importlib.util.find_spec("pytest") is None:
+        return {"skipped": "pytest is not installed"}
+    # Without the options of pyproject.toml, which need pytest-xdist.
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-m", "gpu", "-rs", "tests/gpu"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
