@@ -51,7 +51,9 @@ def marked_tests(bench: Bench) -> Found:
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-m", "gpu", "-rs", "tests/gpu"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-    counts = {f"tests {kind}": int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
+    counts = {
+        f"tests {kind}": int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)
+    }
     return {
         "ok": done.returncode == 0 and counts.get("tests passed", 0) > 0,
         **counts,
