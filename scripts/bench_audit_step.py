@@ -58,12 +58,15 @@ def seconds_of(overrides: list[str], auditor: str, epochs: int, repeats: int) ->
     game = dataclasses.replace(experiment.unlearner, epochs=epochs, audit_every=1)
     game = dataclasses.replace(game, auditor=Mean()) if auditor == "none" else game
     network = trainer.train(splits.train, "original")[1]
-    plain, played = [], []
+    plain: list[float] = []
+    played: list[float] = []
     for _ in range(repeats):
         for times, unlearner in ((plain, game.leader()), (played, game)):
             model = trainer.restore(network, "original")
             start = time.perf_counter()
             trace = unlearner.run(model, task).trace
+            if trainer.settings.torch_device().type == "cuda":
+                torch.cuda.synchronize()
             times.append(time.perf_counter() - start)
     return min(plain) / epochs, (min(played) - min(plain)) / len(trace["step"])
 
@@ -74,11 +77,13 @@ def main() -> None:
     parser.add_argument("--auditors", nargs="+", choices=AUDITORS, default=AUDITORS)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=SETTINGS)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="auto", help="as in a run: auto, cpu, cuda or cuda:N")
     options = parser.parse_args()
     print("| setting | auditor | retain epoch (ms) | audit step (ms) | audit step / epoch |\n|---|---|---|---|---|")
     for name in options.settings:
         for auditor in options.auditors:
             overrides, epochs = SETTINGS[name]
+            overrides = [*overrides, f"device={options.device}"]
             epoch, audit = seconds_of(overrides, auditor, epochs, options.repeats)
             print(f"| {name} | {auditor} | {1e3 * epoch:.1f} | {1e3 * audit:.1f} | {audit / epoch:.2f} |", flush=True)
 

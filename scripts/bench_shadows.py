@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import make_splits
 from advunlearn.overrides import experiment_from
+from advunlearn.settings import Settings
 from advunlearn.stages.shadows import shadow_set
 from advunlearn.store import Store
 from advunlearn.training.shadows import ShadowSet
@@ -42,12 +43,15 @@ def main() -> None:
     parser.add_argument("--shadows", type=int, default=64)
     parser.add_argument("--peers", type=int, default=6, help="models to time the DataLoader way on")
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many counts, on both sides")
+    parser.add_argument("--device", default="auto", help="as in a run: auto, cpu, cuda or cuda:N")
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {_device()}, {arguments.shadows} shadow models, seconds a model")
+    device = Settings(device=arguments.device).torch_device()
+    print(f"torch {torch.__version__}, {_name(device)}, {arguments.shadows} shadow models, seconds a model")
     print(f"{'':34} {'DataLoader':>10} {'ours':>8} {'ratio':>7}  {'how':26} {'difference':>10}")
     for overrides in [arguments.overrides] if arguments.overrides else DEFAULT:
         with tempfile.TemporaryDirectory() as folder:
-            shadows = set_of([*overrides, f"attack.shadows={arguments.shadows}", "attack=lira"], Path(folder))
+            words = [*overrides, f"attack.shadows={arguments.shadows}", "attack=lira", f"device={device}"]
+            shadows = set_of(words, Path(folder))
             theirs, ours = [], []
             for repeat in range(arguments.repeats):
                 theirs.append(time_peer(shadows, arguments.peers))
@@ -134,8 +138,8 @@ def _seconds_since(start: float) -> float:
     return time.perf_counter() - start
 
 
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} cores"
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} cores"
 
 
 if __name__ == "__main__":
