@@ -46,7 +46,7 @@ from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.tensorboard import write_events
 from advunlearn.seeding import clean_state
 from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models, attacked_rows
-from advunlearn.stages.estimate import announce
+from advunlearn.stages.budget import announce
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.report import PICTURES_SCHEMA, write_results
 from advunlearn.stages.shadows import original_set, shadow_set

@@ -24,9 +24,9 @@ from advunlearn.training.trainer import Trainer
 from advunlearn.training.workers import run_tasks
 from advunlearn.unlearners.unlearner import Steps, Task, Unlearner
 
-SLICE = 0.05  # seconds of steps that are timed, of each kind
+SLICE, LONGEST_SLICE = 0.05, 0.5  # seconds of steps that are timed, of each kind
 LONGEST_STEP = 1.0  # seconds; of a step that takes longer, a part is timed
-SHARE = 0.02  # of the work that is estimated, for one step of it
+SHARE = 0.01  # of the work that is estimated, for timing each kind of it
 MOST_STEPS = 64
 STREAM = "estimate"
 
@@ -36,11 +36,11 @@ class _Enough(Exception):
 
 
 class Stopwatch(Checkpoint):
-    """Take the place of a training's checkpoint, time its steps, and end it after a slice of time."""
+    """Take the place of a training's checkpoint, time the first of its `steps`, and end it after a slice of time."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, steps: int) -> None:
         super().__init__(Path(), 0.0)
-        self.device = device
+        self.device, self.steps = device, steps
         self.count = 0
         self.start = self.first = self.last = time.perf_counter()
 
@@ -56,7 +56,9 @@ class Stopwatch(Checkpoint):
         self.count += 1
         if self.count == 1:
             self.first = self._now()
-        elif time.perf_counter() - self.first >= SLICE:
+            return
+        spent = time.perf_counter() - self.first
+        if spent >= min(max(SHARE * self.steps * spent / (self.count - 1), SLICE), LONGEST_SLICE):
             raise _Enough
 
     def pace(self, run: Callable[[], Any]) -> Pace:
@@ -178,7 +180,7 @@ class Clock:
         settings = replace(task.settings, compile=False)
 
         def measure() -> Pace:
-            watch, made = Stopwatch(self._device), network()
+            watch, made = Stopwatch(self._device, kind.count), network()
             timed = replace(task, settings=settings, checkpoint=watch)
             return watch.pace(lambda: kind.unlearner.run(made, timed))
 
@@ -201,7 +203,7 @@ class Clock:
         settings = replace(self.trainer.settings, compile=False)
         trainer = replace(self.trainer, optimizer=optimizer, settings=settings)
         rows = np.resize(np.arange(len(trainer.examples)), MOST_STEPS * batch_size)
-        watch = Stopwatch(self._device)
+        watch = Stopwatch(self._device, steps_of(len(rows), self.trainer))
         if not stacked:
             return watch.pace(lambda: trainer.fitted(rows, STREAM, 0, checkpoint=watch))
         every = [rows] * networks
