@@ -123,7 +123,7 @@ class Manifest:
             if isinstance(error, Exception):
                 self._handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "failed", (), sys.exc_info()))
         self.data["finished"] = _now()
-        self.data["seconds"] = time.perf_counter() - self._start
+        self.data["seconds"] = self.seconds()
         try:
             with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):  # it would hide the error
                 self.write()
@@ -154,6 +154,10 @@ class Manifest:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def seconds(self) -> float:
+        """Return the seconds since the run was entered."""
+        return time.perf_counter() - self._start
 
     def checksum(self, *names: str) -> None:
         """Record the SHA-256 of files of the run's folder."""

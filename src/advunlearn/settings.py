@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ import torch
 
 from advunlearn.options import Component, option
 from advunlearn.switches import set_switches
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_DURATION = rf"(\d+(?:\.\d+)?)({'|'.join(_SECONDS)})"
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Settings(Component):
             does a run repeat, and resume, to the bit there. A CPU always does.
         threads: CPU threads of torch; null leaves torch's own choice.
         checkpoint_seconds: from one checkpoint of a training to the next; it changes no result.
+        budget: the longest estimated time with which a run starts: `90s`, `30min`, `2h`, `1d`; it changes no result.
         tensorboard: write a run's trace and metrics for TensorBoard into its folder as well; it changes no result.
     """
 
@@ -41,18 +46,28 @@ class Settings(Component):
     deterministic: bool = False
     threads: int | None = option(None, at_least=1)
     checkpoint_seconds: float = option(60.0, at_least=0)
+    budget: str | None = None
     tensorboard: bool = False
 
     def conflicts(self) -> list[str]:
-        """Refuse a device that cannot be named, and TensorBoard where it is not installed."""
+        """Refuse a bad device, a budget that is not a duration, and TensorBoard where it is not installed."""
         problems = []
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             problems.append(f"device must be one of auto, cpu, cuda, cuda:N, got {self.device}")
+        if self.budget is not None and not re.fullmatch(_DURATION, self.budget):
+            problems.append(
+                f"budget must be a duration such as 90s, 30min, 2h or 1d, got {self.budget} (try budget=2h)"
+            )
         if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
             problems.append(
                 "tensorboard=true: the package tensorboard is not installed (try pip install 'advunlearn[tensorboard]')"
             )
         return problems
+
+    def budget_seconds(self) -> float:
+        """Return the budget in seconds; infinite if there is none."""
+        found = re.fullmatch(_DURATION, self.budget or "")
+        return float(found[1]) * _SECONDS[found[2]] if found else math.inf
 
     def torch_device(self) -> torch.device:
         """Return the device to compute on.

@@ -120,6 +120,12 @@ class Store:
         """Is there an artefact for each of these keys? None is read."""
         return all(self.folder(self.digest(kind, key)).exists() for key in keys)
 
+    def find(self, kind: str, key: Mapping[str, Any]) -> Artefact | None:
+        """Return the artefact that `key` determines if it is stored and whole; nothing is changed."""
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            return self.read(self.digest(kind, key))
+        return None
+
     def make_missing(
         self, kind: str, keys: Sequence[Mapping[str, Any]], make: Callable[[], Iterable[Artefact]]
     ) -> None:

@@ -1,6 +1,7 @@
 """One run, from the data to the report. This file is the chain of its stages:
 
     dataset, split   forget, retain, audit, selection and test set                  here
+    estimate         what will be trained, and how long it will take                stages/estimate.py
     pretrain         the original model, on everything                              here
     retrain          the retrained model, without the forget set                    here
     unlearn          the unlearned model: the game, or a baseline in its place      stages/unlearn.py
@@ -11,9 +12,21 @@
 
 Each stage is a function of a part of the config and of what earlier stages made. Its result is kept in the store, so
 that a second run does only what is new.
+
+As a script (`python -m advunlearn.train`, `torchrun src/advunlearn/train.py`) it is the same as `advunlearn run`.
 """
 
 from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":  # first: as a script, the modules of this folder would hide others of the same names
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path = [os.path.dirname(here) if folder == here else folder for folder in sys.path]
+    from advunlearn.cli import main
+
+    sys.exit(main(["run", *sys.argv[1:]]))
 
 import logging
 from dataclasses import dataclass
@@ -33,6 +46,7 @@ from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.tensorboard import write_events
 from advunlearn.seeding import clean_state
 from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models, attacked_rows
+from advunlearn.stages.budget import announce
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.report import PICTURES_SCHEMA, write_results
 from advunlearn.stages.shadows import original_set, shadow_set
@@ -69,7 +83,8 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
             has no network.
 
     Raises:
-        ValueError: in one line, if the data cannot be had or a stage cannot work with these options.
+        ValueError: in one line, if the data cannot be had, the run is over budget, or a stage cannot work with these
+            options.
     """
     settings, folder = experiment.settings, manifest.folder
     with clean_state(settings.seed):
@@ -79,20 +94,22 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
         trainer, splits = prepare(experiment, manifest)
-        if experiment.shadow_options.shard is not None:
+        key = run_key(experiment, trainer, splits)
+        sharded = experiment.shadow_options.shard is not None
+        if adopt and not sharded and (earlier := finished.find(trainer.store, key)) is not None:
+            logger.info("the same run is finished in %s and not done again", earlier)
+            metrics = finished.adopt(manifest, earlier)
+            if settings.tensorboard:
+                write_events(folder, metrics)
+            return Result(folder, metrics, None)
+        announce(experiment, trainer, splits, manifest)
+        if sharded:
             with manifest.stage("shadows"):
                 if experiment.needs_shadows:
                     shadow_set(trainer, splits, experiment.shadow_options).train()
                 if experiment.needs_originals:
                     original_set(experiment, trainer, splits).train()
             return Result(folder, {}, None)
-        key = run_key(experiment, trainer, splits)
-        if adopt and (earlier := finished.find(trainer.store, key)) is not None:
-            logger.info("the same run is finished in %s and not done again", earlier)
-            metrics = finished.adopt(manifest, earlier)
-            if settings.tensorboard:
-                write_events(folder, metrics)
-            return Result(folder, metrics, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         metrics = evaluate(experiment, splits, models, evidence)

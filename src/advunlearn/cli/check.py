@@ -4,29 +4,54 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from advunlearn.cli.problems import refuse
+from advunlearn.cli.problems import fail, refuse
+
+if TYPE_CHECKING:
+    from advunlearn.config import Experiment
 
 
 def main(arguments: list[str]) -> int:
-    """`advunlearn check`: find every mistake, print the config and what would be computed."""
+    """`advunlearn check`: find every mistake, print the config, what would be trained and how long it would take."""
     parser = argparse.ArgumentParser("advunlearn check", description=main.__doc__)
     parser.add_argument("--config-dir", help="a folder with your own options")
     parser.add_argument("-m", "--multirun", action="store_true", help="check a sweep; what is printed is its first run")
-    parser.add_argument("overrides", nargs="*", help="as behind `advunlearn run`")
+    parser.add_argument("overrides", nargs="*", help="overrides, as for `advunlearn run`")
     options = parser.parse_intermixed_args(arguments)
     from omegaconf import OmegaConf
 
     from advunlearn.options import ConfigError
-    from advunlearn.overrides import jobs_to_check
-    from advunlearn.plan import describe
+    from advunlearn.overrides import jobs_from, jobs_to_check
 
+    runs = 1
     try:
         job = jobs_to_check(options.overrides, options.config_dir, multirun=options.multirun)[0]
+        if options.multirun:
+            own = [word for word in options.overrides if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+            runs = len(jobs_from(own, options.config_dir))
     except ConfigError as error:
         return refuse(error.problems)
     sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(job.experiment.config)))
     if job.recipe is not None:
         sys.stdout.write(f"\n{job.recipe}\n")
-    sys.stdout.write(f"\n{describe(job.experiment)}\n")
-    return 0
+    sys.stdout.flush()  # the estimate takes a second or two
+    return _estimate(job.experiment, runs)
+
+
+def _estimate(experiment: Experiment, runs: int) -> int:
+    """Print what a run would train and how long it would take; return exit status 1 if that is over its budget."""
+    from advunlearn.stages.budget import over_budget, remarks, table
+    from advunlearn.stages.estimate import before_a_run
+
+    try:
+        estimator = before_a_run(experiment)
+        estimate = estimator.estimate()
+    except ValueError as error:  # what the run would fail with
+        return fail(error)
+    lines = [table(estimate), *remarks(experiment, estimate)]
+    if runs > 1:
+        lines.append(f"this is the first of {runs} runs; each later one trains only what differs")
+    sys.stdout.write("\n" + "\n".join(lines) + "\n")
+    problem = over_budget(estimator, estimate)
+    return 0 if problem is None else fail(problem)

@@ -23,6 +23,9 @@ SWEEP_DIR = "hydra.sweep.dir="
 
 def main(arguments: list[str]) -> int:
     """`advunlearn run`: check every override, then hand them to Hydra."""
+    processes = os.environ.get("WORLD_SIZE", "1")  # what torchrun sets
+    if processes != "1":
+        return refuse([f"WORLD_SIZE={processes}: one run uses one device (try advunlearn submit, or a sweep)"])
     # Hydra takes overrides on both sides of a flag for mistakes.
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]

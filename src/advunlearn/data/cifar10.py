@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
-from advunlearn.data.fetch import Arrays, Unavailable, cached_status, fetched, npm_package
+from advunlearn.data.fetch import Arrays, Unavailable, cached_size, cached_status, fetched, npm_package
 from advunlearn.files import FULL
 from advunlearn.folders import cache_folder
 from advunlearn.options import option
@@ -54,6 +54,10 @@ class Cifar10(Dataset):
         if self.path is not None and not (Path(self.path).expanduser() / "cifar-10-batches-py").is_dir():
             raise ValueError(f"path={self.path} must be a folder that holds cifar-10-batches-py")
         return DatasetInfo(train=50_000, test=10_000, classes=tuple(range(10)), shape=(3, 32, 32))
+
+    def is_here(self) -> bool:
+        """Return whether the cache, or the folder `path`, holds the images; see `Dataset.is_here`."""
+        return self.path is not None or cached_size("cifar10", DIGESTS) is not None
 
     def load(self) -> Pool:
         """Return all images, fetching them if the cache does not hold them; see `Dataset.load`.

@@ -97,6 +97,10 @@ class Dataset(Component):
         """
         raise NotImplementedError
 
+    def is_here(self) -> bool:
+        """Return whether `load` needs no download."""
+        return True
+
     def load(self) -> Pool:
         """Return the whole dataset, downloading it once if it has to be."""
         raise NotImplementedError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from advunlearn.seeding import numpy_stream
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import Models
 from advunlearn.store import Artefact, index_digest
-from advunlearn.training.originals import UnlearnedShadows
+from advunlearn.training.originals import OriginalSet, UnlearnedShadows
 from advunlearn.training.shadows import Shadows
 from advunlearn.training.trainer import Trainer
 
@@ -92,15 +92,7 @@ def attack_models(
         seconds = {"shadows": trained, "attack": time.perf_counter() - start}
         return Artefact({"accuracy": accuracies, "figures": figures, "seconds": seconds}, {}, arrays)
 
-    key = {
-        "schema": ATTACK_SCHEMA,
-        "models": {name: [artefact.digest, artefact.content] for name, artefact in models.artefacts.items()},
-        "test": index_digest(splits.test),
-        "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
-        "shadows": options.identity() if experiment.needs_shadows else None,
-        "originals": originals.identity() if experiment.needs_originals else None,
-        "queries": options.queries,
-    }
+    key = attack_key(experiment, splits, models.artefacts, originals)
     with manifest.stage("attack") as stage:
         artefact = trainer.store.get_or_make("attack", key, make)
         stage.note(
@@ -110,6 +102,22 @@ def attack_models(
             originals=options.originals * experiment.needs_originals,
         )
     return Evidence(rows, members, artefact)
+
+
+def attack_key(
+    experiment: Experiment, splits: Splits, models: Mapping[str, Artefact], originals: OriginalSet
+) -> dict[str, Any]:
+    """Return everything that determines what the attacks find: its name in the store."""
+    options = experiment.shadow_options
+    return {
+        "schema": ATTACK_SCHEMA,
+        "models": {name: [artefact.digest, artefact.content] for name, artefact in models.items()},
+        "test": index_digest(splits.test),
+        "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
+        "shadows": options.identity() if experiment.needs_shadows else None,
+        "originals": originals.identity() if experiment.needs_originals else None,
+        "queries": options.queries,
+    }
 
 
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

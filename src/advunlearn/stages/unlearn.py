@@ -89,16 +89,22 @@ def unlearner_identity(experiment: Experiment, splits: Splits, references: Shado
     }
 
 
-def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Models) -> tuple[nn.Module, Artefact]:
-    """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
-    original, references = models.artefacts["original"], models.references
-
-    key = {
+def unlearned_key(
+    experiment: Experiment, trainer: Trainer, splits: Splits, original: Artefact, references: ShadowSet | None
+) -> dict[str, Any]:
+    """Return everything that determines the unlearned model: its name in the store."""
+    return {
         **unlearner_identity(experiment, splits, references),
         "original": trainer.key(splits.train, "original"),
         "weights": original.content,
         "forget": index_digest(splits.forget),
     }
+
+
+def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Models) -> tuple[nn.Module, Artefact]:
+    """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
+    original, references = models.artefacts["original"], models.references
+    key = unlearned_key(experiment, trainer, splits, original, references)
 
     def make() -> Artefact:
         task = make_task(

@@ -18,7 +18,7 @@ from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode
 from advunlearn.training.loop import Loop
 from advunlearn.training.sgd import SGD
 from advunlearn.unlearners.best_epoch import BestEpoch
-from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
+from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, Unlearner
 
 STREAM = "unlearn"
 
@@ -76,6 +76,13 @@ class Finetune(Unlearner):
             forgotten: (n,) bool, which are forget examples.
         """
         return F.cross_entropy(logits, labels)
+
+    def steps(self, task: Task) -> list[Steps] | None:
+        """Return the steps of all epochs, all alike; see `Unlearner.steps`. Unknown where `unlearn` is overridden."""
+        if type(self).unlearn is not Finetune.unlearn:
+            return None
+        sizes = batch_sizes(len(self.examples(task)), self.batch_size)
+        return [Steps(self.epochs * len(sizes), max(sizes), self)]
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return the network after `epochs` passes, or at the end of the best of them; see `Unlearner.unlearn`."""

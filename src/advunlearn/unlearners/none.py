@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
+from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, Unlearner
 
 
 @dataclass
 class None_(Unlearner):
     """Leave the original model as it is: what an audit finds where nothing was done."""
+
+    def steps(self, task: Task) -> list[Steps]:
+        """Return no steps; see `Unlearner.steps`."""
+        return []
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return the network unchanged."""

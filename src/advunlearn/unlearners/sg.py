@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -22,7 +23,7 @@ from advunlearn.training.fit import Diverged, mode
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.neggrad import NegGrad
 from advunlearn.unlearners.random_label import RandomLabel
-from advunlearn.unlearners.unlearner import Task, Unlearned, shared_classes
+from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, shared_classes
 
 BASES = {"finetune": Finetune, "random_label": RandomLabel, "neggrad": NegGrad}
 
@@ -73,6 +74,16 @@ class SG(Finetune):
     def reference_models(self) -> int:
         """Return how many the auditor compares with; see `Unlearner.reference_models`."""
         return int(self.auditor.reference_models())
+
+    def steps(self, task: Task) -> list[Steps] | None:
+        """Return the base's steps, those with an audit apart from the others; see `Unlearner.steps`."""
+        steps = self.leader().steps(task)
+        if steps is None or type(self).unlearn is not SG.unlearn:
+            return None
+        (base,) = steps
+        audits = math.ceil(base.count / self.audit_every)
+        audited = base.examples + 2 * min(self.audit_size, len(task.forget), len(task.audit))
+        return [replace(base, count=base.count - audits), Steps(audits, audited, replace(self, audit_every=1))]
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return the network after the base's steps, answered by the auditor; see `Unlearner.unlearn`."""

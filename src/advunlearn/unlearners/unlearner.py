@@ -59,6 +59,21 @@ class Unlearned:
     trace: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Steps of an unlearner that all cost the same, for an estimate of its time.
+
+    Attributes:
+        count: how many there are.
+        examples: that each passes through the network, forward and back.
+        unlearner: one that takes such steps only.
+    """
+
+    count: int
+    examples: int
+    unlearner: Unlearner
+
+
 class Unlearner(Component):
     """Base of all unlearners."""
 
@@ -78,6 +93,13 @@ class Unlearner(Component):
     def reference_models(self) -> int:
         """Return how many models, trained on random halves of the training and audit examples, it compares with."""
         return 0
+
+    def steps(self, task: Task) -> list[Steps] | None:
+        """Return the steps that `unlearn` takes, by their cost; None if that is unknown.
+
+        Each must call `task.checkpoint.step` at its end, as `Loop` does: so they are timed.
+        """
+        return None
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return a network without the forget set's influence; the given one is changed in place."""

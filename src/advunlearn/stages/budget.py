@@ -1,0 +1,142 @@
+"""What follows from an estimate: its table and its line in the log, and no start if it is over budget."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from advunlearn.config import Experiment
+from advunlearn.data.splits import Splits
+from advunlearn.folders import config_folder
+from advunlearn.manifest import Manifest
+from advunlearn.stages.estimate import Estimate, Estimator
+from advunlearn.training.shadows import ShadowOptions
+from advunlearn.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+LONG = 3600.0  # seconds; a CPU run above it is probably meant for a GPU
+
+
+def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest: Manifest) -> None:
+    """Log the estimate of a run that starts now, and note it in the manifest.
+
+    Raises:
+        ValueError: in one line, if it is over budget.
+    """
+    estimator, budget = Estimator(experiment, trainer, splits), experiment.settings.budget
+    try:
+        estimate = estimator.estimate()
+    except Exception as error:  # the run itself fails where it matters, if it does
+        words = f"the time of this run is unknown ({type(error).__name__}: {error})"
+        if budget is not None:
+            raise ValueError(f"budget={budget}: {words}") from error
+        logger.warning(words)
+        return
+    seconds = {line.name: line.seconds for line in estimate.lines}
+    manifest.data["estimate"] = {"after": manifest.seconds(), "seconds": estimate.seconds, "parts": seconds}
+    parts = [f"{line.missing} {line.name} {duration(line.seconds)}" for line in estimate.lines if line.missing]
+    if parts:
+        end = datetime.now() + timedelta(seconds=estimate.seconds)
+        logger.info("estimate: %s, until %s (%s)", total(estimate), clock_time(end), ", ".join(parts))
+    for remark in remarks(experiment, estimate):
+        logger.warning(remark)
+    problem = over_budget(estimator, estimate)
+    if problem is not None:
+        raise ValueError(problem)
+
+
+def table(estimate: Estimate) -> str:
+    """Return the estimate as text, one line a kind of work."""
+    rows = [("to compute", "", "in the store", "to make", "time")]
+    rows += [
+        (
+            f"  {line.name}",
+            line.about,
+            f"{line.held} of {line.wanted}",
+            str(line.missing),
+            duration(line.seconds) if line.missing else "-",
+        )
+        for line in estimate.lines
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  "
+        + "  ".join(f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True))
+        for row in rows
+    ]
+    return "\n".join([*lines, f"in all {total(estimate)}"])
+
+
+def total(estimate: Estimate) -> str:
+    """Return the time of the whole run in words."""
+    words = f"about {duration(estimate.seconds)}"
+    if not estimate.unknown:
+        return words
+    return f"{words} without {', '.join(estimate.unknown)}, whose time is unknown"
+
+
+def remarks(experiment: Experiment, estimate: Estimate) -> list[str]:
+    """Return what the user should know of the estimate before the start, one line each."""
+    found = []
+    if estimate.ratio > 1:
+        found.append(f"unlearning is estimated to take {estimate.ratio:.1f} times as long as retraining")
+    smaller = smaller_experiment(experiment)
+    if estimate.seconds > LONG and smaller is not None:
+        found.append(f"this setting is made for a GPU; on a CPU, try {smaller}")
+    return found
+
+
+def smaller_experiment(experiment: Experiment) -> str | None:
+    """Return the override for the experiment that makes a whole dataset small enough for a CPU, where there is one."""
+    name = f"{type(experiment.dataset).__name__.lower()}_cpu"
+    on_gpu = experiment.settings.torch_device().type != "cpu"
+    if on_gpu or experiment.dataset.train_size is not None:
+        return None
+    return f"experiment={name}" if (config_folder() / "experiment" / f"{name}.yaml").is_file() else None
+
+
+def over_budget(estimator: Estimator, estimate: Estimate) -> str | None:
+    """Return why the run should not start, and what would fit, in one line; None if it fits its budget."""
+    experiment = estimator.experiment
+    budget = experiment.settings.budget_seconds()
+    if estimate.seconds <= budget:
+        return None
+    problem = f"the run would take {total(estimate)}, more than budget={experiment.settings.budget}"
+    last = estimate.seconds
+    for options, words in fewer_models(experiment):
+        last = estimator.estimate(options).seconds
+        if last <= budget:
+            return f"{problem}; {words} would fit (about {duration(last)})"
+    smaller = smaller_experiment(experiment)
+    hints = " or ".join(["fewer optimizer.epochs", *([smaller] if smaller else [])])
+    least = f"; with the fewest shadow models about {duration(last)}" if last < estimate.seconds else ""
+    return f"{problem}{least} (try {hints})"
+
+
+def fewer_models(experiment: Experiment) -> Iterator[tuple[ShadowOptions, str]]:
+    """Yield options with ever fewer of the shadow models that the attacks need, and the overrides for them."""
+    options = experiment.shadow_options
+    least = {"shadows": 2} if experiment.needs_shadows else {}
+    least |= {"originals": 4} if experiment.needs_originals else {}
+    while any(getattr(options, name) > count for name, count in least.items()):
+        fewer = {name: max(count, getattr(options, name) // 4 * 2) for name, count in least.items()}
+        options = replace(options, **fewer)
+        yield options, " ".join(f"attack.{name}={count}" for name, count in fewer.items())
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds in the unit that a reader wants, `unknown` for None."""
+    if seconds is None:
+        return "unknown"
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def clock_time(when: datetime) -> str:
+    """Return the time of day, with the date if it is not today's."""
+    return f"{when:%H:%M}" if when.date() == datetime.now().date() else f"{when:%Y-%m-%d %H:%M}"

@@ -1,0 +1,262 @@
+"""Before the first stage: what a run will train, how much of it the store holds, and how long the rest takes here."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from advunlearn.config import Experiment
+from advunlearn.data.dataset import DatasetInfo, Pool
+from advunlearn.data.examples import examples_of
+from advunlearn.data.splits import Splits, make_splits
+from advunlearn.models.model import skeleton
+from advunlearn.stages.attack import attack_key
+from advunlearn.stages.shadows import original_set, shadow_set
+from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
+from advunlearn.store import Artefact, Store
+from advunlearn.training.clock import STREAM, Clock, steps_of
+from advunlearn.training.originals import OriginalSet
+from advunlearn.training.shadows import ModelSet, ShadowOptions, Shadows, ShadowSet
+from advunlearn.training.trainer import Trainer
+from advunlearn.unlearners.retrain import Retrain
+
+Rows = NDArray[np.int64]
+
+# Seconds, measured on two cores of a server: the pictures and the page, and an attack on the three models.
+REPORT, ATTACK = 3.0, 0.2
+
+
+@dataclass(frozen=True)
+class Line:
+    """One kind of work.
+
+    Attributes:
+        name, about: what is made.
+        wanted, held: how many of it, and how many of those the store holds.
+        missing: how many will be made, with those that complete a stack.
+        seconds: that these take; None if that is unknown.
+    """
+
+    name: str
+    about: str
+    wanted: int
+    held: int
+    missing: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will do, and the seconds of a retraining and of the unlearning where both are known."""
+
+    lines: list[Line]
+    retraining: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds that are left in all, without what is unknown."""
+        return sum(line.seconds or 0.0 for line in self.lines)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Return the names of the work whose time is unknown."""
+        return [line.name for line in self.lines if line.seconds is None]
+
+    @property
+    def ratio(self) -> float:
+        """Return how many times as long as a retraining the unlearning takes; 0 if it is done or unknown."""
+        spent = sum(line.seconds or 0.0 for line in self.lines if line.name == "unlearning")
+        return spent / self.retraining if self.retraining else 0.0
+
+
+class Estimator:
+    """Estimate a run; what is timed is timed once for all variants of it."""
+
+    def __init__(self, experiment: Experiment, trainer: Trainer, splits: Splits) -> None:
+        self.experiment, self.trainer, self.splits = experiment, trainer, splits
+        self.clock = Clock(trainer)
+
+    def estimate(self, options: ShadowOptions | None = None) -> Estimate:
+        """Return the estimate of the run, or of one with other shadow models."""
+        experiment = self.experiment if options is None else replace(self.experiment, shadow_options=options)
+        with self.clock.quiet():
+            if experiment.shadow_options.shard is not None:
+                return Estimate(list(self._shadows(experiment)))
+            found = self._found(experiment)
+            lines = [
+                self._model("original", self._network(), self.splits.train),
+                self._model("retrained", "the same", self.splits.retain),
+                *(self._references(self.splits.forget) if "unlearned" not in found else ()),
+                self._unlearning(found),
+                *(self._shadows(experiment) if "attack" not in found else ()),
+                self._attacks(experiment, "attack" in found),
+            ]
+            return Estimate(lines, 0.0 if "unlearned" in found else self._seconds(len(self.splits.retain)))
+
+    def _found(self, experiment: Experiment) -> dict[str, Artefact]:
+        """Return which of the run's results the store holds; a result is looked for once those before it are found."""
+        trainer, splits = self.trainer, self.splits
+        found: dict[str, Artefact] = {}
+        keys: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
+            "original": ("model", lambda: trainer.key(splits.train, "original")),
+            "retrained": ("model", lambda: trainer.key(splits.retain, "retrained")),
+            "unlearned": ("unlearned", lambda: self._unlearned_key(found["original"])),
+            "attack": ("attack", lambda: attack_key(experiment, splits, found, self._original_set(experiment))),
+        }
+        for name, (kind, key) in keys.items():
+            artefact = trainer.store.find(kind, key())
+            if artefact is None:
+                break
+            found[name] = artefact
+        return found
+
+    def _unlearned_key(self, original: Artefact) -> dict[str, Any]:
+        references = reference_set(self.experiment, self.trainer, self.splits, self.splits.forget)
+        return unlearned_key(self.experiment, self.trainer, self.splits, original, references)
+
+    def _original_set(self, experiment: Experiment) -> OriginalSet:
+        return original_set(experiment, self.trainer, self.splits)
+
+    def _network(self) -> str:
+        model, info = self.experiment.model, self.experiment.dataset.info()
+        parameters = sum(each.numel() for each in skeleton(model, info.shape, len(info.classes)).parameters())
+        return f"{type(model).__name__}, {parameters:,} parameters"
+
+    def _seconds(self, examples: int) -> float:
+        """Return the seconds that one network's training takes."""
+        return self.clock.training.seconds(steps_of(examples, self.trainer))
+
+    def _model(self, name: str, about: str, rows: Rows) -> Line:
+        held = self.trainer.store.holds("model", [self.trainer.key(rows, name)])
+        about = f"{about}, {len(rows):,} examples, {self.experiment.optimizer.epochs} epochs"
+        return Line(name, about, 1, int(held), int(not held), 0.0 if held else self._seconds(len(rows)))
+
+    def _references(self, forget: Rows) -> Iterator[Line]:
+        references = reference_set(self.experiment, self.trainer, self.splits, forget)
+        if references is not None:
+            about = f"models that the unlearner compares with, {len(references.rows(0)):,} examples each"
+            yield self._set("references", about, references, partial(self._shadow_group, references))
+
+    def _shadows(self, experiment: Experiment) -> Iterator[Line]:
+        """Yield the models that attacks compare with."""
+        if experiment.needs_shadows:
+            shadows = shadow_set(self.trainer, self.splits, experiment.shadow_options)
+            names = ", ".join(name for name, attack in experiment.attacks.items() if attack.needs_shadows)
+            about = f"for {names}, {len(shadows.rows(0)):,} examples each"
+            yield self._set("shadow models", about, shadows, partial(self._shadow_group, shadows))
+        if experiment.needs_originals:
+            yield from self._references(self.splits.test)
+            names = ", ".join(name for name, attack in experiment.attacks.items() if attack.needs_originals)
+            about = f"for {names}: each trained, retrained twice and unlearned"
+            originals = self._original_set(experiment)
+            yield self._set("shadow originals", about, originals, partial(self._original_group, originals))
+
+    def _set(self, name: str, about: str, models: ModelSet, seconds: Callable[[range, int], float | None]) -> Line:
+        """Return the line of a set of models; `seconds` is what a group takes on one core, beside so many others."""
+        number, shards = models.options.part
+        groups = list(models.groups())[number - 1 :: shards]
+        store = self.trainer.store
+        held = {index for group in groups for index in group if store.holds(models.kind, [models.key(index)])}
+        missing = [group for group in groups if not held.issuperset(group)]
+        at_once = min(self.trainer.workers, len(missing))
+        spent = [seconds(group, at_once) for group in missing]
+        return Line(
+            name,
+            about,
+            sum(index < models.count for group in groups for index in group),
+            sum(index < models.count for index in held),
+            sum(map(len, missing)),
+            None if None in spent else makespan([each or 0.0 for each in spent], at_once),
+        )
+
+    def _shadow_group(self, models: ShadowSet, group: range, at_once: int) -> float:
+        fitted = self._fit(models, len(models.pool) // 2, group, at_once)
+        return fitted + self._answers(models.observed, models.options, len(group))
+
+    def _original_group(self, models: OriginalSet, group: range, at_once: int) -> float | None:
+        retain, forget = models.parts(group[0])
+        unlearned = self._unlearn({}, retain, forget, at_once)
+        if unlearned is None:
+            return None
+        trainings = (len(retain) + len(forget), len(retain), len(retain))
+        fitted = sum(self._fit(models, examples, group, at_once) for examples in trainings)
+        return fitted + self._answers(models.observed, models.options, 4 * len(group)) + len(group) * unlearned
+
+    def _fit(self, models: ModelSet, examples: int, group: range, at_once: int) -> float:
+        return self.clock.together(len(group), steps_of(examples, self.trainer), at_once, stacked=models.stacked)
+
+    def _answers(self, rows: Rows, options: ShadowOptions, networks: int) -> float:
+        """Return the seconds, on one core, in which so many networks answer about these rows."""
+        return networks * options.queries * len(rows) * self.clock.answer * torch.get_num_threads()
+
+    def _unlearning(self, found: dict[str, Artefact]) -> Line:
+        about, held = type(self.experiment.unlearner).__name__, "unlearned" in found
+        seconds = 0.0 if held else self._unlearn(found, self.splits.retain, self.splits.forget, 0)
+        return Line("unlearning", about, 1, int(held), int(not held), seconds)
+
+    def _unlearn(self, found: dict[str, Artefact], retain: Rows, forget: Rows, at_once: int) -> float | None:
+        """Return the seconds of an unlearning, by so many processes at once or by this one alone (0)."""
+        unlearner, trainer = self.experiment.unlearner, self.trainer
+        if isinstance(unlearner, Retrain):
+            steps = steps_of(len(retain), trainer)
+            return self.clock.together(1, steps, at_once, stacked=False) if at_once else self._seconds(len(retain))
+        task = make_task(trainer, self.splits, retain, forget, None)
+        if count := unlearner.reference_models():
+            answers = partial(stand_in_answers, count, trainer.pool.classes)
+            task = replace(task, references=(answers(len(forget)), answers(len(self.splits.audit))))
+
+        def network() -> nn.Module:
+            return trainer.restore(found["original"], STREAM) if "original" in found else trainer.fresh(STREAM)
+
+        return self.clock.unlearning(unlearner, network, task, at_once)
+
+    def _attacks(self, experiment: Experiment, held: bool) -> Line:
+        seconds = 0.0
+        if not held:
+            rows = np.concatenate(list(vars(self.splits).values()))
+            answers = self._answers(rows, experiment.shadow_options, 3) / torch.get_num_threads()
+            seconds = answers + ATTACK * len(experiment.attacks) + REPORT
+        return Line("attacks, report", ", ".join(experiment.attacks), 1, int(held), int(not held), seconds)
+
+
+def makespan(seconds: Sequence[float], workers: int) -> float:
+    """Return when the last of these tasks ends, the long ones first, each on the worker that is free first."""
+    ends = [0.0] * max(workers, 1)
+    for each in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + each)
+    return max(ends)
+
+
+def stand_in_answers(models: int, classes: int, examples: int) -> Shadows:
+    """Return answers of reference models in the place of some that are not trained yet."""
+    logits = np.random.default_rng(0).normal(size=(models, examples, 1, classes)).astype(np.float32)
+    membership = np.add.outer(np.arange(models), np.arange(examples)) % 2 == 0
+    return Shadows(logits, membership, logits[:, :0])
+
+
+def stand_in_pool(info: DatasetInfo) -> Pool:
+    """Return random images in the place of a dataset that is not fetched yet; the store holds nothing of them."""
+    channels, height, width = info.shape
+    count = info.train + info.test
+    images = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    labels = np.arange(count, dtype=np.int64) % len(info.classes)
+    mean = np.full(channels, 128, np.float32)
+    return Pool(images, labels, info.train, len(info.classes), mean, mean)
+
+
+def before_a_run(experiment: Experiment) -> Estimator:
+    """Return the estimator of a run that is not started; nothing is downloaded for it."""
+    dataset, settings = experiment.dataset, experiment.settings
+    pool = dataset.load() if dataset.is_here() else stand_in_pool(dataset.info())
+    examples = examples_of(pool, dataset, settings.torch_device(), channels_last=settings.channels_last)
+    trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, Store())
+    trainer.choose_threads()
+    return Estimator(experiment, trainer, make_splits(pool, dataset, experiment.forget, settings.seed))
