@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import advunlearn
-from advunlearn.data.catalogue import status
+from advunlearn.data.cifar10 import Cifar10
 from advunlearn.folders import config_folder
 from advunlearn.overrides import experiment_from
 from advunlearn.train import Result
@@ -91,7 +91,7 @@ def unpack(bench: Bench) -> None:
 
 def has_cifar10() -> bool:
     """Is CIFAR-10 in the cache?"""
-    return "in the cache" in status("cifar10")
+    return "in the cache" in Cifar10.status()
 
 
 def cifar10(bench: Bench, name: str, *words: str) -> Found:
