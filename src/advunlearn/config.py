@@ -22,8 +22,8 @@ from advunlearn.data.splits import check_sizes
 from advunlearn.models.model import Model, skeleton
 from advunlearn.options import Component, ConfigError, OptionError
 from advunlearn.settings import Settings
+from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.training.optimizer import Optimizer
-from advunlearn.training.shadows import ShadowOptions
 from advunlearn.unlearners.unlearner import Unlearner
 
 GROUPS: dict[str, type[Component]] = {

@@ -10,18 +10,18 @@ from advunlearn.attacks.lira import LiRA
 from advunlearn.attacks.population import Population
 from advunlearn.attacks.rmia import RMIA
 from advunlearn.attacks.ulira import ULiRA
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 ATTACKS = [LiRA(), LiRA(mode="offline"), RMIA(), RMIA(mode="offline"), Population(), ULiRA()]
 NAMES = ["lira", "lira offline", "rmia", "rmia offline", "population", "ulira"]
 every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=NAMES)
-Scene = tuple[Observations, Shadows]
+Scene = tuple[Observations, ShadowOutputs]
 
 
 def scene(models: int = 8, examples: int = 24, others: int = 60, scale: float = 1.0) -> Scene:
     rng = np.random.default_rng(0)
     labels, more = rng.integers(0, 5, examples), rng.integers(0, 5, others)
-    shadows = Shadows(
+    shadows = ShadowOutputs(
         scale * rng.normal(size=(models, examples, 2, 5)),
         np.argsort(rng.random((models, examples)), axis=0) < models // 2,
         scale * rng.normal(size=(models, others, 2, 5)),
@@ -42,7 +42,7 @@ def changed(found: Scene, logits, labels=lambda each: each) -> Scene:  # type: i
     population = Answers(logits(target.population.logits), labels(target.population.labels))
     return (
         Observations(logits(target.logits), labels(target.labels), target.members, population=population),
-        Shadows(logits(shadows.logits), shadows.membership, logits(shadows.population)),
+        ShadowOutputs(logits(shadows.logits), shadows.membership, logits(shadows.population)),
     )
 
 
@@ -81,7 +81,7 @@ def test_the_order_of_the_classes_changes_nothing(attack: Attack) -> None:
 def test_the_order_of_the_shadow_models_changes_nothing(attack: Attack) -> None:
     target, shadows = scene()
     order = np.random.default_rng(1).permutation(8)
-    permuted = Shadows(shadows.logits[order], shadows.membership[order], shadows.population[order])
+    permuted = ShadowOutputs(shadows.logits[order], shadows.membership[order], shadows.population[order])
     assert_same(scores(attack, (target, permuted)), scores(attack, (target, shadows)))
 
 
@@ -113,7 +113,7 @@ def test_models_that_say_the_same_of_everything_tell_nothing(attack: Attack, exp
 def test_one_shadow_model_can_say_something_offline_only(attack: LiRA | RMIA) -> None:
     target, shadows = scene(models=1)
     half = np.arange(24)[None] < 12
-    found = scores(attack, (target, Shadows(shadows.logits, half, shadows.population)))
+    found = scores(attack, (target, ShadowOutputs(shadows.logits, half, shadows.population)))
     assert np.isnan(found[""]).tolist() == [True] * 12 + [attack.mode == "online"] * 12
     assert np.isnan(found[STDERR]).all()
 

@@ -24,7 +24,7 @@ from advunlearn.attacks.lira import (
 )
 from advunlearn.evaluation.metrics import roc
 from advunlearn.options import OptionError
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TFP = np.load(GOLDEN / "lira_tfp.npz")
@@ -208,7 +208,7 @@ def test_the_attack_asks_margins_of_logits() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 30)
     members = np.arange(30) < 10
-    shadows = Shadows(
+    shadows = ShadowOutputs(
         rng.normal(size=(8, 30, 1, 4)).astype(np.float32), rng.random((8, 30)) < 0.5, np.zeros((8, 0, 1, 4), np.float32)
     )
     target = Observations(rng.normal(size=(30, 1, 4)).astype(np.float32), labels, members)
@@ -236,7 +236,8 @@ def test_offline_scores_ask_nothing_of_models_that_saw_the_example() -> None:
     target = Observations(rng.normal(size=(30, 1, 4)).astype(np.float32), labels, np.arange(30) < 10)
     louder = np.where(membership[:, :, None, None], 10 * logits, logits)
     scores = [
-        LiRA(mode="offline").score(target, Shadows(each, membership, each[:, :0]), rng)[""] for each in (logits, louder)
+        LiRA(mode="offline").score(target, ShadowOutputs(each, membership, each[:, :0]), rng)[""]
+        for each in (logits, louder)
     ]
     assert np.array_equal(*scores)
     with pytest.raises(OptionError, match="variance=pooled needs models that saw the example"):

@@ -12,7 +12,7 @@ from advunlearn.attacks.lira import LiRA
 from advunlearn.attacks.mia_efficacy import MiaEfficacy
 from advunlearn.attacks.threshold import Threshold
 from advunlearn.evaluation.metrics import auc_interval
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 
 def ten_classes(count: int, rng: np.random.Generator) -> Answers:
@@ -28,12 +28,12 @@ def target_of(members: int, others: int, rng: np.random.Generator) -> Observatio
     return Observations(said.logits, said.labels, inside, ten_classes(others, rng), ten_classes(200, rng))
 
 
-def shadows_of(target: Observations, rng: np.random.Generator) -> Shadows:
+def shadows_of(target: Observations, rng: np.random.Generator) -> ShadowOutputs:
     """Draw eight shadow models, four of which saw each example: membership in them says nothing of the target's."""
     n = len(target.labels)
     noise = rng.normal(size=(8, *target.logits.shape)).astype(np.float32)
     membership = rng.permuted(np.tile(np.arange(8)[:, None] < 4, n), axis=0)
-    return Shadows(target.logits + noise, membership, np.empty((8, 0, 1, 10), np.float32))
+    return ShadowOutputs(target.logits + noise, membership, np.empty((8, 0, 1, 10), np.float32))
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from advunlearn.evaluation.metrics import auc_over_models
 from advunlearn.options import ConfigError
 from advunlearn.report.page import write_report
 from advunlearn.report.table import comparison_table
+from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.store import Store
-from advunlearn.training.shadows import Shadows
 
 Array = np.ndarray
 QUICK = ["attack=ulira", "model.hidden=32", "optimizer.epochs=15", "unlearner=finetune", "unlearner.epochs=1"]
@@ -138,12 +138,12 @@ def test_an_example_that_no_original_forgot_has_no_score() -> None:
     membership = forgotten_by(8, 6, rng) & (np.arange(6) < 4)
     logits = rng.normal(size=(9, 6, 1, 3)).astype(np.float32)
     target = Observations(logits[0], np.arange(6) % 3, np.arange(6) < 3)
-    shadows = Shadows(logits[1:], membership, logits[1:, :0])
+    shadows = ShadowOutputs(logits[1:], membership, logits[1:, :0])
     for found in ULiRA(variance="fixed").score(target, shadows, rng).values():
         assert np.isnan(found).tolist() == [False] * 4 + [True] * 2
     logits[1:, 4:] += 100  # nor does it widen the normals of those that have one
     first, second = (
-        ULiRA(variance="fixed").score(target, Shadows(each, membership, each[:, :0]), rng)[""]
+        ULiRA(variance="fixed").score(target, ShadowOutputs(each, membership, each[:, :0]), rng)[""]
         for each in (shadows.logits, logits[1:])
     )
     np.testing.assert_array_equal(first, second)

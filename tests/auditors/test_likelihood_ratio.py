@@ -8,12 +8,12 @@ from scipy.stats import norm
 from advunlearn.auditors.likelihood_ratio import LikelihoodRatio
 from advunlearn.auditors.scores import logit_margin, reference_evidence
 from advunlearn.options import OptionError
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 
 def references(
     models: int, n: int, gain: float, seed: int, scale: float = 1.0
-) -> tuple[Shadows, torch.Tensor, np.ndarray]:
+) -> tuple[ShadowOutputs, torch.Tensor, np.ndarray]:
     """Return what models say whose margins are normal about a centre of each example, and beyond it where IN."""
     rng = np.random.default_rng(seed)
     membership = np.stack([rng.permutation(n) < n // 2 for _ in range(models // 2)])
@@ -21,7 +21,7 @@ def references(
     without = rng.normal(size=n)
     margins = without + gain * membership + scale * rng.normal(size=(models, n))
     logits = np.stack([margins, np.zeros_like(margins)], -1)[:, :, None].astype(np.float32)
-    return Shadows(logits, membership, logits[:, :0]), torch.zeros(n).long(), without
+    return ShadowOutputs(logits, membership, logits[:, :0]), torch.zeros(n).long(), without
 
 
 def test_with_many_models_evidence_is_the_ratio_of_normal_densities() -> None:
@@ -47,7 +47,8 @@ def test_few_models_learn_the_distance_from_one_another() -> None:
 def test_parts_are_judged_together_and_an_unseen_example_by_the_others() -> None:
     said, labels, _ = references(16, 200, gain=2.0, seed=3)
     halves = [
-        Shadows(said.logits[:, part], said.membership[:, part], said.population) for part in (slice(90), slice(90, 200))
+        ShadowOutputs(said.logits[:, part], said.membership[:, part], said.population)
+        for part in (slice(90), slice(90, 200))
     ]
     whole = reference_evidence([said], [labels])
     parts = reference_evidence(halves, [labels[:90], labels[90:]])
@@ -55,13 +56,13 @@ def test_parts_are_judged_together_and_an_unseen_example_by_the_others() -> None
     assert torch.equal(whole.slope, parts.slope)
     unseen = said.membership.copy()
     unseen[:, 0] = False
-    evidence = reference_evidence([Shadows(said.logits, unseen, said.population)], [labels])
+    evidence = reference_evidence([ShadowOutputs(said.logits, unseen, said.population)], [labels])
     margins = torch.stack([logit_margin(torch.from_numpy(each[:, 0]).double(), labels) for each in said.logits])
     assert evidence.slope[0] > 0
     assert evidence.centre[0] > margins[:, 0].mean()  # half the expected distance above the mean of OUT
     unseen[:, 1] = True
     with pytest.raises(ValueError, match="seen by every reference model"):
-        reference_evidence([Shadows(said.logits, unseen, said.population)], [labels])
+        reference_evidence([ShadowOutputs(said.logits, unseen, said.population)], [labels])
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.8, -0.8])

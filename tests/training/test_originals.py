@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from advunlearn.settings import Settings
+from advunlearn.shadows.model_set import STACK, ShadowOptions
+from advunlearn.shadows.originals import OriginalSet, half_of, matched
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.originals import OriginalSet, half_of, matched
-from advunlearn.training.shadows import STACK, ShadowOptions
 from advunlearn.training.trainer import Trainer
 from tests.training.test_shadows import digits_trainer, stored
 

@@ -17,13 +17,14 @@ from advunlearn.models.mlp import MLP
 from advunlearn.models.model import Model
 from advunlearn.options import OptionError
 from advunlearn.settings import Settings
+from advunlearn.shadows.model_set import LARGE_STACK, STACK, ShadowOptions
+from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool, shadow_rows
 from advunlearn.store import Artefact, Store
 from advunlearn.training import workers
 from advunlearn.training.adamw import AdamW
 from advunlearn.training.fit import Diverged
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.sgd import SGD
-from advunlearn.training.shadows import LARGE_STACK, STACK, ShadowOptions, ShadowSet, shadow_pool, shadow_rows
 from advunlearn.training.trainer import Trainer
 
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.statistics import Array, cross_entropy
 from advunlearn.options import Component
-from advunlearn.training.originals import UnlearnedShadows
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 
 STDERR = "stderr"  # reserved among variants: the primary score's standard error, which is no score
 
@@ -50,7 +49,7 @@ class Attack(Component):
     Attributes:
         needs_shadows: does it compare with shadow models?
         needs_originals: does it compare with shadow originals that are unlearned? Its shadow models are then the
-            unlearned ones, `UnlearnedShadows`.
+            unlearned ones, `UnlearnedOutputs`.
         cross_fitted: is each of the n examples scored by a fit on others of them, members and non-members? See
             `metrics.auc_interval`.
     """
@@ -63,7 +62,7 @@ class Attack(Component):
         """Raise a ValueError, in one line, where this attack cannot tell so few members (n,) from the rest."""
 
     def score(
-        self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
+        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Return member scores (n,) by variant; the attack's primary score has the empty name.
 
@@ -77,7 +76,7 @@ class Attack(Component):
         """Return what else the attack's paper reports of the model, by name; nothing unless an attack says so."""
         return {}
 
-    def audit(self, shadows: UnlearnedShadows, labels: NDArray[np.int64]) -> dict[str, dict[str, Array]]:
+    def audit(self, shadows: UnlearnedOutputs, labels: NDArray[np.int64]) -> dict[str, dict[str, Array]]:
         """Return what the attack finds of the unlearning algorithm, by question and by what stands in the unlearned
         model's place: the `original`, a `retrained` or the `unlearned` model. Nothing unless an attack says so.
 

@@ -17,7 +17,7 @@ from advunlearn.attacks.attack import Attack, Observations
 from advunlearn.attacks.held_out import Array, Rows, balanced_weights, check_folds, held_out_ranks
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.options import option
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 MODELS = ("logistic", "svm", "boosting")
 
@@ -43,7 +43,7 @@ class Classifier(Attack):
         check_folds(self.folds, members, "attack.classifier.folds")
 
     def score(
-        self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
+        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Return each example's rank, in (0, 1), among the held-out decision values of its fold; see `Attack.score`.
 

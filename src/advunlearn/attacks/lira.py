@@ -13,7 +13,7 @@ from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.jackknife import jackknife_error
 from advunlearn.attacks.statistics import query_margins
 from advunlearn.options import option
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 Array = NDArray[np.float64]
 
@@ -230,7 +230,7 @@ class LiRA(Attack):
         return ["variance=pooled needs models that saw the example; mode=offline has none (try variance=per_example)"]
 
     def score(
-        self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
+        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Return the log-likelihood ratios and their standard errors; see `Attack.score`.
 

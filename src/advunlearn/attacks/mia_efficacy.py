@@ -12,7 +12,7 @@ from advunlearn.attacks.attack import Answers, Attack, Observations
 from advunlearn.attacks.held_out import Array, Rows, check_folds, held_out_ranks
 from advunlearn.attacks.statistics import confidence
 from advunlearn.options import option
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 
 @dataclass
@@ -37,7 +37,7 @@ class MiaEfficacy(Attack):
         check_folds(self.folds, members, "attack.mia_efficacy.folds")
 
     def score(
-        self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
+        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Return each example's rank, in (0, 1), among the held-out decision values of its fold; see `Attack.score`.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import Attack, Observations
 from advunlearn.attacks.statistics import share_below
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Population(Attack):
     """
 
     def score(
-        self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
+        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Return the shares, multiples of one over the population's size, the mean over queries; see `Attack.score`.
 

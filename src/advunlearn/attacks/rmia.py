@@ -12,7 +12,7 @@ from advunlearn.attacks.attack import STDERR, Answers, Attack, Observations
 from advunlearn.attacks.jackknife import jackknife_error
 from advunlearn.attacks.statistics import Array, share_below
 from advunlearn.options import option
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 MODES = ("online", "offline")
 
@@ -164,7 +164,7 @@ class RMIA(Attack):
     needs_shadows: ClassVar[bool] = True
 
     def score(
-        self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
+        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Return the shares and their standard errors; see `Attack.score`.
 

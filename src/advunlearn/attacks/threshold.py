@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import Answers, Attack, Observations
 from advunlearn.attacks.statistics import confidence, cross_entropy, entropy, modified_entropy
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -31,7 +31,7 @@ class Threshold(Attack):
     """
 
     def score(
-        self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
+        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Return the scores, each the mean over queries or made from it; see `Attack.score`."""
         scores = _statistics(target)

@@ -12,8 +12,7 @@ from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.lira import CENTERS, VARIANCES, default_variance, log_likelihood_ratio, ratio_error
 from advunlearn.attacks.statistics import Array, query_margins
 from advunlearn.options import option
-from advunlearn.training.originals import UnlearnedShadows
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 
 
 def cross_fitted_ratios(
@@ -91,7 +90,7 @@ class ULiRA(Attack):
     needs_originals: ClassVar[bool] = True
 
     def score(
-        self, target: Observations, shadows: Shadows | None, rng: np.random.Generator
+        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
     ) -> dict[str, NDArray[np.float64]]:
         """Return the log-likelihood ratios of `privacy` and their standard errors; see `Attack.score`.
 
@@ -112,7 +111,7 @@ class ULiRA(Attack):
             scores[name][known] = compute(*arguments, **self._options(len(shadows.logits)))
         return scores
 
-    def audit(self, shadows: UnlearnedShadows, labels: NDArray[np.int64]) -> dict[str, dict[str, Array]]:
+    def audit(self, shadows: UnlearnedOutputs, labels: NDArray[np.int64]) -> dict[str, dict[str, Array]]:
         """Return the cross-fitted ratios of both questions for every model in the unlearned one's place; see
         `Attack.audit`.
         """

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advunlearn.devices import to_device
-from advunlearn.training.shadows import Shadows
+from advunlearn.shadows.outputs import ShadowOutputs
 
 
 def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Evidence:
         return Evidence(self.centre[index], self.slope[index])
 
 
-def reference_evidence(said: Sequence[Shadows], labels: Sequence[Tensor]) -> Evidence:
+def reference_evidence(said: Sequence[ShadowOutputs], labels: Sequence[Tensor]) -> Evidence:
     """Return what reference models let an auditor conclude of each example, float64, the parts one behind the other.
 
     A few models say little of one example by itself: its variance is drawn to the common one, and the distance of its

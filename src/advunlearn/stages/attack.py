@@ -17,11 +17,11 @@ from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
 from advunlearn.manifest import Manifest
 from advunlearn.seeding import numpy_stream
+from advunlearn.shadows.originals import OriginalSet
+from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import Models
 from advunlearn.store import Artefact, index_digest
-from advunlearn.training.originals import OriginalSet, UnlearnedShadows
-from advunlearn.training.shadows import Shadows
 from advunlearn.training.trainer import Trainer
 
 ATTACK_SCHEMA = 5  # raise it when the results of this code change, as that of stage `unlearn`
@@ -136,8 +136,8 @@ def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np
 def score_model(
     experiment: Experiment,
     target: Observations,
-    shadows: Shadows | None = None,
-    unlearned: UnlearnedShadows | None = None,
+    shadows: ShadowOutputs | None = None,
+    unlearned: UnlearnedOutputs | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return the losses of one model and every attack's member scores and standard errors, (n,) each, by name."""
     arrays = {LOSS: cross_entropy(target.logits[:, 0], target.labels)}
@@ -153,7 +153,7 @@ def score_model(
 
 
 def audit_algorithm(
-    experiment: Experiment, unlearned: UnlearnedShadows, labels: NDArray[np.int64]
+    experiment: Experiment, unlearned: UnlearnedOutputs, labels: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
     """Return what every attack finds of the unlearner, by `algorithm/attack/question/model`; see `Attack.audit`."""
     return {

@@ -18,13 +18,15 @@ from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
 from advunlearn.models.model import skeleton
+from advunlearn.shadows.model_set import ModelSet, ShadowOptions
+from advunlearn.shadows.originals import OriginalSet
+from advunlearn.shadows.outputs import ShadowOutputs
+from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.store import Artefact, Store
 from advunlearn.training.clock import STREAM, Clock, steps_of
-from advunlearn.training.originals import OriginalSet
-from advunlearn.training.shadows import ModelSet, ShadowOptions, Shadows, ShadowSet
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.retrain import Retrain
 
@@ -235,11 +237,11 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
     return max(ends)
 
 
-def stand_in_answers(models: int, classes: int, examples: int) -> Shadows:
+def stand_in_answers(models: int, classes: int, examples: int) -> ShadowOutputs:
     """Return answers of reference models in the place of some that are not trained yet."""
     logits = np.random.default_rng(0).normal(size=(models, examples, 1, classes)).astype(np.float32)
     membership = np.add.outer(np.arange(models), np.arange(examples)) % 2 == 0
-    return Shadows(logits, membership, logits[:, :0])
+    return ShadowOutputs(logits, membership, logits[:, :0])
 
 
 def stand_in_pool(info: DatasetInfo) -> Pool:

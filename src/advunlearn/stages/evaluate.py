@@ -8,9 +8,9 @@ from advunlearn.attacks.attack import Attack
 from advunlearn.config import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import MODELS, gap, measure, measure_algorithm
+from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
-from advunlearn.training.shadows import ShadowOptions
 
 
 def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> dict[str, Any]:

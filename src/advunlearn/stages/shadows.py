@@ -8,10 +8,11 @@ from torch import nn
 
 from advunlearn.config import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.shadows.model_set import ShadowOptions
+from advunlearn.shadows.originals import OriginalSet
+from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
 from advunlearn.stages.unlearn import make_task, reference_set, unlearner_identity
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.originals import OriginalSet
-from advunlearn.training.shadows import ShadowOptions, ShadowSet, shadow_pool
 from advunlearn.training.trainer import Trainer
 
 

@@ -13,9 +13,9 @@ from torch import nn
 from advunlearn.data.examples import Examples
 from advunlearn.options import Component
 from advunlearn.settings import Settings
+from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import seeded
-from advunlearn.training.shadows import Shadows
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Task:
     settings: Settings
     selection: Examples | None = None
     retrain: Callable[[str], nn.Module] | None = None
-    references: tuple[Shadows, Shadows] | None = None
+    references: tuple[ShadowOutputs, ShadowOutputs] | None = None
     checkpoint: Checkpoint | None = None
 
 

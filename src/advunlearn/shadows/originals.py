@@ -14,30 +14,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.seeding import numpy_stream, seed_sequence
+from advunlearn.shadows.model_set import STACK, ModelSet
+from advunlearn.shadows.outputs import UnlearnedOutputs
 from advunlearn.store import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.shadows import STACK, ModelSet, Shadows
 from advunlearn.training.trainer import Trainer
 
 SCHEMA = 1  # raise it when this file's results change: stored models of the old code are then not reused
+
+
 Rows = NDArray[np.int64]
+
+
 Unlearn = Callable[[Trainer, nn.Module, Rows, Rows, Checkpoint], nn.Module]
-
-
-@dataclass(frozen=True)
-class UnlearnedShadows(Shadows):
-    """What k unlearned shadow models say: an example is IN where the original was trained on it and then forgot it.
-
-    Of an example that no original forgets, nothing is IN, and membership does not say who was trained on it.
-
-    Attributes:
-        original, retrained, retrained_again: (k, n, queries, classes) float32, what else was made beside each unlearned
-            model: the original, and two models trained without its forget set, from different random streams.
-    """
-
-    original: NDArray[np.float32]
-    retrained: NDArray[np.float32]
-    retrained_again: NDArray[np.float32]
 
 
 def matched(rows: Rows, others: Rows, labels: NDArray[np.int64], rng: np.random.Generator) -> Rows:
@@ -163,7 +152,7 @@ class OriginalSet(ModelSet):
         """Return what determines what all of them say: their part in the keys of what is made of it."""
         return {"originals": self.count, "stacked": self.stacked, "unlearner": dict(self.unlearner)}
 
-    def observe(self, rows: Rows) -> UnlearnedShadows:
+    def observe(self, rows: Rows) -> UnlearnedOutputs:
         """Return what the models say of `rows`, which are of the forget and the test set."""
         asked, others = (np.searchsorted(self.observed, each) for each in (rows, self.population))
         said = list(self.said())
@@ -171,7 +160,7 @@ class OriginalSet(ModelSet):
         membership = np.stack([np.isin(rows, self.parts(index)[1]) for index in range(self.count)])
         population = np.stack([each.arrays["unlearned"][others] for each in said])
         unlearned, cost = logits.pop("unlearned"), self.cost(said)
-        return UnlearnedShadows(unlearned, membership, population, **logits, seconds=cost)
+        return UnlearnedOutputs(unlearned, membership, population, **logits, seconds=cost)
 
     def _matched(self, rows: Rows, others: Rows) -> Rows:
         rng = numpy_stream(self.trainer.settings.seed, "ulira/matched")

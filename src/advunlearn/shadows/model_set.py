@@ -1,12 +1,11 @@
-"""Shadow models: trained on random halves of the examples, to learn what IN and OUT look like."""
+"""Sets of models that differ in their number alone, trained through the store."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -17,8 +16,7 @@ from torch import nn
 from advunlearn.data.examples import QUERIES
 from advunlearn.options import Component, option
 from advunlearn.progress import progress
-from advunlearn.seeding import numpy_stream
-from advunlearn.store import Artefact, index_digest
+from advunlearn.store import Artefact
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 from advunlearn.training.workers import one_core, run_tasks
@@ -68,45 +66,6 @@ class ShadowOptions(Component):
     def identity(self) -> dict[str, Any]:
         """Return what changes a result: the options' part in the store's keys."""
         return {"shadows": self.shadows, "queries": self.queries, "stacked": self.stacked}
-
-
-@dataclass(frozen=True)
-class Shadows:
-    """What k shadow models say of the examples under attack and of the population, OUT of all of them.
-
-    Attributes:
-        logits: (k, n, queries, classes) float32.
-        membership: (k, n), True where IN.
-        population: (k, z, queries, classes) float32.
-        seconds: that training them took in all, when it was done, on one core.
-    """
-
-    logits: NDArray[np.float32]
-    membership: NDArray[np.bool_]
-    population: NDArray[np.float32]
-    seconds: float = field(default=0.0, kw_only=True)
-
-
-def shadow_rows(pool: NDArray[np.int64], index: int, seed: int, stream: str = "shadow") -> NDArray[np.int64]:
-    """Return the half of the pool's rows that model `index` of the stream is trained on.
-
-    Models come in complementary pairs (2j, 2j+1), so an even number of them has every row IN exactly half of the
-    models, and a larger set begins with the smaller ones.
-    """
-    permuted = numpy_stream(seed, stream, index // 2).permutation(np.sort(pool))
-    half = len(pool) // 2
-    return permuted[:half] if index % 2 == 0 else permuted[half : 2 * half]
-
-
-def shadow_pool(
-    train: NDArray[np.int64], held_out: NDArray[np.int64], seed: int, stream: str = "shadow"
-) -> NDArray[np.int64]:
-    """Return the rows that models are drawn from: the training examples and as many held-out ones, if there are.
-
-    So that a model, which sees half of them, is trained on as many examples as the original model is.
-    """
-    chosen = numpy_stream(seed, f"{stream}_pool").permutation(np.sort(held_out))[: len(train)]
-    return np.concatenate([np.sort(train), np.sort(chosen)])
 
 
 @dataclass(frozen=True)
@@ -219,56 +178,3 @@ class ModelSet:
         """Return the seconds that training took in all, when it was done, with what a whole stack has beyond those."""
         trained = self.group(len(said) - 1).stop
         return sum(each.record["seconds"] for each in said) * trained / len(said)
-
-
-@dataclass(frozen=True)
-class ShadowSet(ModelSet):
-    """The shadow models of an experiment.
-
-    They are asked about the `observed` rows, sorted, which hold what other requests to forget will ask for as well.
-    """
-
-    pool: NDArray[np.int64]
-    observed: NDArray[np.int64]
-    stream: str = "shadow"
-
-    kind: ClassVar[str] = "shadow"
-
-    @property
-    def count(self) -> int:
-        """Return how many models are wanted."""
-        return self.options.shadows
-
-    def rows(self, index: int) -> NDArray[np.int64]:
-        """Return the rows that model `index` is trained on."""
-        return shadow_rows(self.pool, index, self.trainer.settings.seed, self.stream)
-
-    def key(self, index: int) -> dict[str, Any]:
-        """Return everything that determines what model `index` says."""
-        return {
-            **self.trainer.key(self.rows(index), self.stream, index),
-            "observed": index_digest(self.observed),
-            "queries": self.options.queries,
-            "stacked": self.stacked and STACK,
-        }
-
-    def make(self, group: Sequence[int]) -> Iterator[Artefact]:
-        """Train models and yield what each says, with its share of the seconds that this took."""
-        start = time.perf_counter()
-        fitted = self.fit([self.rows(index) for index in group], self.stream, group)
-        seconds = (time.perf_counter() - start) / len(group)
-        for network, record in fitted:
-            logits = self.trainer.logits(network, self.observed, self.options.queries)
-            yield Artefact({"seconds": seconds, **record}, {}, {"logits": logits})
-
-    def observe(self, rows: NDArray[np.int64], population: Sequence[int] | NDArray[np.int64] = ()) -> Shadows:
-        """Return what the models say of `rows` and `population`, which are among the observed ones.
-
-        A row outside the pool is OUT of every model.
-        """
-        asked, others = (np.searchsorted(self.observed, np.asarray(each, dtype=int)) for each in (rows, population))
-        said = list(self.said())
-        logits = np.stack([each.arrays["logits"][asked] for each in said])
-        of_population = np.stack([each.arrays["logits"][others] for each in said])
-        membership = np.stack([np.isin(rows, self.rows(index)) for index in range(self.count)])
-        return Shadows(logits, membership, of_population, seconds=self.cost(said))

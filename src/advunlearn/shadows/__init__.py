@@ -1,0 +1,1 @@
+"""Models trained on random subsets, which attacks compare with."""
