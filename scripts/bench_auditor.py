@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from advunlearn.auditors.svm import LOSSES, fit_svm
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 
 try:
     import cvxpy

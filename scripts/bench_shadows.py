@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import make_splits
 from advunlearn.overrides import experiment_from
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.shadows import shadow_set
 from advunlearn.store import Store

@@ -19,7 +19,7 @@ import pytest
 
 from advunlearn import claims
 from advunlearn.claims import claim, seems_held
-from advunlearn.training.workers import run_tasks
+from advunlearn.runtime.workers import run_tasks
 
 fork = multiprocessing.get_context("fork")
 

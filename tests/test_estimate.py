@@ -17,7 +17,7 @@ import advunlearn
 from advunlearn.cli import main
 from advunlearn.data.cifar10 import Cifar10
 from advunlearn.overrides import experiment_from
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 from advunlearn.stages import estimate as module
 from advunlearn.stages.budget import duration, remarks, table
 from advunlearn.stages.estimate import Estimate, Line, before_a_run, makespan

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from advunlearn.seeding import clean_state, numpy_stream, torch_stream
-from advunlearn.switches import kept_switches, set_switches
+from advunlearn.runtime.seeding import clean_state, numpy_stream, torch_stream
+from advunlearn.runtime.switches import kept_switches, set_switches
 
 
 def test_a_stream_is_its_name_seed_and_index() -> None:

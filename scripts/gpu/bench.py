@@ -23,8 +23,8 @@ from advunlearn.data.splits import Splits
 from advunlearn.folders import cache_folder
 from advunlearn.manifest import Manifest
 from advunlearn.overrides import experiment_from
-from advunlearn.seeding import clean_state
-from advunlearn.settings import Settings
+from advunlearn.runtime.seeding import clean_state
+from advunlearn.runtime.settings import Settings
 from advunlearn.stages.unlearn import make_task, reference_set
 from advunlearn.train import prepare
 from advunlearn.training.trainer import Trainer

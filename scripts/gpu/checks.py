@@ -22,7 +22,7 @@ from advunlearn.auditors.logistic import Logistic
 from advunlearn.auditors.neural import Neural
 from advunlearn.auditors.scores import score_columns
 from advunlearn.auditors.svm import SVM
-from advunlearn.interruption import Interrupted, ask, heed_signals
+from advunlearn.runtime.signals import Interrupted, ask, heed_signals
 from advunlearn.training.checkpoint import Checkpoint
 from gpu.bench import NEEDS_CUDA, Bench, Found, Setting, fitting, game, setting
 

@@ -20,9 +20,9 @@ from advunlearn.data.examples import Examples
 from advunlearn.evaluation.metrics import roc
 from advunlearn.manifest import Manifest
 from advunlearn.overrides import expand_aliases, experiment_from
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
+from advunlearn.runtime.switches import kept_switches
 from advunlearn.stages.attack import score_model, split_scores
-from advunlearn.switches import kept_switches
 from advunlearn.train import Result, run_experiment
 from advunlearn.training.fit import predict
 from advunlearn.unlearners.unlearner import Task

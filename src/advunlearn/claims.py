@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from advunlearn.interruption import halt_point
+from advunlearn.runtime.signals import halt_point
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
 from advunlearn.models.model import Model, skeleton
 from advunlearn.options import Component, ConfigError, OptionError
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.training.optimizer import Optimizer
 from advunlearn.unlearners.unlearner import Unlearner

@@ -20,8 +20,8 @@ import torch
 
 from advunlearn.claims import claim
 from advunlearn.files import file_digest, write_json
-from advunlearn.interruption import halt_point
 from advunlearn.runs import CLAIM, read_manifest
+from advunlearn.runtime.signals import halt_point
 
 logger = logging.getLogger(__name__)
 

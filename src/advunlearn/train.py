@@ -44,7 +44,7 @@ from advunlearn.data.splits import Splits, make_splits
 from advunlearn.files import atomic_write
 from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.tensorboard import write_events
-from advunlearn.seeding import clean_state
+from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models, attacked_rows
 from advunlearn.stages.budget import announce
 from advunlearn.stages.evaluate import evaluate

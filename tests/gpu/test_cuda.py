@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 import advunlearn
-from advunlearn.interruption import Interrupted, ask, heed_signals
 from advunlearn.manifest import Manifest
 from advunlearn.overrides import experiment_from
-from advunlearn.seeding import clean_state
+from advunlearn.runtime.seeding import clean_state
+from advunlearn.runtime.signals import Interrupted, ask, heed_signals
 from advunlearn.train import prepare
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer

@@ -15,7 +15,7 @@ from advunlearn.manifest import Manifest
 from advunlearn.options import ConfigError
 from advunlearn.overrides import experiment_from
 from advunlearn.report.tensorboard import EVENTS, write_events
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 from advunlearn.train import run_experiment
 
 QUICK = ["optimizer.epochs=2", "unlearner.epochs=2", "unlearner.keep_epoch=best", "attack=threshold"]

@@ -19,10 +19,10 @@ from torch import nn
 from advunlearn.auditors.svm import SVM
 from advunlearn.data.digits import Digits
 from advunlearn.data.examples import examples_of
-from advunlearn.interruption import Interrupted, halt_point, heed_signals, is_asked
 from advunlearn.models.cnn import CNN
 from advunlearn.models.mlp import MLP
 from advunlearn.models.model import Model
+from advunlearn.runtime.signals import Interrupted, halt_point, heed_signals, is_asked
 from advunlearn.training.adamw import AdamW
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.sgd import SGD

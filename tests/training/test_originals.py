@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import STACK, ShadowOptions
 from advunlearn.shadows.originals import OriginalSet, half_of, matched
 from advunlearn.training.checkpoint import Checkpoint

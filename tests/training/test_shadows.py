@@ -16,11 +16,11 @@ from advunlearn.models.cnn import CNN
 from advunlearn.models.mlp import MLP
 from advunlearn.models.model import Model
 from advunlearn.options import OptionError
-from advunlearn.settings import Settings
+from advunlearn.runtime import workers
+from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import LARGE_STACK, STACK, ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool, shadow_rows
 from advunlearn.store import Artefact, Store
-from advunlearn.training import workers
 from advunlearn.training.adamw import AdamW
 from advunlearn.training.fit import Diverged
 from advunlearn.training.optimizer import Optimizer

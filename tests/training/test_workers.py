@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import torch
 
-from advunlearn.interruption import Halted, Interrupted, halt_point, heed_signals, is_asked
-from advunlearn.settings import Settings
-from advunlearn.training import workers
+from advunlearn.runtime import workers
+from advunlearn.runtime.settings import Settings
+from advunlearn.runtime.signals import Halted, Interrupted, halt_point, heed_signals, is_asked
+from advunlearn.runtime.workers import run_tasks
 from advunlearn.training.fit import seeded
-from advunlearn.training.workers import run_tasks
 
 FORKS = workers.forks()
 processes_only = pytest.mark.skipif(not FORKS, reason="workers are threads here")
@@ -232,8 +232,8 @@ def test_a_signal_that_is_heeded_ends_the_workers_at_their_next_step(tmp_path: P
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from advunlearn.interruption import halt_point
-from advunlearn.training.workers import run_tasks
+from advunlearn.runtime.signals import halt_point
+from advunlearn.runtime.workers import run_tasks
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, as this may be, lacks
 

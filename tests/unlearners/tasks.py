@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 from advunlearn.unlearners.unlearner import Task
 
 CPU = Settings(device="cpu")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.neggrad import NegGrad
 from advunlearn.unlearners.random_label import RandomLabel, relabelled

@@ -19,7 +19,7 @@ from advunlearn.auditors.scores import logit_margin
 from advunlearn.auditors.svm import SVM
 from advunlearn.data.examples import Examples
 from advunlearn.options import OptionError
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 from advunlearn.training.fit import Diverged
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.neggrad import NegGrad

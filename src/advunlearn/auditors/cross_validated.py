@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.auditors.folds import Classes, classes_of, cut_problems
-from advunlearn.devices import to_device
 from advunlearn.options import option
+from advunlearn.runtime.devices import to_device
 
 _EXAMPLES_A_COLUMN = 5
 

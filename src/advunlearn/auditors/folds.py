@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from advunlearn.devices import to_device
+from advunlearn.runtime.devices import to_device
 
 
 def assign_folds(strata: Tensor, folds: int, generator: torch.Generator) -> Tensor:

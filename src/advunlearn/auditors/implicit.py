@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advunlearn.auditors.problem import solve
-from advunlearn.auditors.threads import one_thread
+from advunlearn.runtime.threads import one_thread
 
 logger = logging.getLogger(__name__)
 

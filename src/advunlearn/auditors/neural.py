@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from advunlearn.auditors.cross_validated import CrossValidated
 from advunlearn.auditors.implicit import argmin
-from advunlearn.devices import to_device
 from advunlearn.options import option
+from advunlearn.runtime.devices import to_device
 
 
 @dataclass

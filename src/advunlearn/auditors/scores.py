@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.devices import to_device
+from advunlearn.runtime.devices import to_device
 from advunlearn.shadows.outputs import ShadowOutputs
 
 

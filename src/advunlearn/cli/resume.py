@@ -21,8 +21,8 @@ def main(arguments: list[str]) -> int:
         help="a run's folder, or a sweep's: each run in it that is not done",
     )
     options = parser.parse_args(arguments)
-    from advunlearn.interruption import heed_signals
     from advunlearn.report.sweep import tell_of_sweep
+    from advunlearn.runtime.signals import heed_signals
 
     logging.basicConfig(**LOG)
     problems = [f"{path}: no run at or below it" for path in options.runs if not _resumable(path)]

@@ -30,9 +30,9 @@ def main(arguments: list[str]) -> int:
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]
     own_sweep = _is_own_sweep(arguments)  # which checks all of its runs
-    from advunlearn.interruption import heed_signals
     from advunlearn.options import ConfigError
     from advunlearn.overrides import expand_aliases
+    from advunlearn.runtime.signals import heed_signals
 
     recipe = None
     if not own_sweep and not _HELP_FLAGS.intersection(arguments):

@@ -17,7 +17,7 @@ from advunlearn.data.fetch import Arrays, Unavailable, cached_size, cached_statu
 from advunlearn.files import FULL
 from advunlearn.folders import cache_folder
 from advunlearn.options import option
-from advunlearn.progress import progress
+from advunlearn.runtime.progress import progress
 
 # SHA-256 of the decoded arrays, C order, whatever the source: images uint8 (n, 32, 32, 3), labels uint8 (n,).
 DIGESTS = {

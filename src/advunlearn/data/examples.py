@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advunlearn.data.dataset import Dataset, Pool
-from advunlearn.devices import to_device
+from advunlearn.runtime.devices import to_device
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from PIL import Image
 from advunlearn.data.dataset import DatasetInfo
 from advunlearn.data.fetch import Arrays, array_digest
 from advunlearn.files import atomic_write
-from advunlearn.progress import progress
+from advunlearn.runtime.progress import progress
 
 FORMAT = 1
 BLOCK = 500  # images

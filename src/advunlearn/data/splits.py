@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.files import atomic_write
-from advunlearn.seeding import numpy_stream
+from advunlearn.runtime.seeding import numpy_stream
 
 Rows = NDArray[np.int64]
 

@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from advunlearn.evaluation.comparison import MODELS
 from advunlearn.runs import read_manifest, runs_below, state_of
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 
 TARGET = "_target_"
 PARTS = ("test", "forget", "retain")

@@ -15,11 +15,12 @@ from torch import nn
 
 from advunlearn.data.examples import QUERIES
 from advunlearn.options import Component, option
-from advunlearn.progress import progress
+from advunlearn.runtime.progress import progress
+from advunlearn.runtime.threads import one_core
+from advunlearn.runtime.workers import run_tasks
 from advunlearn.store import Artefact
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
-from advunlearn.training.workers import one_core, run_tasks
 
 # Models fitted as one: multiples of every CPU's vector width, so that no model's place in a stack matters. The first
 # two stacks are small, for sets of few models; the others have the size beyond which a step gains nothing more.

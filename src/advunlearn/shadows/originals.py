@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from advunlearn.seeding import numpy_stream, seed_sequence
+from advunlearn.runtime.seeding import numpy_stream, seed_sequence
 from advunlearn.shadows.model_set import STACK, ModelSet
 from advunlearn.shadows.outputs import UnlearnedOutputs
 from advunlearn.store import Artefact, index_digest

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.seeding import numpy_stream
+from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.model_set import STACK, ModelSet
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.store import Artefact, index_digest

@@ -16,7 +16,7 @@ from advunlearn.config import LOSS, Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
 from advunlearn.manifest import Manifest
-from advunlearn.seeding import numpy_stream
+from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 from advunlearn.stages.shadows import original_set, shadow_set

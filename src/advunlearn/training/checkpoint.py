@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from advunlearn.files import atomic_write, file_digest, system_errors
-from advunlearn.interruption import is_asked
+from advunlearn.runtime.signals import is_asked
 
 logger = logging.getLogger(__name__)
 

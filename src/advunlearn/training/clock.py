@@ -17,11 +17,11 @@ import torch
 from torch import nn
 
 from advunlearn.data.examples import batch_sizes
-from advunlearn.seeding import clean_state
+from advunlearn.runtime.seeding import clean_state
+from advunlearn.runtime.workers import run_tasks
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import Diverged, seeded
 from advunlearn.training.trainer import Trainer
-from advunlearn.training.workers import run_tasks
 from advunlearn.unlearners.unlearner import Steps, Task, Unlearner
 
 SLICE, LONGEST_SLICE = 0.05, 0.5  # seconds of steps that are timed, of each kind

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from advunlearn.data.examples import QUERIES, Examples, Query, batch_sizes
 from advunlearn.models.model import Model
-from advunlearn.seeding import torch_stream
-from advunlearn.settings import Settings
+from advunlearn.runtime.seeding import torch_stream
+from advunlearn.runtime.settings import Settings
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.loop import Loop
 from advunlearn.training.optimizer import Optimizer

@@ -9,8 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from advunlearn.interruption import halt_point
-from advunlearn.progress import progress
+from advunlearn.runtime.progress import progress
+from advunlearn.runtime.signals import halt_point
 from advunlearn.training.checkpoint import Checkpoint, restore, state_of
 
 logger = logging.getLogger(__name__)

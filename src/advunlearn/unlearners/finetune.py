@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples, batch_sizes
 from advunlearn.options import option
-from advunlearn.seeding import torch_stream
+from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode
 from advunlearn.training.loop import Loop
 from advunlearn.training.sgd import SGD

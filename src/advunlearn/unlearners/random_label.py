@@ -8,7 +8,7 @@ import torch
 
 from advunlearn.data.examples import Examples
 from advunlearn.options import option
-from advunlearn.seeding import torch_stream
+from advunlearn.runtime.seeding import torch_stream
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.unlearner import Task
 

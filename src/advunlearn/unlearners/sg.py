@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.auditors.scores import COLUMNS, logit_margin, reference_evidence, score_columns
 from advunlearn.auditors.svm import SVM
-from advunlearn.devices import to_device
 from advunlearn.options import option
-from advunlearn.seeding import torch_stream
+from advunlearn.runtime.devices import to_device
+from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.checkpoint import restore, state_of
 from advunlearn.training.fit import Diverged, mode
 from advunlearn.unlearners.finetune import Finetune

@@ -12,7 +12,7 @@ from torch import nn
 
 from advunlearn.data.examples import Examples
 from advunlearn.options import Component
-from advunlearn.settings import Settings
+from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import seeded

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from advunlearn.switches import kept_switches
+from advunlearn.runtime.switches import kept_switches
 
 
 def seed_sequence(seed: int, name: str, *index: int) -> np.random.SeedSequence:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -13,7 +12,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,36 +20,24 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from advunlearn import interruption
-from advunlearn.progress import silence
+from advunlearn.runtime import signals as interruption
+from advunlearn.runtime.progress import silence
+from advunlearn.runtime.threads import one_core
 
 T = TypeVar("T")
 
+
 GRACE = 10.0  # seconds that a worker process has to end by itself
+
+
 _LOOK = 0.2  # seconds between looks whether this process is asked to end
+
+
 _PR_SET_PDEATHSIG = 1
 
 
 class _InWorker(Exception):
     """The traceback of a worker's error, as text."""
-
-
-@contextlib.contextmanager
-def kept_threads() -> Iterator[None]:
-    """Leave torch with the number of CPU threads that it had, whatever is set inside."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextlib.contextmanager
-def one_core() -> Iterator[None]:
-    """Keep torch to one CPU thread inside; a thread that starts inside keeps to it as well."""
-    with kept_threads():
-        torch.set_num_threads(1)
-        yield
 
 
 def forks() -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from advunlearn.options import Component, option
-from advunlearn.switches import set_switches
+from advunlearn.runtime.switches import set_switches
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _DURATION = rf"(\d+(?:\.\d+)?)({'|'.join(_SECONDS)})"

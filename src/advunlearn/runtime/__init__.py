@@ -1,0 +1,1 @@
+"""How a process computes: settings, random streams, signals, threads, workers, progress."""
