@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from advunlearn.folders import cache_folder
+from advunlearn.storage.paths import cache_folder
 
 SETTINGS = [
     "",

@@ -27,7 +27,7 @@ from advunlearn.overrides import experiment_from
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.shadows import shadow_set
-from advunlearn.store import Store
+from advunlearn.storage.store import Store
 from advunlearn.training.trainer import Trainer
 
 DEFAULT = (

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from advunlearn import claims
-from advunlearn.claims import claim, seems_held
 from advunlearn.runtime.workers import run_tasks
+from advunlearn.storage import locks as claims
+from advunlearn.storage.locks import claim, seems_held
 
 fork = multiprocessing.get_context("fork")
 

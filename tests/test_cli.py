@@ -10,10 +10,10 @@ import pytest
 
 import advunlearn
 from advunlearn.cli import VERBS, main
-from advunlearn.files import write_json
-from advunlearn.folders import config_folder
 from advunlearn.overrides import experiment_from
-from advunlearn.store import Store
+from advunlearn.storage.files import write_json
+from advunlearn.storage.paths import config_folder
+from advunlearn.storage.store import Store
 from tests.conftest import Command
 
 QUICK = ["optimizer.epochs=2", "unlearner.epochs=1", "attack=threshold"]

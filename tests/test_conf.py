@@ -15,9 +15,9 @@ from hydra.utils import get_class
 from advunlearn.attacks.attack import Attack
 from advunlearn.auditors.auditor import Auditor
 from advunlearn.config import ATTACK, GROUPS
-from advunlearn.folders import config_folder
 from advunlearn.options import Component
 from advunlearn.overrides import expand_aliases, experiment_from
+from advunlearn.storage.paths import config_folder
 
 CONF = config_folder()
 FOLDERS = {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import advunlearn
-from advunlearn.store import MARKER, Store
+from advunlearn.storage.store import MARKER, Store
 from tests.test_run import without_seconds
 from tests.test_store import empty, flip_a_bit, truncate
 

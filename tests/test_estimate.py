@@ -21,7 +21,7 @@ from advunlearn.runtime.settings import Settings
 from advunlearn.stages import estimate as module
 from advunlearn.stages.budget import duration, remarks, table
 from advunlearn.stages.estimate import Estimate, Line, before_a_run, makespan
-from advunlearn.store import Store
+from advunlearn.storage.store import Store
 from advunlearn.training.clock import Clock, Pace
 from advunlearn.unlearners.unlearner import Task
 from tests.test_run import read, without_seconds

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import advunlearn
-from advunlearn.files import file_digest
 from advunlearn.manifest import Manifest
 from advunlearn.overrides import experiment_from
 from advunlearn.report.page import write_report
 from advunlearn.runs import read_manifest, state_of
+from advunlearn.storage.files import file_digest
 from advunlearn.train import Result, run_experiment
 
 QUICK = ["optimizer.epochs=3", "unlearner.epochs=1", "attack=threshold"]

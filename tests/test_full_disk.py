@@ -17,9 +17,9 @@ from torch import zeros
 import advunlearn
 from advunlearn.cli import main
 from advunlearn.data.fetch import array_digest, fetched
-from advunlearn.files import atomic_write
 from advunlearn.manifest import Manifest, Stage
-from advunlearn.store import Store
+from advunlearn.storage.files import atomic_write
+from advunlearn.storage.store import Store
 from tests.conftest import Command
 from tests.test_run import without_seconds
 

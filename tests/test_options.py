@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from advunlearn.files import file_digest
 from advunlearn.options import Component, OptionError, option
+from advunlearn.storage.files import file_digest
 
 
 @dataclass

@@ -10,12 +10,12 @@ import yaml
 
 from advunlearn import recipes
 from advunlearn.cli import main
-from advunlearn.folders import config_folder
 from advunlearn.models.cnn import CNN
 from advunlearn.models.mlp import MLP
 from advunlearn.models.resnet18 import ResNet18
 from advunlearn.options import ConfigError
 from advunlearn.overrides import experiment_from, jobs_from, jobs_to_check
+from advunlearn.storage.paths import config_folder
 from advunlearn.training.adamw import AdamW
 from advunlearn.training.sgd import SGD
 from advunlearn.unlearners.finetune import Finetune

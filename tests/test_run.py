@@ -19,11 +19,11 @@ from sklearn.datasets import load_digits
 import advunlearn
 from advunlearn.config import read_experiment
 from advunlearn.data.splits import Splits
-from advunlearn.files import file_digest
 from advunlearn.overrides import experiment_from
 from advunlearn.report.table import comparison_table
 from advunlearn.shadows.model_set import STACK
-from advunlearn.store import Store
+from advunlearn.storage.files import file_digest
+from advunlearn.storage.store import Store
 from tests.conftest import Command
 
 QUICK = ["optimizer.epochs=15", "unlearner.epochs=3", "attack.shadows=2"]

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from advunlearn import claims
-from advunlearn.files import atomic_write, write_json
-from advunlearn.store import MARKER, Artefact, Damaged, Store, StoreEntry, index_digest
+from advunlearn.storage import locks as claims
+from advunlearn.storage.files import atomic_write, write_json
+from advunlearn.storage.store import MARKER, Artefact, Damaged, Store, StoreEntry, index_digest
 
 KEY = {"seed": 1, "rows": "abc"}
 
@@ -197,7 +197,7 @@ def test_what_the_system_refuses_to_read_is_no_damage(
     def refused_to(path: Path) -> str:  # root may read everything, and no test has a file server that goes away
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("advunlearn.store.file_digest", refused_to)
+    monkeypatch.setattr("advunlearn.storage.store.file_digest", refused_to)
     with pytest.raises(OSError, match=re.escape(os.strerror(number))) as refused:
         store.read(digest)
     assert Path(refused.value.filename).parent == store.folder(digest)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from advunlearn.cli import main
-from advunlearn.folders import cache_folder
-from advunlearn.store import MARKER, Artefact, Store, folder_size
-from advunlearn.upkeep import DAY, HOUR, delete, doomed, parse_size, warn_of_little_room
+from advunlearn.storage.paths import cache_folder
+from advunlearn.storage.prune import DAY, HOUR, delete, doomed, parse_size, warn_of_little_room
+from advunlearn.storage.store import MARKER, Artefact, Store, folder_size
 
 MEGABYTE = 10**6
 
@@ -183,7 +183,7 @@ def test_a_disk_that_is_nearly_full_is_said_once(
     warned: bool,
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(total, total - free, free) if path.exists() else None)
-    monkeypatch.setattr("advunlearn.upkeep.folder_size", None)  # nothing is measured without a quota
+    monkeypatch.setattr("advunlearn.storage.prune.folder_size", None)  # nothing is measured without a quota
     warn_of_little_room(Store())
     assert len(caplog.messages) == warned
     assert all("advunlearn store prune" in message for message in caplog.messages)

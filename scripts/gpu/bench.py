@@ -20,12 +20,12 @@ from torch import nn
 
 from advunlearn.config import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.folders import cache_folder
 from advunlearn.manifest import Manifest
 from advunlearn.overrides import experiment_from
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.runtime.settings import Settings
 from advunlearn.stages.unlearn import make_task, reference_set
+from advunlearn.storage.paths import cache_folder
 from advunlearn.train import prepare
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.sg import SG

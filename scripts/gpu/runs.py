@@ -14,8 +14,8 @@ from pathlib import Path
 
 import advunlearn
 from advunlearn.data.cifar10 import Cifar10
-from advunlearn.folders import config_folder
 from advunlearn.overrides import experiment_from
+from advunlearn.storage.paths import config_folder
 from advunlearn.train import Result
 from gpu.bench import NEEDS_CUDA, Bench, Found
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from advunlearn.files import file_digest, write_json
 from advunlearn.manifest import Manifest
 from advunlearn.runs import read_manifest, state_of
-from advunlearn.store import Store
+from advunlearn.storage.files import file_digest, write_json
+from advunlearn.storage.store import Store
 
 OWN = {"manifest.json", "advunlearn.log", "config.yaml", "job.json"}  # a folder's own, whatever run it holds
 

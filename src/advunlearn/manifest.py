@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from advunlearn.claims import claim
-from advunlearn.files import file_digest, write_json
 from advunlearn.runs import CLAIM, read_manifest
 from advunlearn.runtime.signals import halt_point
+from advunlearn.storage.files import file_digest, write_json
+from advunlearn.storage.locks import claim
 
 logger = logging.getLogger(__name__)
 

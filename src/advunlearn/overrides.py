@@ -23,8 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn import recipes
 from advunlearn.config import ATTACK, GROUPS, Experiment, build_dataset, nearest, read_experiment
-from advunlearn.folders import config_folder
 from advunlearn.options import ConfigError
+from advunlearn.storage.paths import config_folder
 
 Composed = dict[tuple[str, ...], DictConfig]  # by the options of groups
 

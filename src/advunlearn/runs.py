@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advunlearn.claims import seems_held
+from advunlearn.storage.locks import seems_held
 
 CLAIM = ".running"  # held while a run goes on
 

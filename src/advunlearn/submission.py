@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from advunlearn import slurm
-from advunlearn.files import atomic_write, write_json
 from advunlearn.runs import state_of
+from advunlearn.storage.files import atomic_write, write_json
 
 RUNS, SHADOWS = ".", "shadows"  # a sweep's folders of jobs: its runs, and those that train shadow models alone
 Numbers = dict[str, list[int]]  # of jobs, by folder

@@ -14,9 +14,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from advunlearn.config import ATTACK, SHARED, Experiment, read_experiment
-from advunlearn.files import atomic_write, write_json
 from advunlearn.options import ConfigError
 from advunlearn.overrides import Job
+from advunlearn.storage.files import atomic_write, write_json
 
 
 def new_folder() -> Path:

@@ -41,7 +41,6 @@ from advunlearn import __version__, finished
 from advunlearn.config import Experiment
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
-from advunlearn.files import atomic_write
 from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.tensorboard import write_events
 from advunlearn.runtime.seeding import clean_state
@@ -51,9 +50,10 @@ from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.report import PICTURES_SCHEMA, write_results
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA, Models, reference_set, unlearn
-from advunlearn.store import Artefact, Store, index_digest
+from advunlearn.storage.files import atomic_write
+from advunlearn.storage.prune import warn_of_little_room
+from advunlearn.storage.store import Artefact, Store, index_digest
 from advunlearn.training.trainer import Trainer
-from advunlearn.upkeep import warn_of_little_room
 
 logger = logging.getLogger(__name__)
 

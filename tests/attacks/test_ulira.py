@@ -20,7 +20,7 @@ from advunlearn.options import ConfigError
 from advunlearn.report.page import write_report
 from advunlearn.report.table import comparison_table
 from advunlearn.shadows.outputs import ShadowOutputs
-from advunlearn.store import Store
+from advunlearn.storage.store import Store
 
 Array = np.ndarray
 QUICK = ["attack=ulira", "model.hidden=32", "optimizer.epochs=15", "unlearner=finetune", "unlearner.epochs=1"]

@@ -15,7 +15,7 @@ from advunlearn.data.cifar10 import DIGESTS, Cifar10
 from advunlearn.data.digits import Digits
 from advunlearn.data.fetch import Unavailable, fetched
 from advunlearn.data.npz import Npz
-from advunlearn.folders import cache_folder
+from advunlearn.storage.paths import cache_folder
 
 
 def test_digits_are_scikit_learns() -> None:

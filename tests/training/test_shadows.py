@@ -20,7 +20,7 @@ from advunlearn.runtime import workers
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import LARGE_STACK, STACK, ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool, shadow_rows
-from advunlearn.store import Artefact, Store
+from advunlearn.storage.store import Artefact, Store
 from advunlearn.training.adamw import AdamW
 from advunlearn.training.fit import Diverged
 from advunlearn.training.optimizer import Optimizer

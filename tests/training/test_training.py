@@ -18,7 +18,7 @@ from advunlearn.data.examples import Examples, examples_of
 from advunlearn.models.cnn import CNN
 from advunlearn.models.mlp import MLP
 from advunlearn.runtime.settings import Settings
-from advunlearn.store import Store
+from advunlearn.storage.store import Store
 from advunlearn.training.adamw import AdamW
 from advunlearn.training.fit import Diverged, fit, initialise, mode, predict
 from advunlearn.training.optimizer import Optimizer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 def main(arguments: list[str]) -> int:
     """`advunlearn list`: every option of every group, or of one, with what its file says of it."""
-    from advunlearn.folders import config_folder
+    from advunlearn.storage.paths import config_folder
 
     parser = argparse.ArgumentParser("advunlearn list", description=main.__doc__)
     groups = sorted({path.parent.name for path in config_folder().glob("*/*.yaml")})

@@ -134,9 +134,9 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from advunlearn.folders import config_folder
     from advunlearn.options import ConfigError
     from advunlearn.overrides import register_resolvers, version_base
+    from advunlearn.storage.paths import config_folder
 
     register_resolvers()
     words = os.environ.get("COMP_LINE", "").split(" ", 2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from advunlearn.cli.problems import in_words, refuse
 
 if TYPE_CHECKING:
-    from advunlearn.store import Store, StoreEntry
+    from advunlearn.storage.store import Store, StoreEntry
 
 DAYS = 30.0
 
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     prune.add_argument("--max-size", metavar="SIZE", help="then delete the least recently used until it fits: 20GB")
     prune.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
     options = parser.parse_args(arguments)
-    from advunlearn.store import Store
+    from advunlearn.storage.store import Store
 
     store = Store()
     if options.verb == "verify":
@@ -48,7 +48,7 @@ def _show(entry: StoreEntry) -> int:
 
 
 def _verify(store: Store) -> int:
-    from advunlearn.store import Damaged
+    from advunlearn.storage.store import Damaged
 
     read, damaged = 0, 0
     for entry in store.entries():
@@ -66,8 +66,8 @@ def _verify(store: Store) -> int:
 
 
 def _prune(store: Store, typed_days: str | None, typed_size: str | None, *, dry_run: bool) -> int:
-    from advunlearn.store import folder_size
-    from advunlearn.upkeep import delete, doomed, parse_size
+    from advunlearn.storage.prune import delete, doomed, parse_size
+    from advunlearn.storage.store import folder_size
 
     days, size, problems = None, None, []
     try:

@@ -7,7 +7,7 @@ import importlib
 import yaml
 
 from advunlearn.data.dataset import Dataset
-from advunlearn.folders import config_folder
+from advunlearn.storage.paths import config_folder
 
 
 def datasets() -> dict[str, type[Dataset]]:

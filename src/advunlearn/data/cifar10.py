@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.fetch import Arrays, Unavailable, cached_size, cached_status, fetched, npm_package
-from advunlearn.files import FULL
-from advunlearn.folders import cache_folder
 from advunlearn.options import option
 from advunlearn.runtime.progress import progress
+from advunlearn.storage.files import FULL
+from advunlearn.storage.paths import cache_folder
 
 # SHA-256 of the decoded arrays, C order, whatever the source: images uint8 (n, 32, 32, 3), labels uint8 (n,).
 DIGESTS = {

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from advunlearn.claims import claim
-from advunlearn.files import atomic_write
-from advunlearn.folders import cache_folder
+from advunlearn.storage.files import atomic_write
+from advunlearn.storage.locks import claim
+from advunlearn.storage.paths import cache_folder
 
 logger = logging.getLogger(__name__)
 

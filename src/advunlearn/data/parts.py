@@ -29,8 +29,8 @@ from PIL import Image
 
 from advunlearn.data.dataset import DatasetInfo
 from advunlearn.data.fetch import Arrays, array_digest
-from advunlearn.files import atomic_write
 from advunlearn.runtime.progress import progress
+from advunlearn.storage.files import atomic_write
 
 FORMAT = 1
 BLOCK = 500  # images

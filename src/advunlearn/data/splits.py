@@ -12,8 +12,8 @@ from sklearn.model_selection import train_test_split
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.forget.scenario import Forget
-from advunlearn.files import atomic_write
 from advunlearn.runtime.seeding import numpy_stream
+from advunlearn.storage.files import atomic_write
 
 Rows = NDArray[np.int64]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from advunlearn.files import atomic_write
 from advunlearn.report.formats import FORMATS, figures, heads, sections, what
 from advunlearn.report.parts import card, figure, fill
 from advunlearn.report.summary import Run, Summary, accuracy, time_over_retraining
 from advunlearn.report.verdict import Problem, problems, sentences, shown
+from advunlearn.storage.files import atomic_write
 
 FILES = {"table.csv": "csv", "table.md": "markdown", "table.tex": "latex"}
 CAPTIONS = {

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from advunlearn.evaluation.comparison import MODELS
-from advunlearn.files import atomic_write
 from advunlearn.report.parts import card, figure, fill
 from advunlearn.report.table import HEADINGS, Row, metrics_csv, notes, rows, verdict
+from advunlearn.storage.files import atomic_write
 
 CAPTIONS = {
     "trace": (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.model_set import STACK, ModelSet
 from advunlearn.shadows.outputs import ShadowOutputs
-from advunlearn.store import Artefact, index_digest
+from advunlearn.storage.store import Artefact, index_digest
 
 
 def shadow_rows(pool: NDArray[np.int64], index: int, seed: int, stream: str = "shadow") -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import Models
-from advunlearn.store import Artefact, index_digest
+from advunlearn.storage.store import Artefact, index_digest
 from advunlearn.training.trainer import Trainer
 
 ATTACK_SCHEMA = 5  # raise it when the results of this code change, as that of stage `unlearn`

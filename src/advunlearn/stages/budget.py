@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 from advunlearn.config import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.folders import config_folder
 from advunlearn.manifest import Manifest
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.estimate import Estimate, Estimator
+from advunlearn.storage.paths import config_folder
 from advunlearn.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from advunlearn.files import atomic_write, write_json
 from advunlearn.manifest import Manifest
 from advunlearn.report.page import write_report
 from advunlearn.report.tensorboard import write_events
 from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
-from advunlearn.store import Artefact, Store
+from advunlearn.storage.files import atomic_write, write_json
+from advunlearn.storage.store import Artefact, Store
 from advunlearn.training.trainer import Trainer
 
 PICTURES_SCHEMA = 2  # raise it when the pictures change, as that of stage `unlearn`

@@ -15,8 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from advunlearn.files import atomic_write, file_digest, system_errors
 from advunlearn.runtime.signals import is_asked
+from advunlearn.storage.files import atomic_write, file_digest, system_errors
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from advunlearn.data.examples import QUERIES, Examples
 from advunlearn.models.model import Model
 from advunlearn.runtime import workers
 from advunlearn.runtime.settings import Settings
-from advunlearn.store import Artefact, Store, index_digest
+from advunlearn.storage.store import Artefact, Store, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import GlobalGenerators, fit, initialise, place, predict, seeded
 from advunlearn.training.layers import in_layers

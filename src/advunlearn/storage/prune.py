@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 
-from advunlearn.store import Store, StoreEntry, folder_size
+from advunlearn.storage.store import Store, StoreEntry, folder_size
 
 logger = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from advunlearn.claims import claim
-from advunlearn.files import file_digest, sync, system_errors, write_json
-from advunlearn.folders import cache_folder
+from advunlearn.storage.files import file_digest, sync, system_errors, write_json
+from advunlearn.storage.locks import claim
+from advunlearn.storage.paths import cache_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

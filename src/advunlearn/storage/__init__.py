@@ -1,0 +1,1 @@
+"""Files: paths, whole writes, locks, the store of artefacts and its maintenance."""
