@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from advunlearn.auditors.auditor import Audit, Auditor
+from advunlearn.config.compose import experiment_from
 from advunlearn.manifest import Manifest
-from advunlearn.overrides import experiment_from
 from advunlearn.stages.unlearn import make_task, reference_set
 from advunlearn.train import prepare
 from advunlearn.unlearners.sg import SG

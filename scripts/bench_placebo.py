@@ -20,8 +20,8 @@ from torch import Tensor
 
 from advunlearn.auditors.auditor import Audit
 from advunlearn.auditors.svm import SVM
+from advunlearn.config.compose import experiment_from
 from advunlearn.manifest import Manifest
-from advunlearn.overrides import experiment_from
 from advunlearn.train import run_experiment
 
 

@@ -21,9 +21,9 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from advunlearn.config.compose import experiment_from
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import make_splits
-from advunlearn.overrides import experiment_from
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.shadows import shadow_set

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from advunlearn.config.compose import experiment_from
 from advunlearn.manifest import Manifest
-from advunlearn.overrides import experiment_from
 from advunlearn.report.summary import Estimate, Run, find_runs, read_run
 from advunlearn.report.verdict import shown
 from advunlearn.runs import read_manifest

@@ -10,7 +10,7 @@ import pytest
 
 import advunlearn
 from advunlearn.cli import VERBS, main
-from advunlearn.overrides import experiment_from
+from advunlearn.config.compose import experiment_from
 from advunlearn.storage.files import write_json
 from advunlearn.storage.paths import config_folder
 from advunlearn.storage.store import Store

@@ -14,9 +14,9 @@ from hydra.utils import get_class
 
 from advunlearn.attacks.attack import Attack
 from advunlearn.auditors.auditor import Auditor
-from advunlearn.config import ATTACK, GROUPS
+from advunlearn.config.compose import expand_aliases, experiment_from
+from advunlearn.config.experiment import ATTACK, GROUPS
 from advunlearn.options import Component
-from advunlearn.overrides import expand_aliases, experiment_from
 from advunlearn.storage.paths import config_folder
 
 CONF = config_folder()

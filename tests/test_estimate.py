@@ -15,8 +15,8 @@ import torch
 
 import advunlearn
 from advunlearn.cli import main
+from advunlearn.config.compose import experiment_from
 from advunlearn.data.cifar10 import Cifar10
-from advunlearn.overrides import experiment_from
 from advunlearn.runtime.settings import Settings
 from advunlearn.stages import estimate as module
 from advunlearn.stages.budget import duration, remarks, table

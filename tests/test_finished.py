@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import advunlearn
+from advunlearn.config.compose import experiment_from
 from advunlearn.manifest import Manifest
-from advunlearn.overrides import experiment_from
 from advunlearn.report.page import write_report
 from advunlearn.runs import read_manifest, state_of
 from advunlearn.storage.files import file_digest

@@ -16,7 +16,7 @@ import torch
 
 import advunlearn
 from advunlearn.cli import main
-from advunlearn.overrides import jobs_to_check
+from advunlearn.config.compose import jobs_to_check
 from advunlearn.unlearners.unlearner import Unlearner
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import yaml
 
-from advunlearn import recipes
 from advunlearn.cli import main
+from advunlearn.config import recipes
+from advunlearn.config.compose import experiment_from, jobs_from, jobs_to_check
 from advunlearn.models.cnn import CNN
 from advunlearn.models.mlp import MLP
 from advunlearn.models.resnet18 import ResNet18
 from advunlearn.options import ConfigError
-from advunlearn.overrides import experiment_from, jobs_from, jobs_to_check
 from advunlearn.storage.paths import config_folder
 from advunlearn.training.adamw import AdamW
 from advunlearn.training.sgd import SGD

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
 import advunlearn
-from advunlearn.config import read_experiment
+from advunlearn.config.compose import experiment_from
+from advunlearn.config.experiment import read_experiment
 from advunlearn.data.splits import Splits
-from advunlearn.overrides import experiment_from
 from advunlearn.report.table import comparison_table
 from advunlearn.shadows.model_set import STACK
 from advunlearn.storage.files import file_digest

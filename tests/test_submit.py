@@ -10,7 +10,7 @@ import pytest
 
 from advunlearn import slurm
 from advunlearn.cli import main
-from advunlearn.overrides import experiment_from, jobs_from
+from advunlearn.config.compose import experiment_from, jobs_from
 from advunlearn.runs import runs_below
 from advunlearn.status import judge, varying
 from advunlearn.sweeps import freeze, shadow_shards
@@ -243,7 +243,7 @@ def test_a_local_sweep_has_a_status_and_a_report_that_knows_its_shards(
 def test_a_launcher_that_is_not_installed_names_its_extra(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, launcher: str
 ) -> None:
-    monkeypatch.setattr("advunlearn.overrides.is_installed", lambda package: False)
+    monkeypatch.setattr("advunlearn.config.compose.is_installed", lambda package: False)
     assert main(["run", "-m", f"hydra/launcher={launcher}", "seed=1,2"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"error: hydra/launcher={launcher} is an extra (pip install 'advunlearn[{launcher}]')"

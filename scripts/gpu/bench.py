@@ -18,10 +18,10 @@ import torch
 from bench_audit_step import Mean
 from torch import nn
 
-from advunlearn.config import Experiment
+from advunlearn.config.compose import experiment_from
+from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.manifest import Manifest
-from advunlearn.overrides import experiment_from
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.runtime.settings import Settings
 from advunlearn.stages.unlearn import make_task, reference_set

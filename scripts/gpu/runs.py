@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import advunlearn
+from advunlearn.config.compose import experiment_from
 from advunlearn.data.cifar10 import Cifar10
-from advunlearn.overrides import experiment_from
 from advunlearn.storage.paths import config_folder
 from advunlearn.train import Result
 from gpu.bench import NEEDS_CUDA, Bench, Found

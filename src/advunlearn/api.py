@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from advunlearn.attacks.attack import Answers, Observations
-from advunlearn.config import Experiment
+from advunlearn.config.compose import expand_aliases, experiment_from
+from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import Examples
 from advunlearn.evaluation.metrics import roc
 from advunlearn.manifest import Manifest
-from advunlearn.overrides import expand_aliases, experiment_from
 from advunlearn.runtime.settings import Settings
 from advunlearn.runtime.switches import kept_switches
 from advunlearn.stages.attack import score_model, split_scores

@@ -13,9 +13,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from advunlearn.config import ATTACK, SHARED, Experiment, read_experiment
+from advunlearn.config.compose import Job
+from advunlearn.config.experiment import ATTACK, SHARED, Experiment, read_experiment
 from advunlearn.options import ConfigError
-from advunlearn.overrides import Job
 from advunlearn.storage.files import atomic_write, write_json
 
 

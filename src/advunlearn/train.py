@@ -38,7 +38,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from advunlearn import __version__, finished
-from advunlearn.config import Experiment
+from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
 from advunlearn.manifest import Manifest, Stage

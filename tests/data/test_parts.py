@@ -18,11 +18,11 @@ import pytest
 from PIL import Image
 
 from advunlearn.cli import main
+from advunlearn.config.compose import experiment_from
 from advunlearn.data import catalogue, parts
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool, channel_statistics
 from advunlearn.data.fetch import Arrays, array_digest, cached, keep
 from advunlearn.manifest import Manifest
-from advunlearn.overrides import experiment_from
 from advunlearn.train import run_experiment
 
 RNG = np.random.default_rng(0)

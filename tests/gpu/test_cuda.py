@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import advunlearn
+from advunlearn.config.compose import experiment_from
 from advunlearn.manifest import Manifest
-from advunlearn.overrides import experiment_from
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.runtime.signals import Interrupted, ask, heed_signals
 from advunlearn.train import prepare

@@ -11,9 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import advunlearn
 from advunlearn.cli import main
+from advunlearn.config.compose import experiment_from
 from advunlearn.manifest import Manifest
 from advunlearn.options import ConfigError
-from advunlearn.overrides import experiment_from
 from advunlearn.report.tensorboard import EVENTS, write_events
 from advunlearn.runtime.settings import Settings
 from advunlearn.train import run_experiment

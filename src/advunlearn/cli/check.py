@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from advunlearn.cli.problems import fail, refuse
 
 if TYPE_CHECKING:
-    from advunlearn.config import Experiment
+    from advunlearn.config.experiment import Experiment
 
 
 def main(arguments: list[str]) -> int:
@@ -21,8 +21,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     from omegaconf import OmegaConf
 
+    from advunlearn.config.compose import jobs_from, jobs_to_check
     from advunlearn.options import ConfigError
-    from advunlearn.overrides import jobs_from, jobs_to_check
 
     runs = 1
     try:

@@ -21,7 +21,7 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
 
     One of a sweep goes on in a folder that holds it already, and is not done again if it is finished elsewhere.
     """
-    from advunlearn.config import read_experiment
+    from advunlearn.config.experiment import read_experiment
     from advunlearn.manifest import Manifest
     from advunlearn.train import run_experiment
 

@@ -13,8 +13,8 @@ from advunlearn.cli.problems import fail, refuse
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from advunlearn.overrides import Job
-    from advunlearn.recipes import Recipe
+    from advunlearn.config.compose import Job
+    from advunlearn.config.recipes import Recipe
 
 _SHOW_FLAGS = {"--cfg", "-c", "--info", "-i"}
 _HELP_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]
     own_sweep = _is_own_sweep(arguments)  # which checks all of its runs
+    from advunlearn.config.compose import expand_aliases
     from advunlearn.options import ConfigError
-    from advunlearn.overrides import expand_aliases
     from advunlearn.runtime.signals import heed_signals
 
     recipe = None
@@ -62,8 +62,8 @@ def _sweep(arguments: list[str]) -> int:
     from hydra._internal.utils import get_args_parser
 
     from advunlearn.cli.one_run import LOG, resume
+    from advunlearn.config.compose import jobs_from
     from advunlearn.options import ConfigError
-    from advunlearn.overrides import jobs_from
     from advunlearn.report.sweep import tell_of_sweep
     from advunlearn.sweeps import freeze, new_folder
 
@@ -100,8 +100,8 @@ def _check(arguments: list[str]) -> list[Job]:
     """
     from hydra._internal.utils import get_args_parser
 
+    from advunlearn.config.compose import jobs_to_check
     from advunlearn.options import ConfigError
-    from advunlearn.overrides import jobs_to_check
 
     known, unknown = get_args_parser().parse_known_args(arguments)
     flags = [word for word in unknown if word.startswith("-")]
@@ -134,8 +134,8 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from advunlearn.config.compose import register_resolvers, version_base
     from advunlearn.options import ConfigError
-    from advunlearn.overrides import register_resolvers, version_base
     from advunlearn.storage.paths import config_folder
 
     register_resolvers()

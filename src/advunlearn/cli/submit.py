@@ -120,7 +120,7 @@ def _problems(options: argparse.Namespace) -> list[str]:
 
 def _submit(options: argparse.Namespace, flags: Flags) -> int:
     """Check, freeze and send a new sweep."""
-    from advunlearn.overrides import jobs_from
+    from advunlearn.config.compose import jobs_from
     from advunlearn.submission import RUNS, SHADOWS, Sweep
     from advunlearn.sweeps import freeze, new_folder, shadow_shards
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import STDERR, Answers, Observations
 from advunlearn.attacks.statistics import cross_entropy
-from advunlearn.config import LOSS, Experiment
+from advunlearn.config.experiment import LOSS, Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
 from advunlearn.manifest import Manifest

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from advunlearn.config import Experiment
+from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.manifest import Manifest
 from advunlearn.shadows.model_set import ShadowOptions

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from advunlearn.config import Experiment
+from advunlearn.config.experiment import Experiment
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from advunlearn.attacks.attack import Attack
-from advunlearn.config import Experiment
+from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import MODELS, gap, measure, measure_algorithm
 from advunlearn.shadows.model_set import ShadowOptions

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from advunlearn.config import Experiment
+from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.originals import OriginalSet

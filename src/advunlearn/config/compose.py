@@ -21,8 +21,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from advunlearn import recipes
-from advunlearn.config import ATTACK, GROUPS, Experiment, build_dataset, nearest, read_experiment
+from advunlearn.config import recipes
+from advunlearn.config.experiment import ATTACK, GROUPS, Experiment, build_dataset, nearest, read_experiment
 from advunlearn.options import ConfigError
 from advunlearn.storage.paths import config_folder
 

@@ -1,0 +1,1 @@
+"""From the user's overrides to a checked experiment."""
