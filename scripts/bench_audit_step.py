@@ -17,7 +17,7 @@ from torch import Tensor
 
 from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.config.compose import experiment_from
-from advunlearn.manifest import Manifest
+from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.unlearn import make_task, reference_set
 from advunlearn.train import prepare
 from advunlearn.unlearners.sg import SG

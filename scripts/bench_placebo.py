@@ -21,7 +21,7 @@ from torch import Tensor
 from advunlearn.auditors.auditor import Audit
 from advunlearn.auditors.svm import SVM
 from advunlearn.config.compose import experiment_from
-from advunlearn.manifest import Manifest
+from advunlearn.runs.manifest import Manifest
 from advunlearn.train import run_experiment
 
 

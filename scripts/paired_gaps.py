@@ -16,10 +16,10 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from advunlearn.config.compose import experiment_from
-from advunlearn.manifest import Manifest
 from advunlearn.report.summary import Estimate, Run, find_runs, read_run
 from advunlearn.report.verdict import shown
-from advunlearn.runs import read_manifest
+from advunlearn.runs.manifest import Manifest
+from advunlearn.runs.state import read_manifest
 from advunlearn.stages.unlearn import make_task
 from advunlearn.train import prepare
 from advunlearn.unlearners.best_epoch import BestEpoch

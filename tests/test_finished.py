@@ -12,9 +12,9 @@ import pytest
 
 import advunlearn
 from advunlearn.config.compose import experiment_from
-from advunlearn.manifest import Manifest
 from advunlearn.report.page import write_report
-from advunlearn.runs import read_manifest, state_of
+from advunlearn.runs.manifest import Manifest
+from advunlearn.runs.state import read_manifest, state_of
 from advunlearn.storage.files import file_digest
 from advunlearn.train import Result, run_experiment
 

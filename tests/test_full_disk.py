@@ -17,7 +17,7 @@ from torch import zeros
 import advunlearn
 from advunlearn.cli import main
 from advunlearn.data.fetch import array_digest, fetched
-from advunlearn.manifest import Manifest, Stage
+from advunlearn.runs.manifest import Manifest, Stage
 from advunlearn.storage.files import atomic_write
 from advunlearn.storage.store import Store
 from tests.conftest import Command

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 import advunlearn
 from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from
-from advunlearn.manifest import Manifest
-from advunlearn.runs import state_of
+from advunlearn.runs.manifest import Manifest
+from advunlearn.runs.state import state_of
 from tests.conftest import Command
 from tests.test_run import QUICK, without_seconds
 

@@ -11,7 +11,7 @@ import pytest
 from advunlearn import slurm
 from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from, jobs_from
-from advunlearn.runs import runs_below
+from advunlearn.runs.state import runs_below
 from advunlearn.status import judge, varying
 from advunlearn.sweeps import freeze, shadow_shards
 from tests.test_run import QUICK

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from advunlearn.cli import main
-from advunlearn.runs import read_manifest, state_of
+from advunlearn.runs.state import read_manifest, state_of
 
 QUICK = ["optimizer.epochs=2", "unlearner.epochs=1", "attack=threshold"]
 INTO = "hydra.sweep.dir=sweep"

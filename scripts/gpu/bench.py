@@ -21,7 +21,7 @@ from torch import nn
 from advunlearn.config.compose import experiment_from
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.manifest import Manifest
+from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.runtime.settings import Settings
 from advunlearn.stages.unlearn import make_task, reference_set

@@ -19,7 +19,7 @@ from advunlearn.config.compose import expand_aliases, experiment_from
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import Examples
 from advunlearn.evaluation.metrics import roc
-from advunlearn.manifest import Manifest
+from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.settings import Settings
 from advunlearn.runtime.switches import kept_switches
 from advunlearn.stages.attack import score_model, split_scores

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from advunlearn import slurm
-from advunlearn.runs import state_of
+from advunlearn.runs.state import state_of
 from advunlearn.submission import RUNS, Sweep
 
 

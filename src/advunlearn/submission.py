@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from advunlearn import slurm
-from advunlearn.runs import state_of
+from advunlearn.runs.state import state_of
 from advunlearn.storage.files import atomic_write, write_json
 
 RUNS, SHADOWS = ".", "shadows"  # a sweep's folders of jobs: its runs, and those that train shadow models alone

@@ -37,12 +37,13 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from advunlearn import __version__, finished
+from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
-from advunlearn.manifest import Manifest, Stage
 from advunlearn.report.tensorboard import write_events
+from advunlearn.runs import reuse as finished
+from advunlearn.runs.manifest import Manifest, Stage
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models, attacked_rows
 from advunlearn.stages.budget import announce

@@ -18,7 +18,7 @@ from advunlearn.config.compose import experiment_from
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import Examples
 from advunlearn.data.splits import Splits
-from advunlearn.manifest import Manifest
+from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.unlearn import make_task, reference_set
 from advunlearn.train import prepare
 from advunlearn.training.trainer import Trainer

@@ -22,7 +22,7 @@ from advunlearn.config.compose import experiment_from
 from advunlearn.data import catalogue, parts
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool, channel_statistics
 from advunlearn.data.fetch import Arrays, array_digest, cached, keep
-from advunlearn.manifest import Manifest
+from advunlearn.runs.manifest import Manifest
 from advunlearn.train import run_experiment
 
 RNG = np.random.default_rng(0)

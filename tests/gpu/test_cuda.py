@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import advunlearn
 from advunlearn.config.compose import experiment_from
-from advunlearn.manifest import Manifest
+from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.runtime.signals import Interrupted, ask, heed_signals
 from advunlearn.train import prepare

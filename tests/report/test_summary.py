@@ -97,7 +97,7 @@ def test_every_state_is_listed_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_going_on_is_running(tmp_path: Path) -> None:
-    from advunlearn.manifest import Manifest
+    from advunlearn.runs.manifest import Manifest
 
     with Manifest(tmp_path / "run"):
         assert read_run(tmp_path / "run").state == "running"

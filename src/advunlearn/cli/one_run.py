@@ -22,7 +22,7 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     One of a sweep goes on in a folder that holds it already, and is not done again if it is finished elsewhere.
     """
     from advunlearn.config.experiment import read_experiment
-    from advunlearn.manifest import Manifest
+    from advunlearn.runs.manifest import Manifest
     from advunlearn.train import run_experiment
 
     with Manifest(folder, about, resume=sweep) as manifest:
@@ -45,7 +45,7 @@ def resume(folder: Path) -> int:
     from omegaconf import DictConfig, OmegaConf
 
     from advunlearn.options import ConfigError
-    from advunlearn.runs import state_of
+    from advunlearn.runs.state import state_of
 
     if state_of(folder).name == "completed":
         sys.stdout.write(f"{folder}: completed already\n")

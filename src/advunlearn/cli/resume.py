@@ -40,6 +40,6 @@ def main(arguments: list[str]) -> int:
 
 def _resumable(path: Path) -> list[Path]:
     """Return the runs at and below a path that can be gone on with: a config says what they are."""
-    from advunlearn.runs import runs_below
+    from advunlearn.runs.state import runs_below
 
     return [folder for folder in runs_below(path) if (folder / "config.yaml").is_file()]

@@ -16,7 +16,7 @@ from scipy.stats import t
 from yaml import YAMLError
 
 from advunlearn.evaluation.comparison import MODELS
-from advunlearn.runs import read_manifest, runs_below, state_of
+from advunlearn.runs.state import read_manifest, runs_below, state_of
 from advunlearn.runtime.settings import Settings
 
 TARGET = "_target_"

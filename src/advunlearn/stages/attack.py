@@ -15,7 +15,7 @@ from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.config.experiment import LOSS, Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
-from advunlearn.manifest import Manifest
+from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.manifest import Manifest
+from advunlearn.runs.manifest import Manifest
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.estimate import Estimate, Estimator
 from advunlearn.storage.paths import config_folder

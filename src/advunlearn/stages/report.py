@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from advunlearn.manifest import Manifest
 from advunlearn.report.page import write_report
 from advunlearn.report.tensorboard import write_events
+from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
 from advunlearn.storage.files import atomic_write, write_json

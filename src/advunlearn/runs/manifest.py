@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from advunlearn.runs import CLAIM, read_manifest
+from advunlearn.runs.state import CLAIM, read_manifest
 from advunlearn.runtime.signals import halt_point
 from advunlearn.storage.files import file_digest, write_json
 from advunlearn.storage.locks import claim

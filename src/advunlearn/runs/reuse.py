@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from advunlearn.manifest import Manifest
-from advunlearn.runs import read_manifest, state_of
+from advunlearn.runs.manifest import Manifest
+from advunlearn.runs.state import read_manifest, state_of
 from advunlearn.storage.files import file_digest, write_json
 from advunlearn.storage.store import Store
 
