@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from advunlearn.cli import main
-from advunlearn.slurm import history
+from advunlearn.sweeps.slurm import history
 from tests.test_run import without_seconds
 
 pytestmark = pytest.mark.xdist_group("slurm")  # one process: the sweeps below are made once, and share the nodes

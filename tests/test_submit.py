@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from advunlearn import slurm
 from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from, jobs_from
 from advunlearn.runs.state import runs_below
-from advunlearn.status import judge, varying
-from advunlearn.sweeps import freeze, shadow_shards
+from advunlearn.sweeps import slurm
+from advunlearn.sweeps.freeze import freeze, shadow_shards
+from advunlearn.sweeps.status import judge, varying
 from tests.test_run import QUICK
 
 SCRIPT = Path(__file__).with_name("job.sbatch")

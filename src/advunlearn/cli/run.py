@@ -65,7 +65,7 @@ def _sweep(arguments: list[str]) -> int:
     from advunlearn.config.compose import jobs_from
     from advunlearn.options import ConfigError
     from advunlearn.report.sweep import tell_of_sweep
-    from advunlearn.sweeps import freeze, new_folder
+    from advunlearn.sweeps.freeze import freeze, new_folder
 
     known = get_args_parser().parse_args(arguments)
     named = [word.removeprefix(SWEEP_DIR) for word in known.overrides if word.startswith(SWEEP_DIR)]

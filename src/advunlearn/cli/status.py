@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from advunlearn.cli.problems import refuse
 
 if TYPE_CHECKING:
-    from advunlearn.status import Status
+    from advunlearn.sweeps.status import Status
 
 
 def main(arguments: list[str]) -> int:
@@ -20,8 +20,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("advunlearn status", description=main.__doc__)
     parser.add_argument("sweep", type=Path, metavar="SWEEP", help="a sweep's folder, sent to Slurm or not")
     folder = parser.parse_args(arguments).sweep
-    from advunlearn.status import statuses
-    from advunlearn.submission import SHADOWS
+    from advunlearn.sweeps.status import statuses
+    from advunlearn.sweeps.submission import SHADOWS
 
     try:
         runs, trouble = statuses(folder)
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _table(jobs: Sequence[Status]) -> str:
-    from advunlearn.status import varying
+    from advunlearn.sweeps.status import varying
 
     rows = [
         (str(job.number), " ".join(words), job.state + (f": {job.detail}" if job.detail else ""), _seconds(job))

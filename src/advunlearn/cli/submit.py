@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advunlearn.cli.problems import fail, refuse
-from advunlearn.slurm import Flags, SlurmError
+from advunlearn.sweeps.slurm import Flags, SlurmError
 
 if TYPE_CHECKING:
-    from advunlearn.submission import Numbers, Sweep
+    from advunlearn.sweeps.submission import Numbers, Sweep
 
 EXAMPLES = """\
 examples:
@@ -121,8 +121,8 @@ def _problems(options: argparse.Namespace) -> list[str]:
 def _submit(options: argparse.Namespace, flags: Flags) -> int:
     """Check, freeze and send a new sweep."""
     from advunlearn.config.compose import jobs_from
-    from advunlearn.submission import RUNS, SHADOWS, Sweep
-    from advunlearn.sweeps import freeze, new_folder, shadow_shards
+    from advunlearn.sweeps.freeze import freeze, new_folder, shadow_shards
+    from advunlearn.sweeps.submission import RUNS, SHADOWS, Sweep
 
     jobs = jobs_from(options.overrides, options.config_dir)
     shards = shadow_shards(jobs, options.shadow_shards) if options.shadow_shards else []
@@ -142,7 +142,7 @@ def _submit(options: argparse.Namespace, flags: Flags) -> int:
 
 def _retry(folder: Path, given: dict[str, Any], *, dry_run: bool) -> int:
     """Send again what of a sweep is neither completed nor in the queue, with what else is asked for now."""
-    from advunlearn.submission import RUNS, SHADOWS, Sweep
+    from advunlearn.sweeps.submission import RUNS, SHADOWS, Sweep
 
     sweep = Sweep.read(folder)
     sweep.flags = dataclasses.replace(sweep.flags, **given)
@@ -154,7 +154,7 @@ def _retry(folder: Path, given: dict[str, Any], *, dry_run: bool) -> int:
 
 
 def _send(sweep: Sweep, numbers: Numbers, *, dry_run: bool) -> int:
-    from advunlearn.submission import RUNS
+    from advunlearn.sweeps.submission import RUNS
 
     if dry_run:
         for _, text in sweep.scripts(numbers):

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from advunlearn import slurm
 from advunlearn.runs.state import state_of
 from advunlearn.storage.files import atomic_write, write_json
+from advunlearn.sweeps import slurm
 
 RUNS, SHADOWS = ".", "shadows"  # a sweep's folders of jobs: its runs, and those that train shadow models alone
 Numbers = dict[str, list[int]]  # of jobs, by folder

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advunlearn import slurm
 from advunlearn.runs.state import state_of
-from advunlearn.submission import RUNS, Sweep
+from advunlearn.sweeps import slurm
+from advunlearn.sweeps.submission import RUNS, Sweep
 
 
 @dataclass(frozen=True)

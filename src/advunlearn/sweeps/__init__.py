@@ -1,0 +1,1 @@
+"""Many runs: frozen, submitted to Slurm, watched."""
