@@ -18,8 +18,8 @@ from torch import Tensor
 from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.config.compose import experiment_from
 from advunlearn.runs.manifest import Manifest
+from advunlearn.stages.data import prepare
 from advunlearn.stages.unlearn import make_task, reference_set
-from advunlearn.train import prepare
 from advunlearn.unlearners.sg import SG
 
 SETTINGS = {  # name: overrides, and the epochs that each timing takes, for small networks to be measurable

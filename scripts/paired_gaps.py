@@ -20,8 +20,8 @@ from advunlearn.report.summary import Estimate, Run, find_runs, read_run
 from advunlearn.report.verdict import shown
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runs.state import read_manifest
+from advunlearn.stages.data import prepare
 from advunlearn.stages.unlearn import make_task
-from advunlearn.train import prepare
 from advunlearn.unlearners.best_epoch import BestEpoch
 
 ATTACKS = ("lira", "rmia", "threshold")

@@ -24,9 +24,9 @@ from advunlearn.data.splits import Splits
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.runtime.settings import Settings
+from advunlearn.stages.data import prepare
 from advunlearn.stages.unlearn import make_task, reference_set
 from advunlearn.storage.paths import cache_folder
-from advunlearn.train import prepare
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.sg import SG
 

@@ -33,28 +33,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 from torch import nn
 
 from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
-from advunlearn.data.examples import examples_of
-from advunlearn.data.splits import Splits, make_splits
+from advunlearn.data.splits import Splits
 from advunlearn.report.tensorboard import write_events
 from advunlearn.runs import reuse as finished
-from advunlearn.runs.manifest import Manifest, Stage
+from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
-from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models, attacked_rows
+from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models
 from advunlearn.stages.budget import announce
+from advunlearn.stages.data import prepare
 from advunlearn.stages.evaluate import evaluate
+from advunlearn.stages.models import make_models
 from advunlearn.stages.report import PICTURES_SCHEMA, write_results
 from advunlearn.stages.shadows import original_set, shadow_set
-from advunlearn.stages.unlearn import UNLEARN_SCHEMA, Models, reference_set, unlearn
+from advunlearn.stages.unlearn import UNLEARN_SCHEMA
 from advunlearn.storage.files import atomic_write
 from advunlearn.storage.prune import warn_of_little_room
-from advunlearn.storage.store import Artefact, Store, index_digest
+from advunlearn.storage.store import Store, index_digest
 from advunlearn.training.trainer import Trainer
+
+if __name__ == "__main__":  # first: as a script, the modules of this folder would hide others of the same names
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path = [os.path.dirname(here) if folder == here else folder for folder in sys.path]
+    from advunlearn.cli import main
+
+    sys.exit(main(["run", *sys.argv[1:]]))
+
 
 logger = logging.getLogger(__name__)
 
@@ -130,40 +138,3 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
         "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
         "shadows": {**experiment.shadow_options.identity(), "originals": experiment.shadow_options.originals},
     }
-
-
-def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits]:
-    """Load the data, put it on the device and split it; the splits are written to the run's folder."""
-    settings = experiment.settings
-    with manifest.stage("data"):
-        pool = experiment.dataset.load()
-        splits = make_splits(pool, experiment.dataset, experiment.forget, settings.seed)
-        _, members = attacked_rows(splits, pool.labels)
-        for attack in experiment.attacks.values():
-            attack.check(members)
-        splits.save(manifest.folder / "splits.npz")
-        manifest.data["splits"] = {part: len(rows) for part, rows in vars(splits).items()}
-        manifest.data["dataset_checksum"] = pool.checksum
-        examples = examples_of(pool, experiment.dataset, settings.torch_device(), channels_last=settings.channels_last)
-    trainer = Trainer(pool, examples, experiment.dataset, experiment.model, experiment.optimizer, settings, Store())
-    trainer.choose_threads()
-    manifest.data["threads"] = torch.get_num_threads()
-    return trainer, splits
-
-
-def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manifest: Manifest) -> Models:
-    """Train the original and the retrained model, and unlearn the forget set from the original."""
-    models = Models({}, {}, reference_set(experiment, trainer, splits, splits.forget))
-
-    def keep(name: str, stage: Stage, network: nn.Module, artefact: Artefact) -> None:
-        models.networks[name], models.artefacts[name] = network, artefact
-        stage.note(reused=artefact.reused, artefact=artefact.digest)
-
-    with manifest.stage("pretrain") as stage:
-        keep("original", stage, *trainer.train(splits.train, "original"))
-    with manifest.stage("retrain") as stage:
-        keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
-    with manifest.stage("unlearn") as stage:
-        keep("unlearned", stage, *unlearn(experiment, trainer, splits, models))
-    manifest.data["reference_requests"] = models.requests
-    return models

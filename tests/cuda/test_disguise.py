@@ -19,8 +19,8 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import Examples
 from advunlearn.data.splits import Splits
 from advunlearn.runs.manifest import Manifest
+from advunlearn.stages.data import prepare
 from advunlearn.stages.unlearn import make_task, reference_set
-from advunlearn.train import prepare
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.finetune import Finetune
 from tests.cuda.disguise import Cuda, disguised

@@ -19,7 +19,7 @@ from advunlearn.config.compose import experiment_from
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.runtime.signals import Interrupted, ask, heed_signals
-from advunlearn.train import prepare
+from advunlearn.stages.data import prepare
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 

@@ -1,0 +1,43 @@
+"""Stage `data`: load the dataset, put it on the device, and split it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":  # first: as a script, the modules of this folder would hide others of the same names
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path = [os.path.dirname(here) if folder == here else folder for folder in sys.path]
+    from advunlearn.cli import main
+
+    sys.exit(main(["run", *sys.argv[1:]]))
+
+
+import torch
+
+from advunlearn.config.experiment import Experiment
+from advunlearn.data.examples import examples_of
+from advunlearn.data.splits import Splits, make_splits
+from advunlearn.runs.manifest import Manifest
+from advunlearn.stages.attack import attacked_rows
+from advunlearn.storage.store import Store
+from advunlearn.training.trainer import Trainer
+
+
+def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits]:
+    """Load the data, put it on the device and split it; the splits are written to the run's folder."""
+    settings = experiment.settings
+    with manifest.stage("data"):
+        pool = experiment.dataset.load()
+        splits = make_splits(pool, experiment.dataset, experiment.forget, settings.seed)
+        _, members = attacked_rows(splits, pool.labels)
+        for attack in experiment.attacks.values():
+            attack.check(members)
+        splits.save(manifest.folder / "splits.npz")
+        manifest.data["splits"] = {part: len(rows) for part, rows in vars(splits).items()}
+        manifest.data["dataset_checksum"] = pool.checksum
+        examples = examples_of(pool, experiment.dataset, settings.torch_device(), channels_last=settings.channels_last)
+    trainer = Trainer(pool, examples, experiment.dataset, experiment.model, experiment.optimizer, settings, Store())
+    trainer.choose_threads()
+    manifest.data["threads"] = torch.get_num_threads()
+    return trainer, splits

@@ -1,0 +1,41 @@
+"""Stages `pretrain`, `retrain` and `unlearn`: the three models of a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":  # first: as a script, the modules of this folder would hide others of the same names
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path = [os.path.dirname(here) if folder == here else folder for folder in sys.path]
+    from advunlearn.cli import main
+
+    sys.exit(main(["run", *sys.argv[1:]]))
+
+
+from torch import nn
+
+from advunlearn.config.experiment import Experiment
+from advunlearn.data.splits import Splits
+from advunlearn.runs.manifest import Manifest, Stage
+from advunlearn.stages.unlearn import Models, reference_set, unlearn
+from advunlearn.storage.store import Artefact
+from advunlearn.training.trainer import Trainer
+
+
+def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manifest: Manifest) -> Models:
+    """Train the original and the retrained model, and unlearn the forget set from the original."""
+    models = Models({}, {}, reference_set(experiment, trainer, splits, splits.forget))
+
+    def keep(name: str, stage: Stage, network: nn.Module, artefact: Artefact) -> None:
+        models.networks[name], models.artefacts[name] = network, artefact
+        stage.note(reused=artefact.reused, artefact=artefact.digest)
+
+    with manifest.stage("pretrain") as stage:
+        keep("original", stage, *trainer.train(splits.train, "original"))
+    with manifest.stage("retrain") as stage:
+        keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
+    with manifest.stage("unlearn") as stage:
+        keep("unlearned", stage, *unlearn(experiment, trainer, splits, models))
+    manifest.data["reference_requests"] = models.requests
+    return models
