@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from advunlearn.auditors.implicit import Expansion, argmin, minimise
+from advunlearn.auditors.solvers.implicit import Expansion, argmin, minimise
 
 
 def expansion(objective: Callable[[Tensor, Tensor], Tensor]) -> Expansion:

@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.auditors.linear import KINKS, fit_linear
-from advunlearn.auditors.problem import Problem
+from advunlearn.auditors.solvers.linear import KINKS, fit_linear
+from advunlearn.auditors.solvers.problem import Problem
 
 LOSSES = tuple(KINKS)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advunlearn.auditors import linear, newton
-from advunlearn.auditors.newton import SMOOTH_LOSSES
+from advunlearn.auditors.solvers import linear, newton
+from advunlearn.auditors.solvers.newton import SMOOTH_LOSSES
 from tests.auditors.test_linear import problem as examples
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advunlearn.auditors.cross_validated import CrossValidated
-from advunlearn.auditors.implicit import argmin
+from advunlearn.auditors.solvers.implicit import argmin
 from advunlearn.options import option
 from advunlearn.runtime.devices import to_device
 

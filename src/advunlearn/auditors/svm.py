@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from advunlearn.auditors.cross_validated import CrossValidated
-from advunlearn.auditors.linear import decide, fit_linear
+from advunlearn.auditors.solvers.linear import decide, fit_linear
 from advunlearn.options import option
 
 LOSSES = ("squared_hinge", "huber_hinge", "hinge")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advunlearn.auditors.problem import Problem, Solution, solve
+from advunlearn.auditors.solvers.problem import Problem, Solution, solve
 
 _MOST_STEPS = 100
 _GOOD = 1e-8

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from advunlearn.auditors.interior_point import minimise_hinge
-from advunlearn.auditors.newton import SMOOTH_LOSSES, minimise_smooth
-from advunlearn.auditors.problem import Problem, Solution, adjoint, centre_bias
+from advunlearn.auditors.solvers.interior_point import minimise_hinge
+from advunlearn.auditors.solvers.newton import SMOOTH_LOSSES, minimise_smooth
+from advunlearn.auditors.solvers.problem import Problem, Solution, adjoint, centre_bias
 from advunlearn.runtime.threads import one_thread
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from advunlearn.auditors.problem import solve
+from advunlearn.auditors.solvers.problem import solve
 from advunlearn.runtime.threads import one_thread
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from advunlearn.auditors.problem import Problem, Solution, solve, solve_implicit
+from advunlearn.auditors.solvers.problem import Problem, Solution, solve, solve_implicit
 
 _GAP = 1e-9
 _TOLERANCE = 1e-9

@@ -1,0 +1,1 @@
+"""Batched convex solvers of the auditors, differentiable by implicit differentiation."""
