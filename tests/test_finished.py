@@ -12,7 +12,7 @@ import pytest
 
 import advunlearn
 from advunlearn.config.compose import experiment_from
-from advunlearn.report.page import write_report
+from advunlearn.report.run.page import write_report
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runs.state import read_manifest, state_of
 from advunlearn.storage.files import file_digest

@@ -39,7 +39,7 @@ from torch import nn
 from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.report.tensorboard import write_events
+from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs import reuse as finished
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state

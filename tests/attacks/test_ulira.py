@@ -17,8 +17,8 @@ from advunlearn.attacks.ulira import ULiRA, cross_fitted_ratios
 from advunlearn.evaluation.comparison import measure_algorithm
 from advunlearn.evaluation.metrics import auc_over_models
 from advunlearn.options import ConfigError
-from advunlearn.report.page import write_report
-from advunlearn.report.table import comparison_table
+from advunlearn.report.run.page import write_report
+from advunlearn.report.run.table import comparison_table
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.storage.store import Store
 

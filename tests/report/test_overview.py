@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advunlearn.report.overview import render_overview, write_overview
-from advunlearn.report.overview_figures import draw_overview, gap_figure, time_figure, trace_figure, utility_figure
-from advunlearn.report.summary import find_runs, summarise
-from advunlearn.report.verdict import problems, sentences
+from advunlearn.report.summary.page import render_overview, write_overview
+from advunlearn.report.summary.pictures import draw_overview, gap_figure, time_figure, trace_figure, utility_figure
+from advunlearn.report.summary.runs import find_runs, summarise
+from advunlearn.report.summary.verdict import problems, sentences
 from tests.report.runs import config, metrics, write
 
 

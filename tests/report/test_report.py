@@ -13,10 +13,10 @@ import pytest
 
 import advunlearn
 from advunlearn.cli import main
-from advunlearn.report.figures import draw, trace_figure
-from advunlearn.report.page import write_report
-from advunlearn.report.summary import find_runs, summarise
-from advunlearn.report.table import comparison_table, verdict
+from advunlearn.report.run.page import write_report
+from advunlearn.report.run.pictures import draw, trace_figure
+from advunlearn.report.run.table import comparison_table, verdict
+from advunlearn.report.summary.runs import find_runs, summarise
 
 SMALL = ["optimizer.epochs=15", "unlearner.epochs=3", "attack=[threshold,classifier,lira]", "attack.shadows=4"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from advunlearn.report.summary import Estimate, find_runs, read_run, summarise
+from advunlearn.report.summary.runs import Estimate, find_runs, read_run, summarise
 from tests.report.runs import config, metrics, write
 
 

@@ -13,7 +13,7 @@ import advunlearn
 from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from
 from advunlearn.options import ConfigError
-from advunlearn.report.tensorboard import EVENTS, write_events
+from advunlearn.report.run.tensorboard import EVENTS, write_events
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.settings import Settings
 from advunlearn.train import run_experiment

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from advunlearn.report.summary import find_runs, summarise
-from advunlearn.report.verdict import problems, sentences
+from advunlearn.report.summary.runs import find_runs, summarise
+from advunlearn.report.summary.verdict import problems, sentences
 from tests.report.runs import config, metrics, write
 
 SEEDS = range(4)

@@ -32,7 +32,7 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
 
 def show(folder: Path, metrics: dict[str, Any]) -> None:
     """Print what a finished run found; of a shard, that it is done."""
-    from advunlearn.report.table import comparison_table
+    from advunlearn.report.run.table import comparison_table
 
     if not metrics:
         sys.stdout.write("the shadow models of this shard are in the store\n")

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the report of several runs")
     options = parser.parse_args(arguments)
-    from advunlearn.report.summary import find_runs
+    from advunlearn.report.summary.runs import find_runs
 
     try:
         runs = find_runs(options.runs)
@@ -55,8 +55,8 @@ def _folder(path: Path) -> Path:
 def _one(run: Path) -> int:
     import json
 
-    from advunlearn.report.page import write_report
-    from advunlearn.report.table import comparison_table
+    from advunlearn.report.run.page import write_report
+    from advunlearn.report.run.table import comparison_table
 
     try:
         page = write_report(run)
@@ -70,9 +70,9 @@ def _one(run: Path) -> int:
 
 
 def _several(runs: list[Path], style: str, out: Path | None) -> int:
-    from advunlearn.report.formats import FORMATS
-    from advunlearn.report.overview import write_overview
-    from advunlearn.report.summary import summarise
+    from advunlearn.report.summary.formats import FORMATS
+    from advunlearn.report.summary.page import write_overview
+    from advunlearn.report.summary.runs import summarise
 
     summary = summarise(runs)
     sys.stdout.write(f"{FORMATS[style](summary)}\n")

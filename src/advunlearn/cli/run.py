@@ -64,7 +64,7 @@ def _sweep(arguments: list[str]) -> int:
     from advunlearn.cli.one_run import LOG, resume
     from advunlearn.config.compose import jobs_from
     from advunlearn.options import ConfigError
-    from advunlearn.report.sweep import tell_of_sweep
+    from advunlearn.report.summary.at_end import tell_of_sweep
     from advunlearn.sweeps.freeze import freeze, new_folder
 
     known = get_args_parser().parse_args(arguments)

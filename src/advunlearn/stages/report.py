@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from advunlearn.report.page import write_report
-from advunlearn.report.tensorboard import write_events
+from advunlearn.report.run.page import write_report
+from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
@@ -52,7 +52,7 @@ def draw_pictures(
     """Return the report's pictures, PNGs by name as arrays of bytes, from the store if they are there."""
 
     def make() -> Artefact:
-        from advunlearn.report.figures import draw  # matplotlib takes a second to import
+        from advunlearn.report.run.pictures import draw  # matplotlib takes a second to import
 
         pictures = draw(metrics, scores)
         return Artefact({}, {}, {name: np.frombuffer(picture, np.uint8) for name, picture in pictures.items()})

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from advunlearn.report.summary import SHADOWS_ONLY, Estimate, Group, Summary, accuracy, time_over_retraining
+from advunlearn.report.summary.runs import SHADOWS_ONLY, Estimate, Group, Summary, accuracy, time_over_retraining
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from advunlearn.report.formats import text
-from advunlearn.report.overview import write_overview
-from advunlearn.report.summary import find_runs, summarise
+from advunlearn.report.summary.formats import text
+from advunlearn.report.summary.page import write_overview
+from advunlearn.report.summary.runs import find_runs, summarise
 
 
 def tell_of_sweep(folder: Path) -> None:

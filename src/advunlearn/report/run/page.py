@@ -11,7 +11,7 @@ import numpy as np
 
 from advunlearn.evaluation.comparison import MODELS
 from advunlearn.report.parts import card, figure, fill
-from advunlearn.report.table import HEADINGS, Row, metrics_csv, notes, rows, verdict
+from advunlearn.report.run.table import HEADINGS, Row, metrics_csv, notes, rows, verdict
 from advunlearn.storage.files import atomic_write
 
 CAPTIONS = {
@@ -51,7 +51,7 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
     """
     metrics, manifest = _read(folder / "metrics.json"), _read(folder / "manifest.json")
     if pictures is None:
-        from advunlearn.report.figures import draw
+        from advunlearn.report.run.pictures import draw
 
         with np.load(folder / "scores.npz", allow_pickle=False) as scores:
             pictures = draw(metrics, dict(scores))

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from advunlearn.evaluation.comparison import MODELS
-from advunlearn.report.figures import COLORS, DARK, STYLE, TEST, png
-from advunlearn.report.summary import Estimate, Group, Summary, accuracy, time_over_retraining
-from advunlearn.report.verdict import Problem, problems
+from advunlearn.report.run.pictures import COLORS, DARK, STYLE, TEST, png
+from advunlearn.report.summary.runs import Estimate, Group, Summary, accuracy, time_over_retraining
+from advunlearn.report.summary.verdict import Problem, problems
 
 ACROSS = 4  # panels side by side
 LABEL = 34  # letters of a group's name on one line

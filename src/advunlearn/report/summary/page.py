@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from advunlearn.report.formats import FORMATS, figures, heads, sections, what
 from advunlearn.report.parts import card, figure, fill
-from advunlearn.report.summary import Run, Summary, accuracy, time_over_retraining
-from advunlearn.report.verdict import Problem, problems, sentences, shown
+from advunlearn.report.summary.formats import FORMATS, figures, heads, sections, what
+from advunlearn.report.summary.runs import Run, Summary, accuracy, time_over_retraining
+from advunlearn.report.summary.verdict import Problem, problems, sentences, shown
 from advunlearn.storage.files import atomic_write
 
 FILES = {"table.csv": "csv", "table.md": "markdown", "table.tex": "latex"}
@@ -48,7 +48,7 @@ def write_overview(summary: Summary, folder: Path) -> str:
     Raises:
         OSError: if the folder cannot be written.
     """
-    from advunlearn.report.overview_figures import draw_overview  # matplotlib takes a second to import
+    from advunlearn.report.summary.pictures import draw_overview  # matplotlib takes a second to import
 
     for name, style in FILES.items():
         with atomic_write(folder / name) as temporary:

@@ -7,8 +7,8 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from advunlearn.report.summary import TARGET, Column, Estimate, Row, Run, Summary
-from advunlearn.report.verdict import shown
+from advunlearn.report.summary.runs import TARGET, Column, Estimate, Row, Run, Summary
+from advunlearn.report.summary.verdict import shown
 
 LEGEND = "mean ± half of the 95 % interval over seeds; gap: AUC less the retrained model's, to be 0"
 

@@ -1,0 +1,1 @@
+"""The page, table and pictures of one run."""

@@ -1,0 +1,1 @@
+"""The page, tables and pictures of many runs."""
