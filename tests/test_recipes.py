@@ -14,10 +14,10 @@ from advunlearn.config.compose import experiment_from, jobs_from, jobs_to_check
 from advunlearn.models.cnn import CNN
 from advunlearn.models.mlp import MLP
 from advunlearn.models.resnet18 import ResNet18
+from advunlearn.optimizers.adamw import AdamW
+from advunlearn.optimizers.sgd import SGD
 from advunlearn.options import ConfigError
 from advunlearn.storage.paths import config_folder
-from advunlearn.training.adamw import AdamW
-from advunlearn.training.sgd import SGD
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.retrain import Retrain
 from advunlearn.unlearners.sg import SG

@@ -30,7 +30,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from advunlearn.training.adamw import AdamW
+from advunlearn.optimizers.adamw import AdamW
 from advunlearn.unlearners.finetune import Finetune
 
 

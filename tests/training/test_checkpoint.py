@@ -22,10 +22,10 @@ from advunlearn.data.examples import examples_of
 from advunlearn.models.cnn import CNN
 from advunlearn.models.mlp import MLP
 from advunlearn.models.model import Model
+from advunlearn.optimizers.adamw import AdamW
+from advunlearn.optimizers.sgd import SGD
 from advunlearn.runtime.signals import Interrupted, halt_point, heed_signals, is_asked
-from advunlearn.training.adamw import AdamW
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.sgd import SGD
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.sg import SG
 from advunlearn.unlearners.unlearner import Unlearned, Unlearner

@@ -15,16 +15,16 @@ from advunlearn.data.examples import examples_of
 from advunlearn.models.cnn import CNN
 from advunlearn.models.mlp import MLP
 from advunlearn.models.model import Model
+from advunlearn.optimizers.adamw import AdamW
+from advunlearn.optimizers.optimizer import Optimizer
+from advunlearn.optimizers.sgd import SGD
 from advunlearn.options import OptionError
 from advunlearn.runtime import workers
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import LARGE_STACK, STACK, ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool, shadow_rows
 from advunlearn.storage.store import Artefact, Store
-from advunlearn.training.adamw import AdamW
 from advunlearn.training.fit import Diverged
-from advunlearn.training.optimizer import Optimizer
-from advunlearn.training.sgd import SGD
 from advunlearn.training.trainer import Trainer
 
 

@@ -17,12 +17,12 @@ from advunlearn.data.digits import Digits
 from advunlearn.data.examples import Examples, examples_of
 from advunlearn.models.cnn import CNN
 from advunlearn.models.mlp import MLP
+from advunlearn.optimizers.adamw import AdamW
+from advunlearn.optimizers.optimizer import Optimizer
+from advunlearn.optimizers.sgd import SGD
 from advunlearn.runtime.settings import Settings
 from advunlearn.storage.store import Store
-from advunlearn.training.adamw import AdamW
 from advunlearn.training.fit import Diverged, fit, initialise, mode, predict
-from advunlearn.training.optimizer import Optimizer
-from advunlearn.training.sgd import SGD
 from advunlearn.training.trainer import Trainer
 from tests.unlearners.tasks import same
 

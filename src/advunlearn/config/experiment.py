@@ -20,10 +20,10 @@ from advunlearn.data.dataset import Dataset
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
 from advunlearn.models.model import Model, skeleton
+from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.options import Component, ConfigError, OptionError
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import ShadowOptions
-from advunlearn.training.optimizer import Optimizer
 from advunlearn.unlearners.unlearner import Unlearner
 
 GROUPS: dict[str, type[Component]] = {

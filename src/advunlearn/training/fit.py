@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from advunlearn.data.examples import QUERIES, Examples, Query, batch_sizes
 from advunlearn.models.model import Model
+from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.runtime.settings import Settings
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.loop import Loop
-from advunlearn.training.optimizer import Optimizer
 
 
 class Diverged(ValueError):

@@ -13,13 +13,13 @@ from torch.func import stack_module_state
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples, batch_sizes
+from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.runtime.settings import Settings
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import check_loss
 from advunlearn.training.layers import stacked_forward
 from advunlearn.training.loop import Loop
-from advunlearn.training.optimizer import Optimizer
 
 
 def fit_stack(

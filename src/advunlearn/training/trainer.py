@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from advunlearn.data.dataset import Dataset, Pool
 from advunlearn.data.examples import QUERIES, Examples
 from advunlearn.models.model import Model
+from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.runtime import workers
 from advunlearn.runtime.settings import Settings
 from advunlearn.storage.store import Artefact, Store, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import GlobalGenerators, fit, initialise, place, predict, seeded
 from advunlearn.training.layers import in_layers
-from advunlearn.training.optimizer import Optimizer
 from advunlearn.training.stack import fit_stack
 
 logger = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples, batch_sizes
+from advunlearn.optimizers.sgd import SGD
 from advunlearn.options import option
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode
 from advunlearn.training.loop import Loop
-from advunlearn.training.sgd import SGD
 from advunlearn.unlearners.best_epoch import BestEpoch
 from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, Unlearner
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.options import option
-from advunlearn.training.optimizer import Optimizer
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Optimizers: how long and how a network is fitted."""
