@@ -40,7 +40,7 @@ from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.report.run.tensorboard import write_events
-from advunlearn.runs import reuse as finished
+from advunlearn.runs import reuse
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models
@@ -105,9 +105,9 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         trainer, splits = prepare(experiment, manifest)
         key = run_key(experiment, trainer, splits)
         sharded = experiment.shadow_options.shard is not None
-        if adopt and not sharded and (earlier := finished.find(trainer.store, key)) is not None:
+        if adopt and not sharded and (earlier := reuse.find(trainer.store, key)) is not None:
             logger.info("the same run is finished in %s and not done again", earlier)
-            metrics = finished.adopt(manifest, earlier)
+            metrics = reuse.adopt(manifest, earlier)
             if settings.tensorboard:
                 write_events(folder, metrics)
             return Result(folder, metrics, None)
@@ -123,7 +123,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         metrics = evaluate(experiment, splits, models, evidence)
         write_results(manifest, trainer, models, evidence, metrics)
-        finished.note(trainer.store, key, folder)
+        reuse.note(trainer.store, key, folder)
     return Result(folder, metrics, models.networks["unlearned"].cpu())
 
 

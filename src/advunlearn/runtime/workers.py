@@ -20,7 +20,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 
-from advunlearn.runtime import signals as interruption
+from advunlearn.runtime import signals
 from advunlearn.runtime.progress import silence
 from advunlearn.runtime.threads import one_core
 
@@ -57,7 +57,7 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, No
     has no workers itself.
     """
     with one_core():
-        if workers == 1 or hasattr(interruption.worker, "halt"):
+        if workers == 1 or hasattr(signals.worker, "halt"):
             yield from (task() for task in tasks)
         elif forks():
             yield from _in_processes(tasks, workers)
@@ -71,7 +71,7 @@ def _in_processes(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T
         while waiting or running:
             while waiting and len(running) < workers:
                 running.update([_start(waiting.pop(0))])
-            interruption.halt_point()
+            signals.halt_point()
             for ready in wait(list(running), _LOOK):
                 connection = cast("Connection", ready)
                 result = _result(connection, running[connection])
@@ -87,13 +87,13 @@ def _start(task: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_work, args=(task, writing, os.getpid()))
     # A signal before the worker has its own handlers would unwind a copy of the parent's stack.
-    signal.pthread_sigmask(signal.SIG_BLOCK, interruption.SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: a worker uses none of them
             process.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, interruption.SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
         writing.close()
     return reading, process
 
@@ -103,11 +103,11 @@ def _work(task: Callable[[], Any], writing: Connection, parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker does not outlive its parent
     if os.getppid() != parent:
         return
-    interruption.worker.halt = None
-    for number in interruption.SIGNALS:
-        signal.signal(number, interruption.ask)
+    signals.worker.halt = None
+    for number in signals.SIGNALS:
+        signal.signal(number, signals.ask)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to all; the parent says what is to end
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, interruption.SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
     silence()
     message: tuple[Any, BaseException | None, str]
     try:
@@ -154,7 +154,7 @@ def _in_threads(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, 
     halt = threading.Event()
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)  # an operation of a small network takes less than the default, 5 ms
-    pool = ThreadPoolExecutor(workers, initializer=lambda: setattr(interruption.worker, "halt", halt))
+    pool = ThreadPoolExecutor(workers, initializer=lambda: setattr(signals.worker, "halt", halt))
     try:
         for future in as_completed([pool.submit(task) for task in tasks]):
             yield future.result()

@@ -12,7 +12,7 @@ def config_folder() -> Path:
     Raises:
         FileNotFoundError: if neither is there.
     """
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for candidate in (package / "conf", package.parents[1] / "conf"):
         if (candidate / "config.yaml").is_file():
             return candidate

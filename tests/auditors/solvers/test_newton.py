@@ -7,7 +7,7 @@ import torch
 
 from advunlearn.auditors.solvers import linear, newton
 from advunlearn.auditors.solvers.newton import SMOOTH_LOSSES
-from tests.auditors.test_linear import problem as examples
+from tests.auditors.solvers.test_linear import problem as examples
 
 
 @pytest.mark.parametrize("loss", SMOOTH_LOSSES)

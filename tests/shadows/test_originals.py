@@ -15,7 +15,7 @@ from advunlearn.shadows.model_set import STACK, ShadowOptions
 from advunlearn.shadows.originals import OriginalSet, half_of, matched
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
-from tests.training.test_shadows import digits_trainer, stored
+from tests.shadows.test_shadows import digits_trainer, stored
 
 LABELS = digits_trainer(Path("unused")).pool.labels
 TRAIN, TEST, POPULATION = np.arange(200), np.arange(200, 700), np.arange(700, 730)

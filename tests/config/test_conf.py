@@ -24,7 +24,7 @@ FOLDERS = {
     "dataset": "data",
     "forget": "data/forget",
     "model": "models",
-    "optimizer": "training",
+    "optimizer": "optimizers",
     "unlearner": "unlearners",
     "auditor": "auditors",
     "attack": "attacks",

@@ -13,8 +13,8 @@ import pytest
 
 import advunlearn
 from advunlearn.storage.store import MARKER, Store
+from tests.storage.test_store import empty, flip_a_bit, truncate
 from tests.test_run import without_seconds
-from tests.test_store import empty, flip_a_bit, truncate
 
 QUICK = ["optimizer.epochs=1", "unlearner.epochs=1", "attack=[threshold,lira]", "attack.shadows=2"]
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from advunlearn.runtime.workers import run_tasks
-from advunlearn.storage import locks as claims
+from advunlearn.storage import locks
 from advunlearn.storage.locks import claim, seems_held
 
 fork = multiprocessing.get_context("fork")
@@ -31,13 +31,13 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "BEAT", 0.05)
-    monkeypatch.setattr(claims, "LEASE", 1.0)
+    monkeypatch.setattr(locks, "BEAT", 0.05)
+    monkeypatch.setattr(locks, "LEASE", 1.0)
 
 
 @pytest.fixture
 def endless_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "LEASE", float("inf"))
+    monkeypatch.setattr(locks, "LEASE", float("inf"))
 
 
 def hold(path: Path, until: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from advunlearn.storage import locks as claims
+from advunlearn.storage import locks
 from advunlearn.storage.files import atomic_write, write_json
 from advunlearn.storage.store import MARKER, Artefact, Damaged, Store, StoreEntry, index_digest
 
@@ -154,7 +154,7 @@ def test_a_maker_that_another_overtook_gives_what_that_one_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
-    monkeypatch.setattr(claims, "LEASE", 0.0)  # every claim is taken for a dead one's
+    monkeypatch.setattr(locks, "LEASE", 0.0)  # every claim is taken for a dead one's
 
     def slow() -> Artefact:
         assert Store(tmp_path).get_or_make("model", KEY, lambda: Artefact({"by": "the other"}, {}, {})).record
@@ -175,7 +175,7 @@ def _stall(root: Path) -> None:
 
 
 def test_a_stopped_maker_is_overtaken_and_harms_nothing_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "LEASE", 0.5)
+    monkeypatch.setattr(locks, "LEASE", 0.5)
     maker = multiprocessing.get_context("fork").Process(target=_stall, args=(tmp_path,))
     maker.start()
     assert os.waitpid(maker.pid or 0, os.WUNTRACED)[1] & 0xFF == 0x7F  # stopped
