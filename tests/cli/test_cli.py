@@ -93,7 +93,9 @@ def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[
         assert len(line.split()) > 3
         assert len(line) <= 120
     assert main(["list", "attack"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith(" [carlini2022]")
+    assert [line.split()[0] for line in lines] == [
         "classifier",
         "lira",
         "mia_efficacy",

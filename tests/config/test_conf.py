@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import inspect
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,11 @@ FOLDERS = {
 }
 OPTIONS = sorted(path for group in FOLDERS for path in (CONF / group).glob("*.yaml"))
 KEYWORDS = {"class": "class_"}
+BIBLIOGRAPHY = {
+    key: entry
+    for entry in (CONF.parent / "docs" / "references.bib").read_text().split("\n@")
+    for key in re.findall(r"^\w+\{(\w+),", entry)
+}
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
@@ -72,6 +78,24 @@ def test_every_option_is_explained_where_a_person_reads_it(path: Path) -> None:
     comments = [line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line]
     assert comments
     assert get_class(yaml.safe_load(path.read_text())["_target_"]).__doc__
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_part_names_its_publication_or_says_that_there_is_none(path: Path) -> None:
+    described = inspect.getdoc(get_class(yaml.safe_load(path.read_text())["_target_"])) or ""
+    _, _, references = described.partition("\nReferences:\n")
+    entries = re.findall(r"^ {4}\[(\w+)\] ([^\[]+)", references, re.MULTILINE)
+    assert entries or references.strip().startswith("No publication.")
+    for key, text in entries:
+        assert key in BIBLIOGRAPHY
+        (link,) = re.findall(r"https://\S+", text)
+        assert f"url = {{{link}}}" in re.sub(r" +", " ", BIBLIOGRAPHY[key])
+    assert set(re.findall(r"\[(\w+\d{4})\]", described)) <= BIBLIOGRAPHY.keys()
+
+
+def test_every_publication_is_cited() -> None:
+    sources = "".join(path.read_text() for path in (CONF.parent / "src").rglob("*.py"))
+    assert {key for key in BIBLIOGRAPHY if f"[{key}]" not in sources} == set()
 
 
 def test_every_class_in_the_rooms_has_its_file() -> None:

@@ -30,6 +30,14 @@ class Classifier(Attack):
         model: `logistic` regression, a linear `svm` (squared hinge), or gradient `boosting` of trees.
         folds: of the cross-validation, stratified by class and membership.
         regularization: strength of the L2 penalty on weights, or on the trees' leaves; 1/C in scikit-learn's terms.
+
+    References:
+        [shokri2017] R. Shokri, M. Stronati, C. Song and V. Shmatikov, "Membership Inference Attacks Against Machine
+            Learning Models", IEEE Symposium on Security and Privacy 2017. https://arxiv.org/abs/1610.05820 (the idea of
+            a trained attack)
+        [startingkit2023] NeurIPS 2023 Machine Unlearning Challenge, starting kit.
+            https://github.com/unlearning-challenge/starting-kit (`simple_mia`: a logistic regression of the loss; here
+            the logits are features as well)
     """
 
     model: str = option("logistic", choices=MODELS)

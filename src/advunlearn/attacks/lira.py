@@ -215,6 +215,11 @@ class LiRA(Attack):
             those that did not, one-sidedly.
         center: of each example's shadow margins.
         variance: see `log_likelihood_ratio`; `auto` chooses by the number of shadow models.
+
+    References:
+        [carlini2022] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramer, "Membership Inference Attacks
+            From First Principles", IEEE Symposium on Security and Privacy 2022. https://arxiv.org/abs/2112.03570
+            (`online` is algorithm 1, `offline` equation 4; `pooled` is not in the paper)
     """
 
     mode: str = option("online", choices=("online", "offline"))

@@ -27,6 +27,11 @@ class MiaEfficacy(Attack):
     Attributes:
         regularization: of the SVM, 1/C in scikit-learn's terms; theirs has C = 3 and the kernel exp(-|x - x'|^2).
         folds: of the cross-validation behind the member scores, in which no test example is judged by a fit on it.
+
+    References:
+        [fan2024] C. Fan, J. Liu, Y. Zhang, E. Wong, D. Wei and S. Liu, "SalUn: Empowering Machine Unlearning via
+            Gradient-based Weight Saliency in Both Image Classification and Generation", ICLR 2024.
+            https://arxiv.org/abs/2310.12508 (options as in its authors' code)
     """
 
     regularization: float = option(1 / 3, above=0)

@@ -18,6 +18,10 @@ class Population(Attack):
 
     One threshold on the loss for all examples, so it ranks them as the loss does; what it adds is the scale: one minus
     the score is the false-positive rate at which the example is called a member.
+
+    References:
+        [ye2022] J. Ye, A. Maddi, S. K. Murakonda, V. Bindschaedler and R. Shokri, "Enhanced Membership Inference
+            Attacks against Machine Learning Models", ACM CCS 2022. https://arxiv.org/abs/2111.09679 (attack P)
     """
 
     def score(

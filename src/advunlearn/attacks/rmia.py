@@ -31,9 +31,9 @@ def relative_score(
 ) -> Array:
     """Return each example's share (n,) of a population that it beats, LARGE for members, the mean over its queries.
 
-    Example x beats z where p(x | target) / p(x) > gamma p(z | target) / p(z), strictly (Zarifzadeh et al. 2024,
-    equation 2, with the strict inequality of its authors' code). With one query the score ranks the examples as
-    p(x | target) / p(x) does, in steps of one over z: what lies above or below all of a small population is tied.
+    Example x beats z where p(x | target) / p(x) > gamma p(z | target) / p(z), strictly, as in the authors' code
+    (Zarifzadeh et al. 2024). With one query the score ranks the examples as p(x | target) / p(x) does, in steps of one
+    over z: what lies above or below all of a small population is tied.
     An example that has no reference model on a side that is needed gets NaN.
 
     Args:
@@ -154,6 +154,10 @@ class RMIA(Attack):
         a: of the offline estimate, see `relative_score`; 0.3 is the authors' for CIFAR-10, 0.6 for CIFAR-100, 1 where
             nothing is known.
         trim: share of shadow models left out at each end, as outliers; 0.2 is the authors'.
+
+    References:
+        [zarifzadeh2024] S. Zarifzadeh, P. Liu and R. Shokri, "Low-Cost High-Power Membership Inference Attacks", ICML
+            2024. https://arxiv.org/abs/2312.03262 (formulas in `relative_score`)
     """
 
     mode: str = option("online", choices=MODES)

@@ -28,6 +28,16 @@ class Threshold(Attack):
     2021, section 4), made from examples that are not judged: in the score `per_class`, where it cuts off the same share
     of each class's population, and in the figure `per_class_balanced_accuracy`, where it tells the examples that the
     model retains from the population best.
+
+    References:
+        [yeom2018] S. Yeom, I. Giacomelli, M. Fredrikson and S. Jha, "Privacy Risk in Machine Learning: Analyzing the
+            Connection to Overfitting", IEEE Computer Security Foundations Symposium 2018.
+            https://arxiv.org/abs/1709.01604 (loss)
+        [shokri2017] R. Shokri, M. Stronati, C. Song and V. Shmatikov, "Membership Inference Attacks Against Machine
+            Learning Models", IEEE Symposium on Security and Privacy 2017. https://arxiv.org/abs/1610.05820 (entropy)
+        [song2021] L. Song and P. Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models", USENIX
+            Security 2021. https://arxiv.org/abs/2003.10595 (modified entropy: equation 8; thresholds per class: section
+            4)
     """
 
     def score(

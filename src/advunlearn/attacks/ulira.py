@@ -82,6 +82,14 @@ class ULiRA(Attack):
     Attributes:
         center: of each example's shadow margins.
         variance: see `log_likelihood_ratio`; `auto` chooses by the number of shadow originals.
+
+    References:
+        [hayes2024] J. Hayes, I. Shumailov, E. Triantafillou, A. Khalifa and N. Papernot, "Inexact Unlearning Needs More
+            Careful Evaluations to Avoid a False Sense of Privacy", IEEE SaTML 2025. https://arxiv.org/abs/2403.01218
+            (U-LiRA; the folds by pairs and the two questions are this project's)
+        [carlini2022] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramer, "Membership Inference Attacks
+            From First Principles", IEEE Symposium on Security and Privacy 2022. https://arxiv.org/abs/2112.03570 (the
+            likelihood ratio: algorithm 1)
     """
 
     center: str = option("median", choices=CENTERS)

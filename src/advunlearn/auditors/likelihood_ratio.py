@@ -33,6 +33,13 @@ class LikelihoodRatio(Auditor):
         references: models, a multiple of 2 and at least 4; trained once on random halves of the training and audit
             examples, they serve every request to forget, and are none of an attack's shadow models.
         two_sided: pull forget examples back as well where they lie below: M is the difference's size.
+
+    References:
+        [carlini2022] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramer, "Membership Inference Attacks
+            From First Principles", IEEE Symposium on Security and Privacy 2022. https://arxiv.org/abs/2112.03570 (the
+            ratio: section V; its use inside the game has no publication)
+        [di2025] Z. Di, S. Yu, Y. Vorobeychik and Y. Liu, "Adversarial Machine Unlearning", ICLR 2025.
+            https://arxiv.org/abs/2406.07687
     """
 
     references: int = option(16, at_least=4)

@@ -20,6 +20,10 @@ class Logistic(CrossValidated):
 
     Attributes:
         regularization: see `fit_linear`.
+
+    References:
+        No publication.
+        The game that it plays is [di2025], https://arxiv.org/abs/2406.07687.
     """
 
     regularization: float = option(0.01, above=0)

@@ -31,6 +31,10 @@ class Neural(CrossValidated):
             the decision value.
         damping: added to the Hessian in the implicit gradient, which is exact without; a nearly flat minimum may need
             it.
+
+    References:
+        No publication.
+        The game that it plays is [di2025], https://arxiv.org/abs/2406.07687.
     """
 
     hidden: int = option(8, at_least=0)

@@ -57,6 +57,12 @@ class SVM(CrossValidated):
 
     Attributes:
         regularization, loss: see `fit_svm`.
+
+    References:
+        [di2025] Z. Di, S. Yu, Y. Vorobeychik and Y. Liu, "Adversarial Machine Unlearning", ICLR 2025.
+            https://arxiv.org/abs/2406.07687
+        [cortes1995] C. Cortes and V. Vapnik, "Support-Vector Networks", Machine Learning 20, 273-297, 1995.
+            https://doi.org/10.1007/BF00994018
     """
 
     regularization: float = option(0.1, above=0)

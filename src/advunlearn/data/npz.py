@@ -24,6 +24,9 @@ class Npz(Dataset):
     `test_labels` if there.
 
     Without a test part, held-out examples come from `images`.
+
+    References:
+        No publication.
     """
 
     path: str | None = None

@@ -17,6 +17,9 @@ class CNN(Model):
     classifier.
 
     `batch_norm: false` leaves out BatchNorm, for methods that must not see batch statistics.
+
+    References:
+        No publication.
     """
 
     width: int = option(32, at_least=1)

@@ -14,7 +14,11 @@ from advunlearn.options import option
 
 @dataclass
 class MLP(Model):
-    """Fully connected ReLU network with `layers` hidden layers of `hidden` units."""
+    """Fully connected ReLU network with `layers` hidden layers of `hidden` units.
+
+    References:
+        No publication.
+    """
 
     hidden: int = option(256, at_least=1)
     layers: int = option(1, at_least=1)

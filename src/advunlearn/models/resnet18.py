@@ -15,6 +15,10 @@ class ResNet18(Model):
     """ResNet-18 (He et al. 2016) with the stem for 32x32 images: one 3x3 convolution, no max-pooling.
 
     `width` is the number of channels of the first stage, 64 as published.
+
+    References:
+        [he2016] K. He, X. Zhang, S. Ren and J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
+            https://arxiv.org/abs/1512.03385
     """
 
     width: int = option(64, at_least=1)

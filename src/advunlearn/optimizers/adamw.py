@@ -14,7 +14,12 @@ from advunlearn.options import option
 
 @dataclass
 class AdamW(Optimizer):
-    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, none by default."""
+    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, none by default.
+
+    References:
+        [loshchilov2019] I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+            https://arxiv.org/abs/1711.05101
+    """
 
     lr: float = option(2e-3, above=0)
     epochs: int = option(60, at_least=1)

@@ -14,7 +14,13 @@ from advunlearn.options import option
 
 @dataclass
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum, Nesterov's by default, and weight decay."""
+    """Stochastic gradient descent with momentum, Nesterov's by default, and weight decay.
+
+    References:
+        [sutskever2013] I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and
+            momentum in deep learning", ICML 2013. https://proceedings.mlr.press/v28/sutskever13.html (Nesterov's
+            momentum, in torch's form)
+    """
 
     weight_decay: float = option(5e-4, at_least=0)
     momentum: float = option(0.9, at_least=0, below=1)

@@ -53,6 +53,10 @@ class Finetune(Unlearner):
     Attributes:
         lr, epochs, batch_size, momentum, weight_decay, schedule: of the SGD steps.
         keep_epoch: `last`, or `best` by accuracy minus attack on the selection set; see `BestEpoch`.
+
+    References:
+        [golatkar2020] A. Golatkar, A. Achille and S. Soatto, "Eternal Sunshine of the Spotless Net: Selective
+            Forgetting in Deep Networks", CVPR 2020. https://arxiv.org/abs/1911.04933 (a baseline there)
     """
 
     lr: float = option(0.01, above=0)

@@ -26,6 +26,11 @@ class NegGrad(Finetune):
 
     Attributes:
         forget_weight: of a forget example against a retain example.
+
+    References:
+        [kurmanji2023] M. Kurmanji, P. Triantafillou, J. Hayes and E. Triantafillou, "Towards Unbounded Machine
+            Unlearning", NeurIPS 2023. https://arxiv.org/abs/2302.09880 (NegGrad+; the bound on the ascended loss is
+            this project's)
     """
 
     forget_weight: float = option(1.0, at_least=0)

@@ -11,7 +11,11 @@ from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, Unlearner
 
 @dataclass
 class None_(Unlearner):
-    """Leave the original model as it is: what an audit finds where nothing was done."""
+    """Leave the original model as it is: what an audit finds where nothing was done.
+
+    References:
+        No publication.
+    """
 
     def steps(self, task: Task) -> list[Steps]:
         """Return no steps; see `Unlearner.steps`."""

@@ -20,6 +20,12 @@ class RandomLabel(Finetune):
     L = CE(D_r u {(x, y~) : D_f}), with y~ != y drawn once, uniformly among the other classes. Both sets are shuffled
     into the same batches, and an example of either counts the same. Few epochs are enough: sooner or later the wrong
     labels are learnt by heart, and forget examples then stand out by their losses more than before.
+
+    References:
+        [graves2021] L. Graves, V. Nagisetty and V. Ganesh, "Amnesiac Machine Learning", AAAI 2021.
+            https://arxiv.org/abs/2010.10981 (its unlearning by relabelling)
+        [golatkar2020] A. Golatkar, A. Achille and S. Soatto, "Eternal Sunshine of the Spotless Net: Selective
+            Forgetting in Deep Networks", CVPR 2020. https://arxiv.org/abs/1911.04933 (a baseline there)
     """
 
     epochs: int = option(5, at_least=1)

@@ -14,6 +14,9 @@ class Retrain(Unlearner):
     """Train from scratch on the retain set, from other random streams than the gold standard.
 
     Its distance from the retrained model is what chance alone puts between two right answers.
+
+    References:
+        No publication.
     """
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:

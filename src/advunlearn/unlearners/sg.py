@@ -51,6 +51,11 @@ class SG(Finetune):
             logit margin less the one that they expect.
         audit_size: forget examples, and as many audit examples, that each audit step scores.
         audit_every: base steps from one audit step to the next.
+
+    References:
+        [di2025] Z. Di, S. Yu, Y. Vorobeychik and Y. Liu, "Adversarial Machine Unlearning", ICLR 2025.
+            https://arxiv.org/abs/2406.07687 (the gradient of M: equation 4, and the direct term through the held-out
+            scores, which that equation leaves out)
     """
 
     base: str = option("finetune", choices=tuple(BASES))

@@ -13,7 +13,11 @@ from advunlearn.options import option
 
 @dataclass
 class Class(Forget):
-    """Forget every training example of the named classes."""
+    """Forget every training example of the named classes.
+
+    References:
+        No publication.
+    """
 
     classes: list[int] = option([0])
 

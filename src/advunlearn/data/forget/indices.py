@@ -18,6 +18,9 @@ class Indices(Forget):
 
     Rows are counted from 0 in the dataset's own training part, and are among the training examples whatever its
     train_size.
+
+    References:
+        No publication.
     """
 
     path: str | None = None

@@ -13,7 +13,11 @@ from advunlearn.options import option
 
 @dataclass
 class Random(Forget):
-    """Forget a fraction of the training examples, the same of every class: classes alone tell an attack nothing."""
+    """Forget a fraction of the training examples, the same of every class: classes alone tell an attack nothing.
+
+    References:
+        No publication.
+    """
 
     fraction: float = option(0.2, above=0, below=1)
 
