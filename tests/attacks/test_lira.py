@@ -88,11 +88,15 @@ def test_order_of_models_and_a_shift_of_all_margins_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("variance", ["per_example", "fixed", "pooled"])
-def test_two_shadow_models_give_finite_scores(variance: str) -> None:
+def test_with_one_shadow_model_a_side_the_nearer_one_decides(variance: str) -> None:
     rng = np.random.default_rng(0)
-    membership = np.stack([np.arange(50) < 25, np.arange(50) >= 25])
-    found = log_likelihood_ratio(rng.normal(size=(50, 1)), rng.normal(size=(2, 50, 1)), membership, variance=variance)
-    assert np.isfinite(found).all()
+    first = np.arange(50) < 25  # the first model is IN for these examples, the second for the others
+    target, shadows = rng.normal(size=(50, 1)), rng.normal(size=(2, 50, 1))
+    found = log_likelihood_ratio(target, shadows, np.stack([first, ~first]), variance=variance)
+    to_first, to_second = (target - shadows)[..., 0] ** 2
+    # Every residual is zero, so sigma is the floor on both sides.
+    expected = np.where(first, to_second - to_first, to_first - to_second) / (2 * FLOOR**2)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_constant_scores_say_nothing() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sklearn.svm import SVC
 
 from advunlearn.attacks.attack import Answers, Observations
 from advunlearn.attacks.classifier import MODELS, Classifier
+from advunlearn.attacks.held_out import Array, Rows, held_out_ranks
 from advunlearn.attacks.mia_efficacy import MiaEfficacy
 from advunlearn.attacks.statistics import confidence, entropy, modified_entropy
 from advunlearn.attacks.threshold import Threshold, class_percentiles, per_class_thresholds
@@ -57,12 +60,23 @@ def test_the_classifier_finds_what_the_loss_shows(model: str) -> None:
     assert score.max() < 1
 
 
-def test_one_member_a_class_is_spread_over_the_folds() -> None:
+def test_one_member_per_class_is_spread_over_the_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.repeat(np.arange(10), 100)
     members = np.arange(1000) % 100 == 0
     logits = np.random.default_rng(0).normal(size=(1000, 1, 10)).astype(np.float32)
+    counts = []
+
+    def watched(decide: Callable[[Rows, Rows], Array], *rest: Any) -> Array:
+        def count(seen: Rows, judged: Rows) -> Array:
+            counts.append((members[seen].sum(), members[judged].sum()))
+            return decide(seen, judged)
+
+        return held_out_ranks(count, *rest)
+
+    monkeypatch.setattr("advunlearn.attacks.classifier.held_out_ranks", watched)
     score = Classifier().score(Observations(logits, labels, members), None, np.random.default_rng(0))[""]
-    assert np.isfinite(score).all()
+    assert counts == [(8, 2)] * 5
+    assert np.sort(score) == pytest.approx(np.repeat(np.arange(1, 201) / 201, 5))  # each rank once in every fold
 
 
 def test_too_few_members_for_the_folds_are_refused() -> None:

@@ -44,6 +44,21 @@ def test_few_models_learn_the_distance_from_one_another() -> None:
     assert bool((evidence.slope > 0).all())
 
 
+def test_no_distance_is_below_a_twentieth_of_the_mean_one() -> None:
+    n, noise = 40, 1e-3
+    gain = np.where(np.arange(n) == 20, -1.0, 1.0)  # one example whose IN models are less sure than its OUT models
+    without = np.linspace(-2, 2, n)
+    # Two models IN and two OUT, the same residuals for every example: so all variances are equal, and slopes are to one
+    # another as distances are.
+    margins = np.stack([without + gain + noise, without + gain - noise, without + noise, without - noise])
+    membership = np.repeat([[True], [True], [False], [False]], n, axis=1)
+    logits = np.stack([margins, np.zeros_like(margins)], -1)[:, :, None].astype(np.float32)
+    said = ShadowOutputs(logits, membership, logits[:, :0])
+    slope = reference_evidence([said], [torch.zeros(n).long()]).slope.numpy()
+    assert slope[20] / slope[0] == pytest.approx(0.05 * np.mean(gain), rel=0.01)
+    assert slope[0] == pytest.approx(slope[39], rel=0.01)
+
+
 def test_parts_are_judged_together_and_an_unseen_example_by_the_others() -> None:
     said, labels, _ = references(16, 200, gain=2.0, seed=3)
     halves = [

@@ -112,8 +112,21 @@ def test_every_class_in_the_rooms_has_its_file() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_composes(path: Path) -> None:
-    assert experiment_from([f"experiment={path.stem}"]).attacks
+def test_every_experiment_composes_to_what_its_file_sets(path: Path) -> None:
+    experiment = experiment_from([f"experiment={path.stem}"])
+    node = yaml.safe_load(path.read_text())
+    chosen = {key: value for each in node.pop("defaults") if isinstance(each, dict) for key, value in each.items()}
+    attacks = chosen.pop("override /attack", ["threshold", "classifier", "lira"])
+    assert set(experiment.attacks) == set(attacks)
+    for key, value in chosen.items():
+        group = key.removeprefix("override /")
+        assert (
+            experiment.config[group]["_target_"]
+            == yaml.safe_load((CONF / group / f"{value}.yaml").read_text())["_target_"]
+        )
+    node.pop("hydra", None)
+    for group, options in node.items():
+        assert options.items() <= experiment.config[group].items()
 
 
 @pytest.mark.parametrize("unlearner", ["none", "retrain", "finetune", "random_label", "neggrad", "sg"])
