@@ -30,6 +30,7 @@ def test_it_holds_every_config_and_no_test(wheel: Path) -> None:
         assert f"advunlearn/conf/{path.relative_to(ROOT / 'conf')}" in names
     assert "advunlearn/py.typed" in names
     assert "advunlearn/report/page.html" in names
+    assert "advunlearn/sweeps/job.sh" in names
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
 
 

@@ -21,6 +21,7 @@ chmod 700 "$BASE/db"; exec 9>"$run/lock"; flock -w 60 9 || die "another start or
 # 1. Packages: 16, nothing upgraded. mariadb-server-core, the bare server, is enough for slurmdbd.
 want="slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core"
 have() { for p in $want; do dpkg-query -W -f '${Status}\n' "$p" 2>&1 | grep -qx 'install ok installed' || return; done; }
+# shellcheck disable=SC2086 # a list of packages
 have || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $want
 } </dev/null >"$log/apt.log" 2>&1 9>&- || die "apt-get failed" "$log/apt.log" 2
 

@@ -12,6 +12,7 @@ bad=0
 if timeout 5 scontrol ping 2>/dev/null | grep -q UP; then
   end=$((SECONDS + 15))
   while jobs=$(timeout 5 squeue -h -o %A | sort -u) && [ -n "$jobs" ] && ((SECONDS < end)); do
+    # shellcheck disable=SC2086 # a list of jobs
     scancel $jobs 2>/dev/null; sleep .2
   done
 fi

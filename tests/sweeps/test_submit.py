@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +41,25 @@ def test_the_script_is_the_recorded_one(monkeypatch: pytest.MonkeyPatch) -> None
         Path("/home/me/100% mine/sweep"), [0, 1, 2, 5], flags, Path("/home/me/100% mine"), "/scratch/me"
     )
     assert text == SCRIPT.read_text()
+
+
+def test_what_a_person_writes_is_not_filled_in() -> None:
+    setup = ["export PYTHON=1 A=$PYTHON B=${FOLDER} C=$$"]
+    text = slurm.script(Path("/s/$SETUP"), [0], slurm.Flags(setup=setup), Path("/"), None)
+    assert setup[0] in text.splitlines()
+    assert "export job='/s/$SETUP'/$SLURM_ARRAY_TASK_ID" in text
+
+
+def test_every_name_in_the_script_is_filled_in() -> None:
+    text = slurm.script(Path("/s"), [0], slurm.Flags(), Path("/"), None)
+    assert {name for name in re.findall(r"\$\{?([A-Z_]+)", text) if not name.startswith("SLURM_")} == set()
+    assert "shellcheck" not in text
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
+def test_shellcheck_finds_nothing() -> None:
+    script = Path(slurm.__file__).with_name("job.sh")
+    assert subprocess.run(["shellcheck", script], capture_output=True, text=True).stdout == ""
 
 
 def test_a_script_that_asks_for_nothing_asks_for_nothing() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 
 TIMEOUT = 30  # seconds that a command of Slurm's may take
 CANCELLED = "CANCELLED"
@@ -65,55 +67,8 @@ class Flags:
         return [*(f"{name}={value}" for name, value in named.items() if value), *self.sbatch]
 
 
-_SCRIPT = """\
-#!/bin/bash
-{options}
-
-# Written by `advunlearn submit`. A task runs what its folder's config.yaml says and goes on where an earlier try of it
-# stopped. It goes back into the queue when it is told that its time is up or that its node is wanted and, no more than
-# {requeues} times, when it was killed.
-{setup}
-export job={folder}/$SLURM_ARRAY_TASK_ID log={folder}/logs/$SLURM_ARRAY_TASK_ID
-export task=${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
-
-again() {{ # REASON
-  echo "$(date '+%F %T') $1; back into the queue"
-  scontrol requeue "$task"
-}}
-killed() {{ # REASON
-  echo "$1" >> "$log.kills"
-  if [ "$(wc -l < "$log.kills")" -le {requeues} ]; then again "$1"; else echo "$1, and not started again"; fi
-}}
-is() {{ scontrol -o show job "$task" | grep -q "$1"; }}
-
-script_killed() {{
-  trap : TERM
-  if is ' ExitCode=0:9 '; then killed "the batch script was killed"; fi
-}}
-program() {{ # in a step of its own, which outlives the script for a moment; signals reach Python as well
-  trap script_killed TERM
-  trap : USR1
-  {python} -m advunlearn resume "$job" &
-  child=$!
-  while kill -0 $child 2> /dev/null; do wait $child; done
-  wait $child
-}}
-export -f again killed is script_killed program
-
-trap : TERM USR1 # the step is told as well
-srun --ntasks=1 --quiet --mpi=none ${{SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}} bash -c program
-status=$?
-case $status in
-  137) killed "killed" ;;
-  138) again "told to stop by USR1" ;;
-  143) # its node is wanted or its time is up, unless it was cancelled
-    if is ' JobState=RUNNING \\| Reason=TimeLimit '; then
-      again "told to stop by TERM"{if_cancelled}
-    fi
-    ;;
-esac
-exit $status
-"""
+_SCRIPT = Path(__file__).with_name("job.sh")
+_DIRECTIVE = re.compile(r"^# shellcheck .*\n", re.MULTILINE)
 
 
 def script(folder: Path, numbers: Sequence[int], flags: Flags, workplace: Path, cache: str | None) -> str:
@@ -140,13 +95,14 @@ def script(folder: Path, numbers: Sequence[int], flags: Flags, workplace: Path, 
         *flags.options(),
     ]
     kept = [f"export ADVUNLEARN_CACHE={shlex.quote(cache)}"] if cache else []
-    return _SCRIPT.format(
-        options="\n".join(f"#SBATCH --{_quoted(option)}" for option in options),
-        setup="".join(f"{line}\n" for line in [*kept, *flags.setup]),
-        folder=shlex.quote(str(folder)),
-        python=shlex.quote(sys.executable),
-        requeues=flags.requeues,
-        if_cancelled='\n    else\n      killed "cancelled"' if flags.requeue_cancelled else "",
+    # Names that are not given here are the script's own, and stay.
+    return Template(_DIRECTIVE.sub("", _SCRIPT.read_text())).safe_substitute(
+        OPTIONS="\n#SBATCH ".join(f"--{_quoted(option)}" for option in options),
+        SETUP="".join(f"{line}\n" for line in [*kept, *flags.setup]),
+        FOLDER=shlex.quote(str(folder)),
+        PYTHON=shlex.quote(sys.executable),
+        REQUEUES=flags.requeues,
+        OR_CANCELLED='\n    else\n      killed "cancelled"' if flags.requeue_cancelled else "",
     )
 
 
