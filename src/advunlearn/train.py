@@ -1,4 +1,6 @@
-"""One run, from the data to the report. This file is the chain of its stages:
+"""One run, from the data to the report.
+
+This file is the chain of its stages:
 
     dataset, split   forget, retain, audit, selection and test set                  here
     estimate         what will be trained, and how long it will take                stages/estimate.py

@@ -77,8 +77,10 @@ class Attack(Component):
         return {}
 
     def audit(self, shadows: UnlearnedOutputs, labels: NDArray[np.int64]) -> dict[str, dict[str, Array]]:
-        """Return what the attack finds of the unlearning algorithm, by question and by what stands in the unlearned
-        model's place: the `original`, a `retrained` or the `unlearned` model. Nothing unless an attack says so.
+        """Return what the attack finds of the unlearning algorithm, by question and by model.
+
+        The model, in the place of the unlearned one, is the `original`, a `retrained` or the `unlearned` model. The
+        result is empty unless an attack overrides this method.
 
         Each is (2, k, n): the scores of what k originals forgot, LARGE where they are unlearned, and those of what has
         to be told from it, each by a fit that saw neither. NaN where there is none.

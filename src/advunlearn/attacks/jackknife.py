@@ -9,8 +9,10 @@ from advunlearn.attacks.statistics import Array
 
 
 def jackknife_error(without: Array, membership: NDArray[np.bool_]) -> Array:
-    """Return the standard error (n,) over shadow models of each example's score, the jackknife's for two samples
-    (Arvesen 1969): the sum over IN and OUT of (m - 1)/m sum_j (s_j - mean s)^2, for the m models of that side.
+    """Return the jackknife standard error (n,) of each example's score over shadow models.
+
+    For two samples (Arvesen 1969): the root of the sum over IN and OUT of (m - 1)/m sum_j (s_j - mean s)^2, for the m
+    models of that side.
 
     Args:
         without: (k, n), each example's score s_j if shadow model j were left out; where it is NaN, so is the answer.

@@ -207,8 +207,7 @@ def default_variance(shadows: int, *, both: bool) -> str:
 
 @dataclass
 class LiRA(Attack):
-    """Likelihood-ratio attack: is this margin more like those of shadow models that were trained on the example, or
-    not?
+    """Likelihood-ratio attack: is the margin more like those of shadow models trained on the example, or of the others?
 
     Attributes:
         mode: `online` compares the shadow models that saw the example with those that did not; `offline` uses only

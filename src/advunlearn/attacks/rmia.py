@@ -71,11 +71,10 @@ def relative_error(
     population_references: Array,
     **options: Any,
 ) -> Array:
-    """Return the standard error (n,) of each score over the k reference models, which are the population's as well; see
-    `jackknife_error`.
+    """Return the standard error (n,) of each score over the k reference models; see `jackknife_error`.
 
-    An example with fewer than two of them on a side that is needed gets NaN. See `relative_score` for arguments and
-    errors.
+    The population's reference models are the same k. An example with fewer than two of them on a side that is needed
+    gets NaN. See `relative_score` for arguments and errors.
     """
     models = np.arange(len(references))
     if len(models) == 1:

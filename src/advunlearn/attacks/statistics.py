@@ -12,8 +12,7 @@ Array = NDArray[np.float64]
 
 
 def logit_margin(logits: ArrayLike, labels: ArrayLike) -> Array:
-    """Return z_y - logsumexp_{j != y} z_j, the log-odds of the true class (Carlini et al. 2022, section IV-C), of shape
-    (...).
+    """Return z_y - logsumexp_{j != y} z_j (...), the log-odds of the true class (Carlini et al. 2022, section IV-C).
 
     A wrong class may be masked by -inf; where all of them are, the margin is +inf.
 
@@ -77,8 +76,9 @@ def modified_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
 
 
 def share_below(values: Array, population: Array) -> Array:
-    """Return the share of a population (z, q) that lies strictly below each of the values (n, q), query by query, and
-    of that the mean over queries, (n,); NaN where a value is NaN.
+    """Return the share (n,) of a population (z, q) that lies strictly below each of the values (n, q).
+
+    The share is computed for each query and averaged over queries; it is NaN where a value is NaN.
     """
     ranks = [
         np.searchsorted(np.sort(others), own, side="left") for own, others in zip(values.T, population.T, strict=True)

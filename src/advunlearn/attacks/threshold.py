@@ -19,8 +19,10 @@ PER_CLASS = "modified_entropy"  # the statistic that has a threshold for each cl
 
 @dataclass
 class Threshold(Attack):
-    """Call an example a member where its loss is low (Yeom et al. 2018), the primary score; beside it its confidence is
-    high, its entropy low (Shokri et al. 2017) or its modified entropy low (Song and Mittal 2021, equation 8).
+    """Call an example a member where its loss is low (Yeom et al. 2018).
+
+    Further scores: its confidence is high, its entropy is low (Shokri et al. 2017), or its modified entropy is low
+    (Song and Mittal 2021, equation 8).
 
     For one query loss, confidence and logit margin rank the examples alike.
 

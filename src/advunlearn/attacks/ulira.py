@@ -64,8 +64,7 @@ def cross_fitted_ratios(
 
 @dataclass
 class ULiRA(Attack):
-    """Likelihood-ratio audit of the unlearner: what do its models say of what they forgot? Shadow originals, unlearned
-    by it with the same options, show it.
+    """Likelihood-ratio audit of the unlearner, by shadow originals that it unlearns with the same options.
 
     It asks two questions, both two-sided, because over-unlearning gives an example away as under-unlearning does.
 
@@ -120,8 +119,9 @@ class ULiRA(Attack):
         return scores
 
     def audit(self, shadows: UnlearnedOutputs, labels: NDArray[np.int64]) -> dict[str, dict[str, Array]]:
-        """Return the cross-fitted ratios of both questions for every model in the unlearned one's place; see
-        `Attack.audit`.
+        """Return the cross-fitted ratios of both questions, for every model in the place of the unlearned one.
+
+        See `Attack.audit`.
         """
         retrained = query_margins(shadows.retrained, labels)
         models = {

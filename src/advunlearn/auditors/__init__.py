@@ -1,0 +1,1 @@
+"""The followers of the game: differentiable membership attacks, one per file."""

@@ -50,8 +50,9 @@ class Evidence:
     slope: Tensor
 
     def ratio(self, margins: Tensor) -> Tensor:
-        """Return log N(margin; in, s^2) - log N(margin; out, s^2), (n,), with centre (in + out) / 2 and slope (in -
-        out) / s^2.
+        """Return log N(margin; in, s^2) - log N(margin; out, s^2), (n,).
+
+        The centre is (in + out) / 2 and the slope (in - out) / s^2.
         """
         slope, centre = (to_device(each, margins.device) for each in (self.slope, self.centre))
         return slope * (margins - centre)

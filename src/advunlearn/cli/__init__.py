@@ -1,5 +1,6 @@
-"""The command line: a verb is a file of this folder, with a `main` of its own; nothing heavy is imported before it is
-needed.
+"""The command line: each verb is a file of this folder with its own `main`.
+
+Nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations

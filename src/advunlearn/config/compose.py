@@ -274,9 +274,9 @@ def _compose(
     problems: list[str],
     composed: Composed,
 ) -> DictConfig | None:
-    """Return the composed config with the values set, and Hydra's own node, or None; unknown values are left to
-    `read_experiment` to find.
+    """Return the composed config with the values set and with Hydra's own node, or None.
 
+    Unknown values are found later, by `read_experiment`.
     Composition takes Hydra a tenth of a second; `composed` keeps what other runs of the same options composed.
     """
     groups, values = [], []

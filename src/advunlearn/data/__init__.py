@@ -1,0 +1,1 @@
+"""Datasets, one per file, and the examples that are cut from them."""

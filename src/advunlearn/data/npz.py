@@ -20,10 +20,9 @@ MOST_CLASSES = 10_000
 
 @dataclass
 class Npz(Dataset):
-    """Your own arrays: `images` (n, h, w) or (n, h, w, c) uint8 and `labels` (n) from 0; `test_images` and
-    `test_labels` if there.
+    """Your own arrays: `images` (n, h, w) or (n, h, w, c) uint8 and `labels` (n) from 0.
 
-    Without a test part, held-out examples come from `images`.
+    The file may also hold `test_images` and `test_labels`. Without a test part, held-out examples come from `images`.
 
     References:
         No publication.

@@ -1,0 +1,1 @@
+"""Metrics with intervals, and the comparison of the models."""

@@ -203,10 +203,10 @@ def tpr_at_fpr(scores: Array, members: NDArray[np.bool_], fpr: float) -> TprAtFp
 
 
 def balanced_accuracy(scores: Array, members: NDArray[np.bool_], *, seed: int) -> float:
-    """Return (TPR + TNR) / 2 at a threshold chosen where it is best on one random half, judged on the other; the mean
-    of both ways.
+    """Return (TPR + TNR) / 2 at a threshold that is best on one random half, measured on the other half.
 
-    With fewer than two examples on a side there is nothing to choose on, and the answer is one half.
+    The result is the mean over both directions. With fewer than two examples on a side there is nothing to choose on,
+    and the answer is one half.
     """
     if min(members.sum(), (~members).sum()) < 2:
         return 0.5
@@ -223,8 +223,10 @@ def _judged(scores: Array, members: NDArray[np.bool_], chosen: NDArray[np.intp],
 
 
 def epsilon_lower_bound(scores: ArrayLike, members: ArrayLike, *, seed: int, delta: float = 0.0) -> float:
-    """Return the largest epsilon that these rates refute: were the model (epsilon, delta)-private, no attack could have
-    TPR > e^epsilon FPR + delta or TNR > e^epsilon FNR + delta (Kairouz et al. 2015).
+    """Return the largest epsilon that these rates refute.
+
+    If the model were (epsilon, delta)-private, no attack could have TPR > e^epsilon FPR + delta or TNR > e^epsilon FNR
+    + delta (Kairouz et al. 2015).
 
     Threshold and direction are chosen on one random half and judged on the other by `epsilon_of_counts`, at the joint
     level of 95 %. That level supposes independent trials, each a training run with or without the example. The examples
@@ -272,8 +274,7 @@ def epsilon_of_counts(
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the exact two-sided interval of a rate of which `successes` of `trials` were seen (Clopper and Pearson
-    1934).
+    """Return the exact two-sided interval of a rate, given `successes` of `trials` (Clopper and Pearson 1934).
 
     Raises:
         ValueError: unless 0 <= successes <= trials and trials > 0.

@@ -13,8 +13,9 @@ from advunlearn.options import option
 
 @dataclass
 class CNN(Model):
-    """Three 3x3 convolution blocks of `width`, 2 and 4 times `width` channels, each halving the image, and a linear
-    classifier.
+    """Three 3x3 convolution blocks and a linear classifier.
+
+    The blocks have `width`, 2 and 4 times `width` channels, and each halves the image.
 
     `batch_norm: false` leaves out BatchNorm, for methods that must not see batch statistics.
 

@@ -12,10 +12,9 @@ class Model(Component):
     """Base of all models."""
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """Return a freshly initialised network from images (n, *shape), shape = (channels, height, width), to logits
-        (n, classes).
+        """Return a freshly initialised network from images (n, *shape) to logits (n, classes).
 
-        The caller seeds torch's global generator, from which torch initialises.
+        The shape is (channels, height, width). The caller seeds torch's global generator, from which torch initialises.
 
         Raises:
             ValueError: in one line, if the images are too small for the network.

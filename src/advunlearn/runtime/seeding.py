@@ -34,9 +34,9 @@ def torch_stream(seed: int, name: str, *index: int) -> torch.Generator:
 
 @contextlib.contextmanager
 def clean_state(seed: int) -> Iterator[None]:
-    """Seed the process's own generators, which user code may draw from; restore them, torch's threads and switches.
+    """Seed the global generators of the process, and restore them and torch's threads and switches at the end.
 
-    So no run of a sweep depends on what another one did.
+    User code may draw from these generators. No run of a sweep sees what an earlier one left.
     """
     drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
     threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()

@@ -121,9 +121,9 @@ def attack_key(
 
 
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the rows that attacks tell apart, and which are members: the forget set, and the test examples of its
-    classes.
+    """Return the rows that attacks tell apart, and which of them are members.
 
+    The members are the forget set, the others are the test examples of its classes.
     Test examples of other classes would be told apart by their class alone where a whole class is forgotten.
     """
     same_class = splits.test[np.isin(labels[splits.test], labels[splits.forget])]

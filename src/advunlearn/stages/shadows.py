@@ -25,7 +25,6 @@ def shadow_set(trainer: Trainer, splits: Splits, options: ShadowOptions) -> Shad
 
 def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
     """Return the shadow originals of a run, which are unlearned as its own original is."""
-
     references = reference_set(experiment, trainer, splits, splits.test)
 
     def unlearn(

@@ -67,8 +67,9 @@ def _is_job(folder: Path) -> bool:
 
 
 def _ask_slurm(tasks: set[slurm.Task]) -> tuple[dict[slurm.Task, tuple[str, str]], str | None]:
-    """Return what Slurm knows of tasks, from its queue and where that has forgotten them from its accounting, and why
-    not all of that could be had.
+    """Return what Slurm knows of tasks, and the reason if it did not answer every question.
+
+    The queue is asked first, then the accounting for what the queue has forgotten.
     """
     known: dict[slurm.Task, tuple[str, str]] = {}
     try:

@@ -1,0 +1,1 @@
+"""Training of one network or of many at once: the step, the loop and checkpoints."""

@@ -191,7 +191,6 @@ class Trainer:
 
     def train(self, rows: NDArray[np.int64], stream: str) -> tuple[nn.Module, Artefact]:
         """Return the network trained on these rows, from the store if it is there, with its artefact."""
-
         key = self.key(rows, stream)
 
         def make() -> Artefact:

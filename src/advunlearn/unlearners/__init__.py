@@ -1,0 +1,1 @@
+"""The leader of the game and the baselines, one per file."""

@@ -107,8 +107,9 @@ class Unlearner(Component):
 
 
 def shared_classes(examples: Examples, forget: Examples, name: str) -> NDArray[np.int64]:
-    """Return the positions of the examples whose class occurs in the forget set, so that no attack can win on the class
-    alone.
+    """Return the positions of the examples whose class occurs in the forget set.
+
+    With these, no attack can win by the class alone.
 
     Raises:
         ValueError: if there are none; it calls the examples the `name` set.

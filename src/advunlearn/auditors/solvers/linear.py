@@ -153,8 +153,10 @@ class _Frame(NamedTuple):
 
 
 def _pose(features: Tensor, signs: Tensor, share: Tensor, regularization: float) -> tuple[_Frame, Problem]:
-    """Return the problem in well-conditioned coordinates: centred where the mean dwarfs the spread, which a free bias
-    makes harmless, and in the span of the examples where they are few, which holds w.
+    """Return the problem in well-conditioned coordinates.
+
+    The features are centred where the mean is large against the spread; the free bias makes that harmless. Where the
+    examples are few, the coordinates are those of their span, which contains w.
     """
     mean, square = share * features.sum(1), share * features.square().sum(1)
     centre = torch.where(mean.square() > 0.9 * square, mean, 0.0)

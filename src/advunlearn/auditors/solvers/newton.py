@@ -51,8 +51,9 @@ class _Point(NamedTuple):
 
 
 def minimise_smooth(problem: Problem, loss: SmoothLoss, theta: Tensor) -> Solution:
-    """Minimise a smooth loss from `theta` (b, p) on; the result is exact to rounding where the loss is piecewise
-    quadratic.
+    """Minimise a smooth loss, starting from `theta` (b, p).
+
+    The result is exact to rounding where the loss is piecewise quadratic.
 
     Where the loss is straight it has no curvature and a Newton step may be unbounded, so far from the solution the
     parabola's is mixed in, which alone would converge from anywhere, but slowly.

@@ -13,9 +13,9 @@ _EPS = torch.finfo(torch.float64).eps
 
 @dataclass(frozen=True)
 class Problem:
-    """Hold b problems: minimise share * sum_i loss(margin_i) + regularization / 2 ||w||^2 over theta = (w, bias) (b,
-    p).
+    """Hold b problems: minimise share * sum_i loss(margin_i) + regularization / 2 ||w||^2 over theta = (w, bias).
 
+    theta is (b, p).
     `rows` (b, n, p) are the examples with a one appended for the bias, times their label, and zero where a row does not
     count; the margins are rows @ theta. `columns` (b, p, n) is the same array transposed, laid out for speed. `share`
     (b, 1) is one over the number of rows that count; `ridge` (p,) is the regularization, and 0 for the bias; `damping`

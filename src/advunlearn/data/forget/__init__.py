@@ -1,0 +1,1 @@
+"""Forget scenarios: which training examples are to be removed."""

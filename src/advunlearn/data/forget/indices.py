@@ -13,11 +13,10 @@ from advunlearn.data.forget.scenario import Forget, Rows
 
 @dataclass
 class Indices(Forget):
-    """Forget the training rows listed in a text file, one number a line; blank lines and lines that begin with `#` are
-    skipped.
+    """Forget the training rows listed in a text file, one number per line.
 
-    Rows are counted from 0 in the dataset's own training part, and are among the training examples whatever its
-    train_size.
+    Blank lines and lines that begin with `#` are skipped. Rows are counted from 0 in the dataset's own training part,
+    and are among the training examples whatever its train_size.
 
     References:
         No publication.
