@@ -200,6 +200,9 @@ def _check(target: Array, shadows: Array, membership: NDArray[np.bool_], center:
 
 def default_variance(shadows: int, *, both: bool) -> str:
     """Return the variance that ranks best for this many shadow models, half of them on each side; are `both` used?"""
+    # Simulated with 20,000 examples whose deviations differ, 12 runs. AUC of `per_example`, `fixed` and `pooled`: .570,
+    # .633 and .630 with 2 models per side; .697, .693 and .707 with 16; .715, .704 and .719 with 64. Where IN varies
+    # less than OUT, `pooled` loses up to .014 to `per_example` from 64 models per side on.
     if shadows <= 4:
         return "fixed"
     return "pooled" if both and shadows < 128 else "per_example"

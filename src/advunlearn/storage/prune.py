@@ -84,6 +84,7 @@ def warn_of_little_room(store: Store) -> None:
     Raises:
         ValueError: in one line, if the quota is no size.
     """
+    # These limits are conventions, not measured: 1 GB is room for 20 networks of the size of ResNet-18.
     hint = "make room with: advunlearn store prune --max-size SIZE"
     if typed := os.environ.get("ADVUNLEARN_QUOTA"):
         try:

@@ -42,14 +42,15 @@ class SG(Finetune):
     Attributes:
         base: whose loss the leader descends, with the steps and the options that both have.
         forget_weight: see `NegGrad`, which alone uses it.
-        alpha: weight of the auditor's utility.
+        alpha: weight of the auditor's utility; docs/benchmarks.md compares values from 1 to 20.
         optimizer_state: `shared` adds both gradients up to one step; `separate` gives the audit term, at every audit
             step, a step of its own from the same weights, at the same learning rate, with its own momentum and without
             weight decay. They differ where `audit_every` > 1: there the shared momentum goes on pushing between audits.
         auditor: the follower.
         features: the score columns that the auditor sees, see `score_columns`; with reference models, it sees the
             logit margin less the one that they expect.
-        audit_size: forget examples, and as many audit examples, that each audit step scores.
+        audit_size: forget examples, and as many audit examples, that each audit step scores; the paper's audit
+            batch is 1,000.
         audit_every: base steps from one audit step to the next.
 
     References:

