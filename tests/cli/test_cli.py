@@ -120,7 +120,11 @@ def test_check_prints_the_config_and_what_would_be_computed(
 
 def test_data_ls_says_where_they_are(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "ls"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["digits    embedded in scikit-learn", "cifar10   not fetched yet"]
+    assert capsys.readouterr().out.splitlines() == [
+        "cifar10   not fetched yet",
+        "digits    embedded in scikit-learn",
+        "npz       your own file: dataset.path=mine.npz",
+    ]
     assert main(["data", "fetch", "digits"]) == 0
 
 

@@ -70,7 +70,7 @@ def test_every_file_of_every_artefact_and_every_damage_of_every_kind_of_file(
             (said,) = (message for message in caplog.messages if str(folder) in message)
             assert "set aside" in said
             assert name in said
-        assert len(caplog.messages) == len(folders)
+        assert sum("damaged" in message for message in caplog.messages) == len(folders)
         assert without_seconds(again) == without_seconds(whole)
         assert not Path("unpickled").exists()
     assert done == set(itertools.product(NAMES, DAMAGES))

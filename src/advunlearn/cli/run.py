@@ -149,9 +149,7 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
 
     @functools.wraps(job)
     def task(config: DictConfig) -> None:
-        if recipe is not None:
-            sys.stderr.write(f"{recipe}\n")
-        job(config)
+        job(config, recipe)
 
     try:
         hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(task)()
@@ -164,16 +162,23 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     return 0
 
 
-def job(config: DictConfig) -> None:
-    """Run one composed config in the folder that Hydra made for it, and print the table of its results."""
+def job(config: DictConfig, recipe: Recipe | None) -> None:
+    """Run one composed config in the folder that Hydra made for it, and print the table of its results.
+
+    The recipe was chosen for it, and is one of its overrides, which was not typed.
+    """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from advunlearn.cli.one_run import run_in
 
     hydra_config = HydraConfig.get()
+    overrides = list(hydra_config.overrides.task)
+    if recipe is not None:
+        sys.stderr.write(f"{recipe}\n")
+        overrides.remove(f"recipe={recipe.name}")
     about = {
-        "overrides": list(hydra_config.overrides.task),
+        "overrides": overrides,
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
     }
     restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # Hydra's launcher calls this again in its folder
