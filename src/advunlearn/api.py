@@ -18,7 +18,8 @@ from advunlearn.attacks.attack import Answers, Observations
 from advunlearn.config.compose import expand_aliases, experiment_from
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import Examples
-from advunlearn.evaluation.metrics import roc
+from advunlearn.evaluation.comparison import measure_attack
+from advunlearn.evaluation.metrics_file import AttackMetrics
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.settings import Settings
 from advunlearn.runtime.switches import kept_switches
@@ -124,12 +125,12 @@ def audit(
     attacks: str | Sequence[str] = ("threshold", "classifier"),
     seed: int = 0,
     device: str = "auto",
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, AttackMetrics]:
     """Return how well each attack tells forget examples from test examples, which the model was never trained on.
 
-    Each attack's dict holds `auc` with its 95 % interval `auc_low` and `auc_high`, `tpr_at_fpr_0.01`,
-    `balanced_accuracy` and the counts that they come from, as in a run's `metrics.json`, and under `figures` what else
-    its paper reports.
+    Each attack's dict is that of a run's `metrics.json`: `auc` with its 95 % interval `auc_low` and `auc_high`,
+    `tpr_at_fpr_0.01`, `balanced_accuracy` and the counts that they come from, and under `figures` what else its paper
+    reports; see `AttackMetrics`.
 
     Args:
         model: maps inputs (n, ...) to logits (n, classes).
@@ -181,8 +182,8 @@ def audit(
     found = {}
     for key, score in scores.items():
         attack = experiment.attacks[key.split("/")[0]]
-        figures = {"figures": attack.figures(target)} if key in experiment.attacks else {}
-        found[key] = {**roc(score, target.members, seed=seed, cross_fitted=attack.cross_fitted).as_dict(), **figures}
+        figures = attack.figures(target) if key in experiment.attacks else {}
+        found[key] = measure_attack(score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures)
     return found
 
 

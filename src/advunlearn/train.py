@@ -41,6 +41,7 @@ from torch import nn
 from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.evaluation.metrics_file import Metrics
 from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs import reuse
 from advunlearn.runs.manifest import Manifest
@@ -75,12 +76,12 @@ class Result:
 
     The network is in evaluation mode and on the CPU, whatever device the run computed on.
 
-    A run that only trains a shard of the shadow models has neither metrics nor a network, and one that took over
-    another's files has no network.
+    `metrics` and `network` are None for a run that only trains a shard of the shadow models; `network` also for one that
+    took over another's files.
     """
 
     folder: Path
-    metrics: dict[str, Any]
+    metrics: Metrics | None
     network: nn.Module | None
 
 
@@ -120,7 +121,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
                     shadow_set(trainer, splits, experiment.shadow_options).train()
                 if experiment.needs_originals:
                     original_set(experiment, trainer, splits).train()
-            return Result(folder, {}, None)
+            return Result(folder, None, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         metrics = evaluate(experiment, splits, models, evidence)

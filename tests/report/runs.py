@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import OmegaConf
 
-MODELS = ("original", "retrained", "unlearned")
+from advunlearn.evaluation.comparison import gap, measure_attack
+from advunlearn.evaluation.metrics_file import MODELS, Metrics, ModelMetrics
 
 
 def config(seed: int = 0, **options: Any) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def metrics(
     time: float = 0.5,
     references: float = 0.0,
     trace: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Return what `metrics.json` holds; the retrained model has an AUC of one half and a test accuracy of 0.95.
 
     Args:
@@ -51,26 +53,40 @@ def metrics(
     before = before or dict.fromkeys(gaps, 0.3)
     off = {"original": before, "retrained": dict.fromkeys(gaps, 0.0), "unlearned": gaps}
     accuracies = {"original": 0.96, "retrained": 0.95, "unlearned": test}
+    models: Any = {model: _model(accuracies[model], off[model]) for model in MODELS}
     return {
         "schema": 1,
-        "models": {
-            model: {
-                "accuracy": {"test": accuracies[model], "forget": 0.9, "retain": 1.0},
-                "attacks": {attack: {"auc": 0.5 + gap} for attack, gap in off[model].items()},
-            }
-            for model in MODELS
+        "models": models,
+        "gap": {
+            "original": gap(models["original"], models["retrained"]) | {"attacks": before},
+            "unlearned": gap(models["unlearned"], models["retrained"]) | {"attacks": gaps},
         },
-        "gap": {model: {"attacks": off[model]} for model in ("original", "unlearned")},
+        "algorithm": {},
+        "seconds": {"pretrain": 2.0, "retrain": 2.0, "unlearn": 2 * time, "shadows": 0.0, "attack": 1.0},
         "unlearning_over_retraining": time,
         "references_over_retraining": references,
         "trace": trace or {},
     }
 
 
+def _model(test: float, gaps: dict[str, float]) -> ModelMetrics:
+    """Return a model's metrics; but for accuracies and the attacks' AUCs they are any that the file may hold."""
+    any_attack = measure_attack(np.arange(20), np.arange(20) < 10, seed=0, cross_fitted=False)
+    return {
+        "accuracy": {"retain": 1.0, "forget": 0.9, "test": test},
+        "accuracy_low": {"retain": 0.9, "forget": 0.8, "test": 0.5},
+        "accuracy_high": {"retain": 1.0, "forget": 1.0, "test": 1.0},
+        "examples": {"retain": 200, "forget": 50, "test": 500},
+        "loss_ks": 0.1,
+        "loss_wasserstein": 0.2,
+        "attacks": {name: {**any_attack, "auc": 0.5 + gap} for name, gap in gaps.items()},
+    }
+
+
 def write(
     folder: Path,
     config: dict[str, Any],
-    metrics: dict[str, Any] | None = None,
+    metrics: Metrics | None = None,
     status: str = "completed",
     error: str | None = None,
     finished: str = "2025-01-01T00:00:00+00:00",

@@ -13,6 +13,7 @@ import pytest
 
 import advunlearn
 from advunlearn.cli import main
+from advunlearn.evaluation.metrics_file import AttackMetrics, Gap, Metrics, ModelMetrics, Trace, read_metrics
 from advunlearn.report.run.page import write_report
 from advunlearn.report.run.pictures import draw, trace_figure
 from advunlearn.report.run.table import comparison_table, verdict
@@ -54,6 +55,17 @@ def test_the_table_holds_every_number_of_the_metrics(finished: Path) -> None:
         rf"epsilon at least .*{metrics['models']['original']['attacks']['threshold']['epsilon_low']:.3f}", table
     )
     assert "too few" in table
+
+
+def test_what_a_run_writes_has_the_defined_keys(finished: Path) -> None:
+    metrics = read_metrics(finished / "sg")
+    assert metrics == metrics_of(finished / "sg")
+    assert set(metrics) == set(Metrics.__annotations__)
+    assert set(metrics["trace"]) == set(Trace.__annotations__) - {"epochs"}
+    for model in metrics["models"].values():
+        assert set(model) == set(ModelMetrics.__annotations__)
+        assert all(set(attack) == set(AttackMetrics.__annotations__) for attack in model["attacks"].values())
+    assert all(set(each) == set(Gap.__annotations__) for each in metrics["gap"].values())
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(finished: Path) -> None:
@@ -101,7 +113,7 @@ def test_pictures_stand_extreme_scores() -> None:
     scores: dict[str, np.ndarray] = {"member": member}
     for model in ("original", "retrained", "unlearned"):
         scores |= {f"{model}/loss": np.zeros(20), f"{model}/lira": extreme}
-    assert set(draw({"trace": {}}, scores)) == {"roc", "losses"}
+    assert set(draw({}, scores)) == {"roc", "losses"}
 
 
 def test_the_trace_marks_the_epoch_that_was_kept_and_stands_a_loss_below_zero() -> None:
@@ -148,6 +160,22 @@ def test_the_report_verb(
     (unfinished / "manifest.json").write_text(json.dumps({"status": "running", "error": None}))
     assert main(["report", str(unfinished)]) == 2
     assert "does not hold a finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("file", "key"), [("metrics.json", "trace"), ("manifest.json", "threads")])
+def test_a_run_of_another_version_is_refused_in_one_line(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, key: str
+) -> None:
+    run = Path(shutil.copytree(finished / "sg", tmp_path / "run"))
+    contents = json.loads((run / file).read_text())
+    del contents[key]
+    (run / file).write_text(json.dumps(contents))
+    assert main(["report", str(run)]) == 2
+    line = f"error: {run / file}: made by another version of advunlearn, without '{key}'\n"
+    assert capsys.readouterr().err == line
+    if file == "metrics.json":
+        assert main(["resume", str(run)]) == 1
+        assert capsys.readouterr().err == line
 
 
 def test_the_reports_of_several_runs_go_where_they_are_expected(

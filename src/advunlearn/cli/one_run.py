@@ -13,6 +13,8 @@ from advunlearn.cli.problems import fail, in_words, refuse
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from advunlearn.evaluation.metrics_file import Metrics
+
 LOG: dict[str, Any] = {"level": logging.INFO, "format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}
 
 
@@ -30,11 +32,11 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     show(folder, result.metrics)
 
 
-def show(folder: Path, metrics: dict[str, Any]) -> None:
-    """Print what a finished run found; of a shard, that it is done."""
+def show(folder: Path, metrics: Metrics | None) -> None:
+    """Print what a finished run found; of a shard, which has no metrics, that it is done."""
     from advunlearn.report.run.table import comparison_table
 
-    if not metrics:
+    if metrics is None:
         sys.stdout.write("the shadow models of this shard are in the store\n")
         return
     sys.stdout.write(f"\n{comparison_table(metrics)}\n\nreport: {folder / 'report.html'}\n")
@@ -49,9 +51,7 @@ def resume(folder: Path) -> int:
 
     if state_of(folder).name == "completed":
         sys.stdout.write(f"{folder}: completed already\n")
-        if (folder / "metrics.json").is_file():
-            show(folder, json.loads((folder / "metrics.json").read_text()))
-        return 0
+        return _show_again(folder)
     config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(config, DictConfig)
     try:
@@ -62,6 +62,19 @@ def resume(folder: Path) -> int:
         known = isinstance(error, (ValueError, OSError))
         words = in_words(error) if known else f"{type(error).__name__}: {error}"
         return fail(f"{folder}: {' '.join(words.split())}")
+    return 0
+
+
+def _show_again(folder: Path) -> int:
+    """Print what a completed run found, unless it was a shard; return the exit status."""
+    from advunlearn.evaluation.metrics_file import read_metrics
+    from advunlearn.storage.files import UnreadableFile
+
+    try:
+        if (folder / "metrics.json").is_file():
+            show(folder, read_metrics(folder))
+    except UnreadableFile as error:
+        return fail(error)
     return 0
 
 

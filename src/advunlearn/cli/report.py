@@ -53,19 +53,16 @@ def _folder(path: Path) -> Path:
 
 
 def _one(run: Path) -> int:
-    import json
-
+    from advunlearn.evaluation.metrics_file import read_metrics
     from advunlearn.report.run.page import write_report
     from advunlearn.report.run.table import comparison_table
 
     try:
         page = write_report(run)
-        metrics = json.loads((run / "metrics.json").read_text())
+        table = comparison_table(read_metrics(run))
     except ValueError as error:
         return refuse([str(error)])
-    except KeyError as error:
-        return refuse([f"{run}: made by another version of advunlearn, without {error}"])
-    sys.stdout.write(f"{comparison_table(metrics)}\n\nreport: {page}\n")
+    sys.stdout.write(f"{table}\n\nreport: {page}\n")
     return 0
 
 

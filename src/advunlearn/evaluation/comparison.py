@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.evaluation.metrics import auc_over_models, clopper_pearson, loss_distances, roc
-
-MODELS = ("original", "retrained", "unlearned")
+from advunlearn.evaluation.metrics_file import AlgorithmMetrics, AttackMetrics, Gap, ModelMetrics, PartName
 
 
 def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
@@ -18,38 +16,43 @@ def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     return float((logits.argmax(axis=-1) == labels).mean())
 
 
-def measure(
-    accuracies: Mapping[str, float],
-    examples: Mapping[str, int],
-    losses: NDArray[np.float64],
-    scores: Mapping[str, NDArray[np.float64]],
+def measure_attack(
+    scores: NDArray[np.float64],
     members: NDArray[np.bool_],
-    shadows: Mapping[str, int],
-    cross_fitted: Collection[str],
-    figures: Mapping[str, Mapping[str, float]],
     *,
     seed: int,
-) -> dict[str, Any]:
+    cross_fitted: bool,
+    shadows: int = 0,
+    figures: Mapping[str, float] | None = None,
+) -> AttackMetrics:
+    """Return everything that is reported of one attack on one model.
+
+    Args:
+        scores, members: (n,), member scores of forget and test examples and which are which.
+        seed: of the random halves on which thresholds are chosen.
+        cross_fitted: whether each score comes from a fit on other examples of the n.
+        shadows: how many shadow models the attack used.
+        figures: what it reports besides its scores, by name.
+    """
+    found = roc(scores, members, seed=seed, cross_fitted=cross_fitted)
+    return {**found, "shadows": shadows, "figures": dict(figures or {})}
+
+
+def measure(
+    accuracies: Mapping[PartName, float],
+    examples: Mapping[PartName, int],
+    losses: NDArray[np.float64],
+    members: NDArray[np.bool_],
+    attacks: dict[str, AttackMetrics],
+) -> ModelMetrics:
     """Return everything that is reported of one model.
 
     Args:
-        accuracies, examples: by name of the part of the data, what share of how many is classified right.
+        accuracies, examples: by name of the part of the data, what share of how many is classified correctly.
         losses, members: (n,), the losses of forget and test examples and which are which.
-        scores: (n,) member scores by name of the attack.
-        shadows: how many shadow models each attack used.
-        cross_fitted: the names of those whose scores come from fits on other examples of the n.
-        figures: what attacks report beside their scores, by name.
-        seed: of the random halves on which thresholds are chosen.
+        attacks: what is reported of each, by name.
     """
     ks, wasserstein = loss_distances(losses[members], losses[~members])
-    attacks = {
-        name: {
-            **roc(score, members, seed=seed, cross_fitted=name in cross_fitted).as_dict(),
-            "shadows": shadows[name],
-            "figures": dict(figures.get(name, {})),
-        }
-        for name, score in scores.items()
-    }
     bounds = {part: clopper_pearson(round(accuracies[part] * count), count) for part, count in examples.items()}
     return {
         "accuracy": dict(accuracies),
@@ -62,7 +65,7 @@ def measure(
     }
 
 
-def gap(model: Mapping[str, Any], retrained: Mapping[str, Any]) -> dict[str, Any]:
+def gap(model: ModelMetrics, retrained: ModelMetrics) -> Gap:
     """Return how far a model's numbers lie above the retrained model's; for attacks, their AUC."""
     return {
         "accuracy": {part: model["accuracy"][part] - retrained["accuracy"][part] for part in model["accuracy"]},
@@ -74,7 +77,7 @@ def gap(model: Mapping[str, Any], retrained: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> dict[str, Any]:
+def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> AlgorithmMetrics:
     """Return how well scores (2, k, n) tell the first of the two models from the second; see `Attack.audit`.
 
     What complementary originals share counts as one draw of the interval's bootstrap, whose resamples come from `seed`.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +10,8 @@ from scipy.special import expit, logit
 from scipy.stats import beta, ks_2samp, norm, rankdata, wasserstein_distance
 from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedKFold
+
+from advunlearn.evaluation.metrics_file import RocMetrics
 
 Array = NDArray[np.float64]
 
@@ -36,46 +36,7 @@ class TprAtFpr:
     false_positives: int
 
 
-@dataclass(frozen=True)
-class RocSummary:
-    """Everything reported of one attack on one model.
-
-    Attributes:
-        auc: probability that a member scores higher than a non-member, ties counting half; `auc_low`, `auc_high` its 95
-            % interval.
-        interval: how that interval was made.
-        auc_distance: |auc - 1/2|: an AUC of 0.3 tells as much as one of 0.7.
-        epsilon_low: see `epsilon_lower_bound`; an indicator, not a certificate.
-        balanced_accuracy: at thresholds chosen on the other half of the examples, both ways, averaged.
-        members, nonmembers: how many were scored; `excluded` had no score.
-        low_fpr: true-positive rates at 1 % and 0.1 % false positives.
-        note: what the numbers cannot say, in words; empty if nothing.
-    """
-
-    auc: float
-    auc_low: float
-    auc_high: float
-    interval: str
-    auc_distance: float
-    epsilon_low: float
-    balanced_accuracy: float
-    members: int
-    nonmembers: int
-    excluded: int
-    low_fpr: tuple[TprAtFpr, ...]
-    note: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data under the names of `metrics.json`."""
-        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "low_fpr"}
-        for point in self.low_fpr:
-            name = f"tpr_at_fpr_{point.fpr:g}"
-            plain |= {name: point.tpr, f"{name}_low": point.low, f"{name}_high": point.high}
-            plain |= {f"{name}_count": point.true_positives, f"{name}_false_positives": point.false_positives}
-        return plain
-
-
-def roc(scores: ArrayLike, members: ArrayLike, *, seed: int = 0, cross_fitted: bool = False) -> RocSummary:
+def roc(scores: ArrayLike, members: ArrayLike, *, seed: int = 0, cross_fitted: bool = False) -> RocMetrics:
     """Summarise how member scores (n,) tell members (n,) of bool from the rest; LARGE scores mean members.
 
     An example with a NaN score is left out and counted; infinities are the extremes. The random halves of the balanced
@@ -87,21 +48,30 @@ def roc(scores: ArrayLike, members: ArrayLike, *, seed: int = 0, cross_fitted: b
     kept, inside, excluded = _scored(scores, members)
     positive, negative = kept[inside], kept[~inside]
     auc, low, high, interval = auc_interval(positive, negative, cross_fitted=cross_fitted)
-    points = tuple(tpr_at_fpr(kept, inside, fpr) for fpr in LOW_FPR)
-    return RocSummary(
-        auc=auc,
-        auc_low=low,
-        auc_high=high,
-        interval=interval,
-        auc_distance=abs(auc - 0.5),
-        epsilon_low=epsilon_lower_bound(kept, inside, seed=seed),
-        balanced_accuracy=balanced_accuracy(kept, inside, seed=seed),
-        members=len(positive),
-        nonmembers=len(negative),
-        excluded=excluded,
-        low_fpr=points,
-        note=_note(len(negative)),
-    )
+    percent, tenth = (tpr_at_fpr(kept, inside, fpr) for fpr in LOW_FPR)
+    return {
+        "auc": auc,
+        "auc_low": low,
+        "auc_high": high,
+        "interval": interval,
+        "auc_distance": abs(auc - 0.5),
+        "epsilon_low": epsilon_lower_bound(kept, inside, seed=seed),
+        "balanced_accuracy": balanced_accuracy(kept, inside, seed=seed),
+        "members": len(positive),
+        "nonmembers": len(negative),
+        "excluded": excluded,
+        "note": _note(len(negative)),
+        "tpr_at_fpr_0.01": percent.tpr,
+        "tpr_at_fpr_0.01_low": percent.low,
+        "tpr_at_fpr_0.01_high": percent.high,
+        "tpr_at_fpr_0.01_count": percent.true_positives,
+        "tpr_at_fpr_0.01_false_positives": percent.false_positives,
+        "tpr_at_fpr_0.001": tenth.tpr,
+        "tpr_at_fpr_0.001_low": tenth.low,
+        "tpr_at_fpr_0.001_high": tenth.high,
+        "tpr_at_fpr_0.001_count": tenth.true_positives,
+        "tpr_at_fpr_0.001_false_positives": tenth.false_positives,
+    }
 
 
 def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Array, Array]:

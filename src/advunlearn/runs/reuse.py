@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from advunlearn.evaluation.metrics_file import Metrics, read_metrics
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runs.state import read_manifest, state_of
 from advunlearn.storage.files import file_digest, write_json
@@ -35,7 +36,7 @@ def find(store: Store, key: Mapping[str, Any]) -> Path | None:
     return folder if whole else None
 
 
-def adopt(manifest: Manifest, folder: Path) -> dict[str, Any]:
+def adopt(manifest: Manifest, folder: Path) -> Metrics:
     """Give a run's folder the files of a finished one, which are never changed in place, and return its metrics."""
     with manifest.stage("run") as stage:
         for path in sorted(folder.iterdir()):
@@ -44,8 +45,7 @@ def adopt(manifest: Manifest, folder: Path) -> dict[str, Any]:
         stage.note(reused=True, folder=str(folder))
         found = read_manifest(folder) or {}
         manifest.data["checksums"] = found["checksums"]
-    metrics: dict[str, Any] = json.loads((manifest.folder / "metrics.json").read_text())
-    return metrics
+    return read_metrics(manifest.folder)
 
 
 def _link(source: Path, target: Path) -> None:

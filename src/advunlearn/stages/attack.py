@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.config.experiment import LOSS, Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
+from advunlearn.evaluation.metrics_file import ModelName
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.originals import OriginalSet
@@ -36,7 +37,7 @@ class Evidence:
     members: NDArray[np.bool_]
     artefact: Artefact
 
-    def of(self, model: str) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    def of(self, model: ModelName) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
         """Return one model's losses and, by attack, its member scores."""
         prefix = f"{model}/"
         arrays = {
@@ -44,12 +45,12 @@ class Evidence:
         }
         return split_scores(arrays)
 
-    def of_algorithm(self) -> Iterator[tuple[str, str, str, NDArray[np.float64]]]:
+    def of_algorithm(self) -> Iterator[tuple[str, str, ModelName, NDArray[np.float64]]]:
         """Yield what attacks found of the unlearner: attack, question, model and scores (2, k, n)."""
         for name, array in self.artefact.arrays.items():
             if name.startswith(f"{ALGORITHM}/"):
                 _, attack, question, model = name.split("/")
-                yield attack, question, model, array
+                yield attack, question, cast("ModelName", model), array
 
 
 def attack_models(

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
+from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import Attack
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.comparison import MODELS, gap, measure, measure_algorithm
+from advunlearn.evaluation.comparison import gap, measure, measure_algorithm, measure_attack
+from advunlearn.evaluation.metrics_file import (
+    COMPARED,
+    MODELS,
+    AlgorithmMetrics,
+    AttackMetrics,
+    Metrics,
+    ModelMetrics,
+    ModelName,
+    PartName,
+)
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
 
 
-def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> dict[str, Any]:
-    """Return the contents of `metrics.json`: three models side by side, and two of them held against the retrained."""
+def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> Metrics:
+    """Return the contents of `metrics.json`: three models side by side, and two of them compared with the retrained."""
+    measured = {name: _measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
-    examples = {"retain": len(splits.retain), "forget": len(splits.forget), "test": len(splits.test)}
-    measured = {}
-    for name in MODELS:
-        losses, scores = evidence.of(name)
-        attacks = {key: experiment.attacks[key.split("/")[0]] for key in scores}
-        measured[name] = measure(
-            record["accuracy"][name],
-            examples,
-            losses,
-            scores,
-            evidence.members,
-            {key: models_behind(attack, experiment.shadow_options) for key, attack in attacks.items()},
-            {key for key, attack in attacks.items() if attack.cross_fitted},
-            record["figures"][name],
-            seed=experiment.settings.seed,
-        )
-    algorithm: dict[str, Any] = {}
-    for attack, question, model, ratios in evidence.of_algorithm():
-        found = measure_algorithm(ratios, seed=experiment.settings.seed)
-        algorithm.setdefault(attack, {}).setdefault(question, {})[model] = found
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
     seconds = {stage: models.artefacts[name].record["seconds"] for stage, name in stages}
     if models.references is not None:
@@ -43,13 +35,44 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
     return {
         "schema": 1,
         "models": measured,
-        "gap": {name: gap(measured[name], measured["retrained"]) for name in ("original", "unlearned")},
-        "algorithm": algorithm,
+        "gap": {name: gap(measured[name], measured["retrained"]) for name in COMPARED},
+        "algorithm": _measure_algorithms(evidence, experiment.settings.seed),
         "seconds": seconds | record["seconds"],
         "unlearning_over_retraining": seconds["unlearn"] / seconds["retrain"],
         "references_over_retraining": seconds.get("references", 0.0) / seconds["retrain"],
         "trace": models.artefacts["unlearned"].record["trace"],
     }
+
+
+def _measure_model(experiment: Experiment, splits: Splits, evidence: Evidence, name: ModelName) -> ModelMetrics:
+    record = evidence.artefact.record
+    examples: dict[PartName, int] = {
+        "retain": len(splits.retain),
+        "forget": len(splits.forget),
+        "test": len(splits.test),
+    }
+    losses, scores = evidence.of(name)
+
+    def measured(key: str, score: NDArray[np.float64]) -> AttackMetrics:
+        attack = experiment.attacks[key.split("/")[0]]
+        return measure_attack(
+            score,
+            evidence.members,
+            seed=experiment.settings.seed,
+            cross_fitted=attack.cross_fitted,
+            shadows=models_behind(attack, experiment.shadow_options),
+            figures=record["figures"][name].get(key),
+        )
+
+    attacks = {key: measured(key, score) for key, score in scores.items()}
+    return measure(record["accuracy"][name], examples, losses, evidence.members, attacks)
+
+
+def _measure_algorithms(evidence: Evidence, seed: int) -> dict[str, dict[str, dict[ModelName, AlgorithmMetrics]]]:
+    found: dict[str, dict[str, dict[ModelName, AlgorithmMetrics]]] = {}
+    for attack, question, model, ratios in evidence.of_algorithm():
+        found.setdefault(attack, {}).setdefault(question, {})[model] = measure_algorithm(ratios, seed=seed)
+    return found
 
 
 def models_behind(attack: Attack, options: ShadowOptions) -> int:

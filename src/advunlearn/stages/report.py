@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from advunlearn.evaluation.metrics_file import Metrics, Trace
 from advunlearn.report.run.page import write_report
 from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs.manifest import Manifest
@@ -20,9 +21,7 @@ from advunlearn.training.trainer import Trainer
 PICTURES_SCHEMA = 2  # raise it when the pictures change, as that of stage `unlearn`
 
 
-def write_results(
-    manifest: Manifest, trainer: Trainer, models: Models, evidence: Evidence, metrics: dict[str, Any]
-) -> None:
+def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence: Evidence, metrics: Metrics) -> None:
     """Write metrics, per-example scores, the unlearned weights and the report into the run's folder."""
     folder = manifest.folder
     rows = evidence.rows
@@ -37,7 +36,7 @@ def write_results(
     if trainer.settings.tensorboard:
         write_events(folder, metrics)
     with manifest.stage("report") as stage:
-        pictures = draw_pictures(trainer.store, models, evidence, metrics, scores)
+        pictures = draw_pictures(trainer.store, models, evidence, metrics["trace"], scores)
         stage.note(reused=pictures.reused, artefact=pictures.digest)
         write_report(folder, {name: picture.tobytes() for name, picture in pictures.arrays.items()})
 
@@ -46,7 +45,7 @@ def draw_pictures(
     store: Store,
     models: Models,
     evidence: Evidence,
-    metrics: dict[str, Any],
+    trace: Trace,
     scores: dict[str, NDArray[Any]],
 ) -> Artefact:
     """Return the report's pictures, PNGs by name as arrays of bytes, from the store if they are there."""
@@ -54,7 +53,7 @@ def draw_pictures(
     def make() -> Artefact:
         from advunlearn.report.run.pictures import draw  # matplotlib takes a second to import
 
-        pictures = draw(metrics, scores)
+        pictures = draw(trace, scores)
         return Artefact({}, {}, {name: np.frombuffer(picture, np.uint8) for name, picture in pictures.items()})
 
     key = {

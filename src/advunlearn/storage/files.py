@@ -8,14 +8,32 @@ import hashlib
 import json
 import os
 import re
+import reprlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 from safetensors import SafetensorError
 
+T = TypeVar("T")
+
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, and of a user's share of it
+
+
+class UnreadableFile(ValueError):
+    """A file that is missing, damaged, or not what this version writes.
+
+    Attributes:
+        reason: the message without the path.
+        other_version: whether the file is whole, but another version of advunlearn wrote it.
+    """
+
+    def __init__(self, path: Path, reason: str, *, other_version: bool = False) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+        self.other_version = other_version
 
 
 @contextlib.contextmanager
@@ -52,6 +70,59 @@ def write_json(path: Path, data: Any) -> None:
     """Write plain data as JSON, whole or not at all; NaN and infinities are refused."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, shape: type[T]) -> T:
+    """Return the contents of a JSON file that is to hold a `TypedDict`, whose keys and types are checked.
+
+    A dict whose keys are a `Literal` needs all of them; the elements of lists are not looked at. Keys that the shape
+    does not name are allowed.
+
+    Raises:
+        UnreadableFile: if the file cannot be read, is not JSON, or has not this shape.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnreadableFile(path, error.strerror or str(error)) from error
+    except ValueError as error:  # neither JSON nor UTF-8
+        raise UnreadableFile(path, f"damaged: {error}") from error
+    try:
+        _check(found, shape)
+    except TypeError as error:
+        reason = f"made by another version of advunlearn, {error}"
+        raise UnreadableFile(path, reason, other_version=True) from error
+    return found
+
+
+def _check(value: Any, shape: Any, where: str = "") -> None:
+    """Raise a TypeError, in words, at the first place where data from JSON are not of this shape."""
+    if get_origin(shape) is Literal:
+        fits = value in get_args(shape)
+    elif is_typeddict(shape):
+        fits = isinstance(value, dict)
+    else:
+        fits = isinstance(value, (int, float) if shape is float else get_origin(shape) or shape)
+    if not fits:
+        raise TypeError(f"with {where or 'contents'} = {reprlib.repr(value)}")
+    for key, inner in _keys(value, shape):
+        path = f"{where}.{key}" if where else key
+        if key not in value:
+            raise TypeError(f"without '{path}'")
+        _check(value[key], inner, path)
+
+
+def _keys(value: Any, shape: Any) -> Iterable[tuple[str, Any]]:
+    """Return the keys of a dict of this shape that are needed or there, each with the shape of what it holds."""
+    if is_typeddict(shape):
+        return [(key, hint) for key, hint in _hints(shape).items() if key in shape.__required_keys__ or key in value]
+    if get_origin(shape) is dict:
+        keys, hint = get_args(shape)
+        return [(key, hint) for key in dict.fromkeys([*get_args(keys), *value])]
+    return []
+
+
+_hints = lru_cache(maxsize=None)(get_type_hints)  # asked for every attack of every run, and slow
 
 
 def file_digest(path: Path) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from advunlearn.evaluation.comparison import MODELS
+from advunlearn.evaluation.metrics_file import MODELS, Metrics, read_metrics
 from advunlearn.report.parts import card, figure, fill
 from advunlearn.report.run.table import HEADINGS, Row, metrics_csv, notes, rows, verdict
-from advunlearn.storage.files import atomic_write
+from advunlearn.storage.files import atomic_write, read_json
 
 CAPTIONS = {
     "trace": (
@@ -39,6 +38,24 @@ attack's AUC is the chance that it ranks a forget example above a test example; 
 far above it.</p>"""
 
 
+class _Recorded(TypedDict):
+    started: str
+    seed: int
+    device: str
+    device_name: str
+    threads: int
+    versions: dict[str, str]
+
+
+class Provenance(_Recorded, total=False):
+    """What the page shows of `manifest.json`; some of it is not known of every run."""
+
+    overrides: list[str]
+    choices: dict[str, object]
+    splits: dict[str, int]
+    reference_requests: int
+
+
 def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path:
     """Write `report.html`, its pictures and `metrics.csv` into a finished run's folder and return the page's path.
 
@@ -47,14 +64,14 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
         pictures: PNGs by name; None draws them from the run's scores.
 
     Raises:
-        ValueError: if the folder does not hold a finished run.
+        UnreadableFile: if the folder does not hold a finished run of this version.
     """
-    metrics, manifest = _read(folder / "metrics.json"), _read(folder / "manifest.json")
+    metrics, manifest = read_metrics(folder), read_json(folder / "manifest.json", Provenance)
     if pictures is None:
         from advunlearn.report.run.pictures import draw
 
         with np.load(folder / "scores.npz", allow_pickle=False) as scores:
-            pictures = draw(metrics, dict(scores))
+            pictures = draw(metrics["trace"], dict(scores))
     for name, picture in pictures.items():
         with atomic_write(folder / f"{name}.png") as temporary:
             temporary.write_bytes(picture)
@@ -66,7 +83,7 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
     return page
 
 
-def render(metrics: dict[str, Any], manifest: dict[str, Any], pictures: dict[str, bytes]) -> str:
+def render(metrics: Metrics, manifest: Provenance, pictures: dict[str, bytes]) -> str:
     """Return the page: the verdict, the numbers, the pictures, and what it was computed with."""
     overrides = " ".join(manifest.get("overrides", []))
     command = f"advunlearn run {overrides}".strip()
@@ -88,14 +105,7 @@ def render(metrics: dict[str, Any], manifest: dict[str, Any], pictures: dict[str
     )
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise ValueError(f"{path.parent} does not hold a finished run: it has no {path.name}") from error
-
-
-def _cards(metrics: dict[str, Any]) -> list[str]:
+def _cards(metrics: Metrics) -> list[str]:
     models = metrics["models"]
     strongest = max(models["original"]["attacks"], key=lambda name: models["original"]["attacks"][name]["auc"])
     values = {
@@ -127,7 +137,7 @@ def _with_interval(value: str) -> str:
     return f"{number}<span class='interval'>{interval}</span>" if interval else number
 
 
-def _footer(manifest: dict[str, Any]) -> str:
+def _footer(manifest: Provenance) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     splits = ", ".join(f"{name} {count}" for name, count in manifest.get("splits", {}).items())
     lines = [
@@ -138,6 +148,6 @@ def _footer(manifest: dict[str, Any]) -> str:
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
-def _references(manifest: dict[str, Any]) -> list[str]:
+def _references(manifest: Provenance) -> list[str]:
     requests = manifest.get("reference_requests", 0)
     return [f"Requests to forget that share the reference models, so far: {requests}."] if requests else []

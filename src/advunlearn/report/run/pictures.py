@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from advunlearn.evaluation.comparison import MODELS
 from advunlearn.evaluation.metrics import roc_curve_points
+from advunlearn.evaluation.metrics_file import MODELS, Trace
 
 Array = NDArray[Any]
 
@@ -33,21 +33,21 @@ STYLE = {
 FLOOR = 1e-8  # losses below it are drawn on it: their axis is logarithmic
 
 
-def draw(metrics: Mapping[str, Any], scores: Mapping[str, Array]) -> dict[str, bytes]:
+def draw(trace: Trace, scores: Mapping[str, Array]) -> dict[str, bytes]:
     """Return the pictures of a run by name: `trace` (if there was a game), `roc` and `losses`.
 
     Args:
-        metrics: the contents of `metrics.json`.
+        trace: of `metrics.json`.
         scores: the arrays of `scores.npz`.
     """
     with rc_context(STYLE):
         figures = {"roc": roc_figure(scores), "losses": loss_figure(scores)}
-        if metrics["trace"].get("step"):
-            figures = {"trace": trace_figure(metrics["trace"]), **figures}
+        if trace.get("step"):
+            figures = {"trace": trace_figure(trace), **figures}
         return {name: png(figure) for name, figure in figures.items()}
 
 
-def trace_figure(trace: Mapping[str, Any]) -> Figure:
+def trace_figure(trace: Trace) -> Figure:
     """Return the two players step by step: the leader's loss, what the auditor can tell, how hard each one pulls."""
     played = all(norm is not None for norm in trace["game_gradient_norm"])
     figure = Figure(figsize=(12, 6) if played else (12, 3), layout="constrained")
@@ -74,15 +74,17 @@ def trace_figure(trace: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _draw_auditor(axes: Axes, trace: Mapping[str, Any]) -> None:
+def _draw_auditor(axes: Axes, trace: Trace) -> None:
     """Draw accuracy (left axis) and utility (right axis), dotted where an auditor stands that cannot tell."""
     right = axes.twinx()
     right.spines["right"].set_visible(True)
-    chance = {"auditor_accuracy": 0.5, "utility": trace["uninformed_utility"]}
-    for side, name, color in ((axes, "auditor_accuracy", TEST), (right, "utility", FORGET)):
-        side.plot(trace["step"], trace[name], color=color, linewidth=0.5, alpha=0.4)
-        side.plot(trace["step"], _smooth(trace[name]), color=color)
-        side.axhline(chance[name], color=color, linestyle=":", linewidth=1)
+    for side, column, chance, color in (
+        (axes, trace["auditor_accuracy"], 0.5, TEST),
+        (right, trace["utility"], trace["uninformed_utility"], FORGET),
+    ):
+        side.plot(trace["step"], column, color=color, linewidth=0.5, alpha=0.4)
+        side.plot(trace["step"], _smooth(column), color=color)
+        side.axhline(chance, color=color, linestyle=":", linewidth=1)
         side.tick_params(axis="y", colors=color)
     axes.set_ylabel("held-out accuracy", color=TEST)
     right.set_ylabel("utility", color=FORGET)

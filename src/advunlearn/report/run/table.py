@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from advunlearn.evaluation.comparison import MODELS
-from advunlearn.evaluation.metrics import LOW_FPR
+from advunlearn.evaluation.metrics_file import (
+    MODELS,
+    AlgorithmMetrics,
+    AttackMetrics,
+    Metrics,
+    ModelMetrics,
+    ModelName,
+    PartName,
+)
 
 MATCH = "match retrained"
 
@@ -37,13 +43,13 @@ class Row:
 HEADINGS = ("", "", *MODELS, "gap", "wanted", "computed on")
 
 
-def rows(metrics: dict[str, Any]) -> list[Row]:
+def rows(metrics: Metrics) -> list[Row]:
     """Return everything that `metrics.json` says of the models, one row a number."""
     models = [metrics["models"][name] for name in MODELS]
     return [*_accuracy(models), *_attacks(models), *_losses(models), *_algorithm(metrics)]
 
 
-def comparison_table(metrics: dict[str, Any]) -> str:
+def comparison_table(metrics: Metrics) -> str:
     """Return the table for a terminal: the three models side by side, then times and notes."""
     cells: list[tuple[str, ...]] = [HEADINGS]
     previous = ""
@@ -64,7 +70,7 @@ def comparison_table(metrics: dict[str, Any]) -> str:
     return "\n".join([line(cells[0]), rule, *map(line, cells[1:]), rule, *notes(metrics)])
 
 
-def notes(metrics: dict[str, Any]) -> list[str]:
+def notes(metrics: Metrics) -> list[str]:
     """Return what has to be said beside the numbers, one line each."""
     seconds = metrics["seconds"]
     spent = ", ".join(f"{stage} {value:.3g} s" for stage, value in seconds.items())
@@ -84,7 +90,7 @@ def notes(metrics: dict[str, Any]) -> list[str]:
     return [*lines, "epsilon compares models, it certifies nothing: examples of one model are not independent runs"]
 
 
-def verdict(metrics: dict[str, Any]) -> str:
+def verdict(metrics: Metrics) -> str:
     """Return one sentence: how near unlearning came to retraining, by the attack that does best on the original."""
     models = metrics["models"]
     strongest = max(models["original"]["attacks"], key=lambda name: models["original"]["attacks"][name]["auc"])
@@ -101,13 +107,13 @@ def verdict(metrics: dict[str, Any]) -> str:
     return f"{sentence}, within the noise of this few examples." if noise else f"{sentence}."
 
 
-def _speed(metrics: dict[str, Any]) -> str:
+def _speed(metrics: Metrics) -> str:
     ratio = metrics["unlearning_over_retraining"]
     words = "" if ratio < 1 else ": retraining would have been the better unlearner"
     return f"unlearning took {ratio:.2f} times as long as retraining{words}"
 
 
-def _self_test(attack: str, questions: dict[str, Any]) -> str:
+def _self_test(attack: str, questions: Mapping[str, Mapping[ModelName, AlgorithmMetrics]]) -> str:
     """Say whether the audit of the algorithm passes its own test: retrained models cannot be told from retrained."""
     found = {question: models["retrained"] for question, models in questions.items()}
     aucs = [f"{name} {each['auc']:.3f} [{each['auc_low']:.3f}, {each['auc_high']:.3f}]" for name, each in found.items()]
@@ -116,7 +122,7 @@ def _self_test(attack: str, questions: dict[str, Any]) -> str:
     return f"{attack}, tested on the algorithm that retrains: {', '.join(aucs)}: {words}"
 
 
-def metrics_csv(metrics: dict[str, Any]) -> str:
+def metrics_csv(metrics: Metrics) -> str:
     """Return `metrics.csv`: one line for each number of each model, with the attack that it belongs to."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -137,49 +143,64 @@ def metrics_csv(metrics: dict[str, Any]) -> str:
     return file.getvalue()
 
 
-def _accuracy(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
-    wanted = {"retain": "higher", "forget": MATCH, "test": "higher"}
+def _accuracy(models: Sequence[ModelMetrics]) -> Iterator[Row]:
+    wanted: dict[PartName, str] = {"retain": "higher", "forget": MATCH, "test": "higher"}
     for part, direction in wanted.items():
-        values = [tuple(m[key][part] for key in ("accuracy", "accuracy_low", "accuracy_high")) for m in models]
+        values = [(m["accuracy"][part], m["accuracy_low"][part], m["accuracy_high"][part]) for m in models]
         yield _row("accuracy", part, values, direction, f"{models[0]['examples'][part]} {part}")
 
 
-def _attacks(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
+def _attacks(models: Sequence[ModelMetrics]) -> Iterator[Row]:
     attacks = models[0]["attacks"]
     primary = [name for name in attacks if "/" not in name]
 
-    def on(found: dict[str, Any]) -> str:
-        shadows = f", {found['shadows']} shadows" if found["shadows"] else ""
-        return f"{found['members']} forget, {found['nonmembers']} test{shadows}"
-
-    def of(section: str, names: Iterable[str], *keys: str) -> Iterator[Row]:
+    def of(section: str, names: Iterable[str], find: Callable[[AttackMetrics], tuple[float, ...]]) -> Iterator[Row]:
         for name in names:
-            values = [tuple(m["attacks"][name][key] for key in keys) for m in models]
-            yield _row(section, name, values, MATCH, on(attacks[name]))
+            values = [find(m["attacks"][name]) for m in models]
+            yield _row(section, name, values, MATCH, _attacked(attacks[name]))
 
-    yield from of("attack AUC", attacks, "auc", "auc_low", "auc_high")
-    yield from of("balanced accuracy", primary, "balanced_accuracy")
-    for fpr in LOW_FPR:
-        key = f"tpr_at_fpr_{fpr:g}"
-        yield from of(f"TPR at {100 * fpr:g}% FPR", primary, key, f"{key}_low", f"{key}_high")
-    yield from of("epsilon at least", primary, "epsilon_low")
+    yield from of("attack AUC", attacks, _auc)
+    yield from of("balanced accuracy", primary, lambda found: (found["balanced_accuracy"],))
+    yield from of("TPR at 1% FPR", primary, _at_percent)
+    yield from of("TPR at 0.1% FPR", primary, _at_tenth)
+    yield from of("epsilon at least", primary, lambda found: (found["epsilon_low"],))
     for name in primary:
         for figure in attacks[name]["figures"]:
             values = [(m["attacks"][name]["figures"][figure],) for m in models]
-            yield _row(name, figure.replace("_", " "), values, MATCH, on(attacks[name]))
+            yield _row(name, figure.replace("_", " "), values, MATCH, _attacked(attacks[name]))
 
 
-def _algorithm(metrics: dict[str, Any]) -> Iterator[Row]:
+def _attacked(found: AttackMetrics) -> str:
+    shadows = f", {found['shadows']} shadows" if found["shadows"] else ""
+    return f"{found['members']} forget, {found['nonmembers']} test{shadows}"
+
+
+def _auc(found: AttackMetrics | AlgorithmMetrics) -> tuple[float, ...]:
+    return found["auc"], found["auc_low"], found["auc_high"]
+
+
+def _at_percent(found: AttackMetrics) -> tuple[float, ...]:
+    return found["tpr_at_fpr_0.01"], found["tpr_at_fpr_0.01_low"], found["tpr_at_fpr_0.01_high"]
+
+
+def _at_tenth(found: AttackMetrics) -> tuple[float, ...]:
+    return found["tpr_at_fpr_0.001"], found["tpr_at_fpr_0.001_low"], found["tpr_at_fpr_0.001_high"]
+
+
+def _algorithm(metrics: Metrics) -> Iterator[Row]:
     for attack, questions in metrics.get("algorithm", {}).items():
         for question, found in questions.items():
-            values = [tuple(found[name][key] for key in ("auc", "auc_low", "auc_high")) for name in MODELS]
+            values = [_auc(found[name]) for name in MODELS]
             on = f"{found['unlearned']['originals']} originals, {found['unlearned']['scores']} forgotten"
             yield _row(f"{attack}, algorithm", question, values, MATCH, on)
 
 
-def _losses(models: Sequence[dict[str, Any]]) -> Iterator[Row]:
-    for name, key in (("KS", "loss_ks"), ("Wasserstein", "loss_wasserstein")):
-        yield _row("loss distance", name, [(m[key],) for m in models], MATCH, "forget against test")
+def _losses(models: Sequence[ModelMetrics]) -> Iterator[Row]:
+    for name, values in (
+        ("KS", [(m["loss_ks"],) for m in models]),
+        ("Wasserstein", [(m["loss_wasserstein"],) for m in models]),
+    ):
+        yield _row("loss distance", name, values, MATCH, "forget against test")
 
 
 def _row(section: str, name: str, values: Sequence[tuple[float, ...]], wanted: str, on: str) -> Row:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from advunlearn.evaluation.metrics_file import Metrics
 
 EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
 
 
-def write_events(folder: Path, metrics: Mapping[str, Any]) -> None:
+def write_events(folder: Path, metrics: Metrics) -> None:
     """Write a run's trace and metrics into its folder, in place of those of an earlier attempt.
 
     `game/*` has a value for each audit step, `epochs/*` for each epoch that was judged, and each model's metrics one.
@@ -23,28 +24,28 @@ def write_events(folder: Path, metrics: Mapping[str, Any]) -> None:
             writer.add_scalar(tag, value, step)
 
 
-def scalars(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:
+def scalars(metrics: Metrics) -> Iterator[tuple[str, float, int]]:
     """Yield tag, value and step of everything in `metrics.json` that has a place in TensorBoard."""
     trace = metrics["trace"]
-    yield from _columns("game", trace)
-    yield from _columns("epochs", trace.get("epochs", {}))
+    yield from _columns("game", trace.get("step", []), trace)
+    if "epochs" in trace:
+        yield from _columns("epochs", trace["epochs"]["step"], trace["epochs"])
     for model, found in metrics["models"].items():
         for part, value in found["accuracy"].items():
             yield f"{model}/accuracy_{part}", value, 0
-        for name in ("loss_ks", "loss_wasserstein"):
-            yield f"{model}/{name}", found[name], 0
+        yield f"{model}/loss_ks", found["loss_ks"], 0
+        yield f"{model}/loss_wasserstein", found["loss_wasserstein"], 0
         for attack, each in found["attacks"].items():
             yield f"{model}/auc_{attack}", each["auc"], 0
-    for model, found in metrics["gap"].items():
-        for attack, value in found["attacks"].items():
-            yield f"gap/{model}_{attack}", value, 0
+    for compared, gap in metrics["gap"].items():
+        for attack, value in gap["attacks"].items():
+            yield f"gap/{compared}_{attack}", value, 0
     yield "time/unlearning_over_retraining", metrics["unlearning_over_retraining"], 0
 
 
-def _columns(section: str, trace: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:
-    """Yield the columns of a trace by its steps; where a value is not known, nothing."""
-    steps = trace.get("step", [])
-    for name, column in trace.items():
+def _columns(section: str, steps: Sequence[int], columns: Mapping[str, object]) -> Iterator[tuple[str, float, int]]:
+    """Yield the columns of a trace by its steps, without values that are None."""
+    for name, column in columns.items():
         if name != "step" and isinstance(column, list):
             known = zip(column, steps, strict=True)
             yield from ((f"{section}/{name}", value, step) for value, step in known if value is not None)

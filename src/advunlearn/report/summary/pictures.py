@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from advunlearn.evaluation.comparison import MODELS
+from advunlearn.evaluation.metrics_file import MODELS, ModelName, Trace
 from advunlearn.report.run.pictures import COLORS, DARK, STYLE, TEST, png
 from advunlearn.report.summary.runs import Estimate, Group, Summary, accuracy, time_over_retraining
 from advunlearn.report.summary.verdict import Problem, problems
@@ -110,9 +111,8 @@ def trace_figure(groups: Sequence[Group]) -> Figure:
     for axes, group in zip(panels, groups, strict=False):
         right = axes.twinx()
         right.spines["right"].set_visible(True)
-        for side, name, color in ((axes, "auditor_accuracy", TEST), (right, "base_loss", DARK)):
-            _mean_line(side, group, name, color)
-            side.tick_params(axis="y", colors=color)
+        _mean_line(axes, group, "auditor_accuracy", TEST)
+        _mean_line(right, group, "base_loss", DARK)
         axes.axhline(0.5, color=TEST, linestyle=":", linewidth=1)
         axes.set(ylim=(0.3, 1), xlabel="step")
         axes.set_title(_wrapped(group.name), fontsize=9)
@@ -142,7 +142,7 @@ def _draw_problem(axes: Axes, problem: Problem) -> None:
                 fontweight="bold",
             )
     before = [gap for group in problem.groups if (gap := group.gap(attack, "original")) is not None]
-    heights = {"original": float(np.mean([gap.mean for gap in before])), "retrained": 0.0}
+    heights: dict[ModelName, float] = {"original": float(np.mean([gap.mean for gap in before])), "retrained": 0.0}
     for model, height in heights.items():
         known = tested.of(runs, model)
         if known is not None:
@@ -171,7 +171,7 @@ def _cross(axes: Axes, right: Estimate, gap: Estimate, color: str) -> None:
     axes.errorbar(right.mean, gap.mean, xerr=right.half, yerr=gap.half, color=color, alpha=0.45, linewidth=1.2)
 
 
-def _mean_line(axes: Axes, group: Group, name: str, color: str) -> None:
+def _mean_line(axes: Axes, group: Group, name: Literal["auditor_accuracy", "base_loss"], color: str) -> None:
     """Draw the mean of a column of the traces, over the steps that all seeds have, and its interval."""
     traces = _traces(group)
     length = min(len(trace["step"]) for trace in traces)
@@ -179,14 +179,15 @@ def _mean_line(axes: Axes, group: Group, name: str, color: str) -> None:
     steps = traces[0]["step"][:length]
     axes.plot(steps, columns.mean(0), color=color, linewidth=1.2)
     axes.set_ylim(_around(list(columns[np.isfinite(columns)])))
+    axes.tick_params(axis="y", colors=color)
     if len(traces) > 1:
         halves = np.array([Estimate(tuple(column)).half for column in columns.T], dtype=float)
         low, high = columns.mean(0) - halves, columns.mean(0) + halves
         axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
 
 
-def _traces(group: Group) -> list[dict[str, list[float]]]:
-    found = [run.metrics.get("trace", {}) for run in group.runs if run.metrics]
+def _traces(group: Group) -> list[Trace]:
+    found = [run.metrics["trace"] for run in group.runs if run.metrics]
     return [trace for trace in found if trace.get("step")]
 
 

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 from omegaconf import OmegaConf
 from scipy.stats import t
 from yaml import YAMLError
 
-from advunlearn.evaluation.comparison import MODELS
+from advunlearn.evaluation.metrics_file import MODELS, Gap, Metrics, ModelMetrics, ModelName, PartName, read_metrics
 from advunlearn.runs.state import read_manifest, runs_below, state_of
 from advunlearn.runtime.settings import Settings
+from advunlearn.storage.files import UnreadableFile
 
 TARGET = "_target_"
-PARTS = ("test", "forget", "retain")
+SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
 SHADOWS_ONLY = "shadow models only"
 # Settings that change no number.
 # `deterministic` changes results on CUDA alone.
 IDLE = {field.name for field in fields(Settings)} - {"deterministic", *Settings().identity()}
-_ORIGINAL, _RETRAINED, _UNLEARNED = MODELS
+_ORIGINAL: Final = "original"
+_RETRAINED: Final = "retrained"
+_UNLEARNED: Final = "unlearned"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
-    metrics: dict[str, Any] | None
+    metrics: Metrics | None
     state: str
     error: str = ""
     finished: str = ""
@@ -79,10 +82,10 @@ class Column:
     name: str
     metric: str
     attack: str
-    find: Callable[[Mapping[str, Any], str], float | None]
+    find: Callable[[Metrics, ModelName], float | None]
     digits: int = 3
 
-    def of(self, runs: Iterable[Run], model: str) -> Estimate | None:
+    def of(self, runs: Iterable[Run], model: ModelName) -> Estimate | None:
         """Return this number of one of the runs' models; None if none of them has it."""
         found = [self.find(run.metrics, model) for run in runs if run.metrics is not None]
         values = tuple(value for value in found if value is not None)
@@ -104,7 +107,7 @@ class Group:
     problem: str
     runs: tuple[Run, ...]
 
-    def gap(self, attack: str, model: str = _UNLEARNED) -> Estimate | None:
+    def gap(self, attack: str, model: ModelName = _UNLEARNED) -> Estimate | None:
         """Return an attack's AUC on a model less that on the retrained model, seed by seed."""
         return gap(attack).of(self.runs, model)
 
@@ -119,7 +122,7 @@ class Row:
     """One model of a group; the original and the retrained one of all groups of a problem that have the same."""
 
     labels: tuple[str, ...]
-    model: str
+    model: ModelName
     runs: tuple[Run, ...]
 
 
@@ -174,12 +177,11 @@ def read_run(folder: Path) -> Run:
             return Run(folder, config, None, state.name, _last_line(state.error))
         if config.get("attack.shard") is not None:
             return Run(folder, config, None, SHADOWS_ONLY)
-        metrics = json.loads((folder / "metrics.json").read_text())
-        for model in MODELS:
-            for column in _columns(_attacks([metrics])):
-                column.find(metrics, model)
+        metrics = read_metrics(folder)
         finished = str((read_manifest(folder) or {})["finished"])
         return Run(folder, config, metrics, state.name, finished=finished)
+    except UnreadableFile as error:
+        return Run(folder, config, None, "other version" if error.other_version else "damaged", error.reason)
     except KeyError as missing:
         return Run(folder, config, None, "other version", f"made by another version of advunlearn, without {missing}")
     except (OSError, ValueError, TypeError) as damage:
@@ -205,31 +207,33 @@ def summarise(folders: Sequence[Path]) -> Summary:
 def gap(attack: str) -> Column:
     """Return the column of an attack's AUC less that on the retrained model."""
 
-    def find(metrics: Mapping[str, Any], model: str) -> float | None:
+    def find(metrics: Metrics, model: ModelName) -> float | None:
         return None if model == _RETRAINED else metrics["gap"][model]["attacks"].get(attack)
 
     return Column("gap", attack, "gap", attack, find)
 
 
-def accuracy(part: str) -> Column:
+def accuracy(part: PartName) -> Column:
     """Return the column of the accuracy on a part of the data."""
     return Column("", part, f"accuracy_{part}", "", lambda metrics, model: metrics["models"][model]["accuracy"][part])
 
 
-def time_over_retraining(stage: str) -> Column:
-    """Return the column of the time that a stage, `unlearning` or `references`, took over that of retraining."""
-    key = f"{stage}_over_retraining"
+def time_over_retraining(stage: Literal["unlearning", "references"]) -> Column:
+    """Return the column of the time that unlearning or its reference models took over that of retraining."""
 
-    def find(metrics: Mapping[str, Any], model: str) -> float | None:
-        spent: float = metrics[key]
-        # No reference models, no column of them.
-        return spent if model == _UNLEARNED and (spent or stage != "references") else None
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        if model != _UNLEARNED:
+            return None
+        if stage == "unlearning":
+            return metrics["unlearning_over_retraining"]
+        return metrics["references_over_retraining"] or None  # no reference models, no column of them
 
-    return Column("time / retraining", "" if stage == "unlearning" else stage, key, "", find, digits=2)
+    name = "" if stage == "unlearning" else stage
+    return Column("time / retraining", name, f"{stage}_over_retraining", "", find, digits=2)
 
 
 def _auc(attack: str) -> Column:
-    def find(metrics: Mapping[str, Any], model: str) -> float | None:
+    def find(metrics: Metrics, model: ModelName) -> float | None:
         found = metrics["models"][model]["attacks"].get(attack)
         return None if found is None else found["auc"]
 
@@ -239,10 +243,10 @@ def _auc(attack: str) -> Column:
 def _columns(attacks: Iterable[str]) -> list[Column]:
     attacks = list(attacks)
     times = [time_over_retraining("unlearning"), time_over_retraining("references")]
-    return [*map(accuracy, PARTS), *map(_auc, attacks), *map(gap, attacks), *times]
+    return [*map(accuracy, SHOWN_PARTS), *map(_auc, attacks), *map(gap, attacks), *times]
 
 
-def _attacks(found: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+def _attacks(found: Iterable[Metrics]) -> tuple[str, ...]:
     names = dict.fromkeys(name for metrics in found for name in metrics["gap"][_UNLEARNED]["attacks"])
     return tuple(name for name in names if "/" not in name)
 
@@ -286,12 +290,13 @@ def _rows(keys: Sequence[str], groups: Sequence[Group]) -> Iterator[Row]:
         yield from (Row(group.labels, _UNLEARNED, group.runs) for group in members)
 
 
-def _shared(runs: Sequence[Run], model: str) -> tuple[Run, ...] | None:
+def _shared(runs: Sequence[Run], model: ModelName) -> tuple[Run, ...] | None:
     """Return one run a seed if those of the same seed have the same model, else None."""
-    by_seed: dict[str, tuple[Run, Any]] = {}
+    by_seed: dict[str, tuple[Run, tuple[ModelMetrics, Gap | None]]] = {}
     for run in runs:
-        metrics = run.metrics or {}
-        same = [metrics["models"][model], metrics["gap"].get(model)]
+        if run.metrics is None:
+            continue
+        same = run.metrics["models"][model], run.metrics["gap"][model] if model == _ORIGINAL else None
         if by_seed.setdefault(run.seed, (run, same))[1] != same:
             return None
     return tuple(run for run, _ in by_seed.values())

@@ -1,0 +1,199 @@
+"""What `metrics.json` holds: the one definition, which everything that makes or reads metrics is checked against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from advunlearn.storage.files import UnreadableFile, read_json
+
+ModelName = Literal["original", "retrained", "unlearned"]
+ComparedName = Literal["original", "unlearned"]  # with the retrained model
+PartName = Literal["retain", "forget", "test"]
+
+MODELS: tuple[ModelName, ...] = ("original", "retrained", "unlearned")
+COMPARED: tuple[ComparedName, ...] = ("original", "unlearned")
+PARTS: tuple[PartName, ...] = ("retain", "forget", "test")
+
+# What `metrics.roc` returns: how well scores tell members (forget examples) from non-members (test examples).
+RocMetrics = TypedDict(
+    "RocMetrics",
+    {
+        # Probability in [0, 1] that a member scores higher than a non-member, ties counting half, with its 95 %
+        # interval and how that was made. 0.5: the attack cannot tell. Far below 0.5 is as much a leak as far above.
+        "auc": float,
+        "auc_low": float,
+        "auc_high": float,
+        "interval": str,
+        # |auc - 0.5|, in [0, 0.5].
+        "auc_distance": float,
+        # Lower bound of epsilon, at least 0; see `metrics.epsilon_lower_bound`: an indicator, not a certificate.
+        "epsilon_low": float,
+        # (TPR + TNR) / 2 in [0, 1]; thresholds are chosen on one half of the examples and judged on the other.
+        "balanced_accuracy": float,
+        # How many examples were scored; excluded: how many had no score.
+        "members": int,
+        "nonmembers": int,
+        "excluded": int,
+        # The largest true-positive rate in [0, 1] at a false-positive rate of at most 1 %, with its 95 % interval
+        # (Clopper-Pearson) and the counts of true and false positives that it comes from; then the same at 0.1 %.
+        "tpr_at_fpr_0.01": float,
+        "tpr_at_fpr_0.01_low": float,
+        "tpr_at_fpr_0.01_high": float,
+        "tpr_at_fpr_0.01_count": int,
+        "tpr_at_fpr_0.01_false_positives": int,
+        "tpr_at_fpr_0.001": float,
+        "tpr_at_fpr_0.001_low": float,
+        "tpr_at_fpr_0.001_high": float,
+        "tpr_at_fpr_0.001_count": int,
+        "tpr_at_fpr_0.001_false_positives": int,
+        # Which of these numbers so few examples cannot support, in words; empty if none.
+        "note": str,
+    },
+)
+
+
+class AttackMetrics(RocMetrics):
+    """One attack on one model.
+
+    Attributes:
+        shadows: how many shadow models, or shadow originals, the attack compares with; 0 if it uses none.
+        figures: what else the attack's paper reports, by name; see `Attack.figures`.
+    """
+
+    shadows: int
+    figures: dict[str, float]
+
+
+class ModelMetrics(TypedDict):
+    """One of the three models. All of it is to match the retrained model; accuracy on retain and test is to be high.
+
+    Attributes:
+        accuracy: share in [0, 1] of each part of the data that is classified correctly.
+        accuracy_low, accuracy_high: its 95 % interval (Clopper-Pearson).
+        examples: how many examples each part has.
+        loss_ks: Kolmogorov-Smirnov distance in [0, 1] between the losses of forget and of test examples.
+        loss_wasserstein: 1-Wasserstein distance between the same losses, in nats.
+        attacks: by name; `attack/variant` is another score of the same attack. All have the same names in all models.
+    """
+
+    accuracy: dict[PartName, float]
+    accuracy_low: dict[PartName, float]
+    accuracy_high: dict[PartName, float]
+    examples: dict[PartName, int]
+    loss_ks: float
+    loss_wasserstein: float
+    attacks: dict[str, AttackMetrics]
+
+
+class Gap(TypedDict):
+    """A model's numbers less those of the retrained model; 0 is the aim. Of attacks, their AUC."""
+
+    accuracy: dict[PartName, float]
+    loss_ks: float
+    loss_wasserstein: float
+    attacks: dict[str, float]
+
+
+class AlgorithmMetrics(TypedDict):
+    """How well an attack tells models that an algorithm made from others; see `Attack.audit`.
+
+    Attributes:
+        auc, auc_low, auc_high, interval: as in `RocMetrics`, over the scores of many models.
+        originals: how many shadow originals were unlearned.
+        scores: how many scores, over all of them, of examples that they forgot.
+    """
+
+    auc: float
+    auc_low: float
+    auc_high: float
+    interval: str
+    originals: int
+    scores: int
+
+
+class Epochs(TypedDict):
+    """How the unlearner's epochs were judged to choose one; see `BestEpoch`. Lists have a value for each epoch.
+
+    Attributes:
+        step: how many steps had been made at its end.
+        selection_accuracy: share in [0, 1] of the selection set.
+        attack_auc: of the loss threshold, forget against selection examples.
+        utility: accuracy less attack, at most 0.5; the largest is the best.
+        chosen: the position of the epoch that was kept.
+    """
+
+    step: list[int]
+    selection_accuracy: list[float]
+    attack_auc: list[float]
+    utility: list[float]
+    chosen: int
+
+
+class Trace(TypedDict, total=False):
+    """What the unlearner recorded: a game, all of this; others, `epochs`, what they choose, or nothing.
+
+    Lists have a value for each audit step.
+
+    Attributes:
+        step, epoch: when the audit step was made.
+        base_loss: the leader's own loss on its batch.
+        utility: the auditor's, higher where it can tell; `uninformed_utility` is that of one that cannot.
+        auditor_accuracy: share in [0, 1] of held-out forget and audit examples that the auditor tells; 0.5: it cannot.
+        base_gradient_norm, game_gradient_norm, cosine: of the gradients of base loss and game, and between them; the
+            latter two are None where alpha is 0.
+        epochs: if the epoch was chosen.
+    """
+
+    step: list[int]
+    epoch: list[int]
+    base_loss: list[float]
+    utility: list[float]
+    auditor_accuracy: list[float]
+    base_gradient_norm: list[float]
+    game_gradient_norm: list[float | None]
+    cosine: list[float | None]
+    uninformed_utility: float
+    epochs: Epochs
+
+
+class _AddedLater(TypedDict, total=False):
+    algorithm: dict[str, dict[str, dict[ModelName, AlgorithmMetrics]]]
+
+
+class Metrics(_AddedLater):
+    """The contents of `metrics.json`.
+
+    Attributes:
+        schema: the version of this format.
+        models: each model's numbers.
+        gap: how far two of the models are from the retrained one.
+        algorithm: of attacks on the unlearning algorithm: by attack, by question, by model. Older files lack it.
+        seconds: that each stage took when it was computed: pretrain, retrain, unlearn, shadows, attack; `references`
+            where the unlearner uses reference models.
+        unlearning_over_retraining: seconds of unlearning over those of retraining, without reference models; below 1
+            unlearning is cheaper.
+        references_over_retraining: seconds of the reference models over those of retraining; 0 without such models.
+        trace: what the unlearner recorded.
+    """
+
+    schema: Literal[1]
+    models: dict[ModelName, ModelMetrics]
+    gap: dict[ComparedName, Gap]
+    seconds: dict[str, float]
+    unlearning_over_retraining: float
+    references_over_retraining: float
+    trace: Trace
+
+
+def read_metrics(folder: Path) -> Metrics:
+    """Return the contents of a run's `metrics.json`.
+
+    Raises:
+        UnreadableFile: if there is none, if it is damaged, and if another version of advunlearn wrote it, which names
+            the key that is missing.
+    """
+    path = folder / "metrics.json"
+    if not path.is_file():
+        raise UnreadableFile(folder, f"does not hold a finished run: it has no {path.name}")
+    return read_json(path, Metrics)
