@@ -76,8 +76,8 @@ class Result:
 
     The network is in evaluation mode and on the CPU, whatever device the run computed on.
 
-    `metrics` and `network` are None for a run that only trains a shard of the shadow models; `network` also for one that
-    took over another's files.
+    `metrics` and `network` are None for a run that only trains a shard of the shadow models; `network` also for a run
+    that took over another's files.
     """
 
     folder: Path

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.evaluation.metrics import auc_over_models, clopper_pearson, loss_distances, roc
-from advunlearn.evaluation.metrics_file import AlgorithmMetrics, AttackMetrics, Gap, ModelMetrics, PartName
+from advunlearn.evaluation.metrics_file import AlgorithmMetrics, AttackMetrics, Gap, Metrics, ModelMetrics, PartName
 
 
 def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
@@ -98,3 +98,29 @@ def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> AlgorithmMet
         "originals": originals,
         "scores": int(known[0].sum()),
     }
+
+
+def primary(attacks: Iterable[str]) -> list[str]:
+    """Return the names of the attacks, each once, without their variants (`attack/variant`)."""
+    return [name for name in dict.fromkeys(attacks) if "/" not in name]
+
+
+def strongest_attack(runs: Sequence[Metrics]) -> str:
+    """Return the attack by which these runs of the same setting are judged: the one that finds most to be unlearned.
+
+    It is the attack whose AUC on the original model lies farthest from its AUC on the retrained model, on average over
+    the runs; of the attacks that most runs have. The reasons:
+
+    - The original model: no unlearner influences the choice of the attack that judges it.
+    - The distance to the retrained model, not to 0.5: what an attack tells of a model that never saw the forget set, as
+      where a whole class is forgotten, cannot be unlearned.
+    - Its size, not its sign: an AUC of 0.2 is as much a leak as one of 0.8. The signs of several runs count, so that
+      noise cancels.
+    - Primary scores only: with many variants the largest is large by chance.
+    """
+
+    def strength(attack: str) -> tuple[int, float]:
+        gaps = [found[attack] for found in (run["gap"]["original"]["attacks"] for run in runs) if attack in found]
+        return len(gaps), abs(float(np.mean(gaps)))
+
+    return max(primary(name for run in runs for name in run["gap"]["original"]["attacks"]), key=strength)

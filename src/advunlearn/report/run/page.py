@@ -8,6 +8,7 @@ from typing import TypedDict
 
 import numpy as np
 
+from advunlearn.evaluation.comparison import strongest_attack
 from advunlearn.evaluation.metrics_file import MODELS, Metrics, read_metrics
 from advunlearn.report.parts import card, figure, fill
 from advunlearn.report.run.table import HEADINGS, Row, metrics_csv, notes, rows, verdict
@@ -106,8 +107,7 @@ def render(metrics: Metrics, manifest: Provenance, pictures: dict[str, bytes]) -
 
 
 def _cards(metrics: Metrics) -> list[str]:
-    models = metrics["models"]
-    strongest = max(models["original"]["attacks"], key=lambda name: models["original"]["attacks"][name]["auc"])
+    models, strongest = metrics["models"], strongest_attack([metrics])
     values = {
         f"AUC of {strongest}": [models[name]["attacks"][strongest]["auc"] for name in MODELS],
         "accuracy on the test set": [models[name]["accuracy"]["test"] for name in MODELS],

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics import roc_curve_points
 from advunlearn.evaluation.metrics_file import MODELS, Trace
 
@@ -94,7 +95,7 @@ def _draw_auditor(axes: Axes, trace: Trace) -> None:
 def roc_figure(scores: Mapping[str, Array]) -> Figure:
     """Return one log-log ROC panel for each attack, with the three models in it."""
     attacks = [name.split("/", 1)[1] for name in scores if name.startswith(f"{MODELS[0]}/")]
-    attacks = [name for name in attacks if name != "loss" and "/" not in name]
+    attacks = [name for name in primary(attacks) if name != "loss"]
     figure = Figure(figsize=(4 * max(len(attacks), 2), 3.8), layout="constrained")
     panels = figure.subplots(1, len(attacks), squeeze=False)[0]
     members = scores["member"]

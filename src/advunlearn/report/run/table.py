@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from advunlearn.evaluation.comparison import primary, strongest_attack
 from advunlearn.evaluation.metrics_file import (
     MODELS,
     AlgorithmMetrics,
@@ -85,15 +86,13 @@ def notes(metrics: Metrics) -> list[str]:
         if found["excluded"]:
             lines.append(f"{name}: {found['excluded']} test examples that no shadow model was drawn from have no score")
     lines += [_self_test(attack, questions) for attack, questions in metrics.get("algorithm", {}).items()]
-    silent = [(name, found["note"]) for name, found in attacks.items() if found["note"] and "/" not in name]
-    lines += [f"{name}: {note}" for name, note in silent]
+    lines += [f"{name}: {attacks[name]['note']}" for name in primary(attacks) if attacks[name]["note"]]
     return [*lines, "epsilon compares models, it certifies nothing: examples of one model are not independent runs"]
 
 
 def verdict(metrics: Metrics) -> str:
-    """Return one sentence: how near unlearning came to retraining, by the attack that does best on the original."""
-    models = metrics["models"]
-    strongest = max(models["original"]["attacks"], key=lambda name: models["original"]["attacks"][name]["auc"])
+    """Return one sentence: how near unlearning came to retraining, by the strongest attack."""
+    models, strongest = metrics["models"], strongest_attack([metrics])
     attacks = [models[name]["attacks"][strongest] for name in MODELS]
     original, retrained, unlearned = (attack["auc"] for attack in attacks)
     before, after = original - retrained, unlearned - retrained
@@ -152,7 +151,7 @@ def _accuracy(models: Sequence[ModelMetrics]) -> Iterator[Row]:
 
 def _attacks(models: Sequence[ModelMetrics]) -> Iterator[Row]:
     attacks = models[0]["attacks"]
-    primary = [name for name in attacks if "/" not in name]
+    scores = primary(attacks)
 
     def of(section: str, names: Iterable[str], find: Callable[[AttackMetrics], tuple[float, ...]]) -> Iterator[Row]:
         for name in names:
@@ -160,11 +159,11 @@ def _attacks(models: Sequence[ModelMetrics]) -> Iterator[Row]:
             yield _row(section, name, values, MATCH, _attacked(attacks[name]))
 
     yield from of("attack AUC", attacks, _auc)
-    yield from of("balanced accuracy", primary, lambda found: (found["balanced_accuracy"],))
-    yield from of("TPR at 1% FPR", primary, _at_percent)
-    yield from of("TPR at 0.1% FPR", primary, _at_tenth)
-    yield from of("epsilon at least", primary, lambda found: (found["epsilon_low"],))
-    for name in primary:
+    yield from of("balanced accuracy", scores, lambda found: (found["balanced_accuracy"],))
+    yield from of("TPR at 1% FPR", scores, _at_percent)
+    yield from of("TPR at 0.1% FPR", scores, _at_tenth)
+    yield from of("epsilon at least", scores, lambda found: (found["epsilon_low"],))
+    for name in scores:
         for figure in attacks[name]["figures"]:
             values = [(m["attacks"][name]["figures"][figure],) for m in models]
             yield _row(name, figure.replace("_", " "), values, MATCH, _attacked(attacks[name]))

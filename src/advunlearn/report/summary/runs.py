@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from scipy.stats import t
 from yaml import YAMLError
 
+from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, Metrics, ModelMetrics, ModelName, PartName, read_metrics
 from advunlearn.runs.state import read_manifest, runs_below, state_of
 from advunlearn.runtime.settings import Settings
@@ -198,10 +199,15 @@ def summarise(folders: Sequence[Path]) -> Summary:
     for run in finished:
         by_labels.setdefault(tuple(_label(run, key) for key in keys), []).append(run)
     groups = tuple(_group(keys, labels, members) for labels, members in by_labels.items())
-    attacks = _attacks([run.metrics for run in finished if run.metrics is not None])
+    attacks = attacks_of(finished)
     columns = tuple(column for column in _columns(attacks) if any(column.of(finished, model) for model in MODELS))
     missing = tuple(run for run in runs if run.metrics is None)
     return Summary(tuple(keys), columns, tuple(_rows(keys, groups)), groups, attacks, missing, repeats)
+
+
+def attacks_of(runs: Iterable[Run]) -> tuple[str, ...]:
+    """Return the attacks that any of these runs has, without their variants."""
+    return tuple(primary(name for run in runs if run.metrics for name in run.metrics["gap"][_UNLEARNED]["attacks"]))
 
 
 def gap(attack: str) -> Column:
@@ -244,11 +250,6 @@ def _columns(attacks: Iterable[str]) -> list[Column]:
     attacks = list(attacks)
     times = [time_over_retraining("unlearning"), time_over_retraining("references")]
     return [*map(accuracy, SHOWN_PARTS), *map(_auc, attacks), *map(gap, attacks), *times]
-
-
-def _attacks(found: Iterable[Metrics]) -> tuple[str, ...]:
-    names = dict.fromkeys(name for metrics in found for name in metrics["gap"][_UNLEARNED]["attacks"])
-    return tuple(name for name in names if "/" not in name)
 
 
 def _group(keys: Sequence[str], labels: tuple[str, ...], runs: Sequence[Run]) -> Group:

@@ -7,7 +7,16 @@ from functools import cached_property
 
 import numpy as np
 
-from advunlearn.report.summary.runs import SHADOWS_ONLY, Estimate, Group, Summary, accuracy, time_over_retraining
+from advunlearn.evaluation.comparison import strongest_attack
+from advunlearn.report.summary.runs import (
+    SHADOWS_ONLY,
+    Estimate,
+    Group,
+    Summary,
+    accuracy,
+    attacks_of,
+    time_over_retraining,
+)
 
 
 @dataclass(frozen=True)
@@ -19,17 +28,8 @@ class Problem:
 
     @cached_property
     def strongest(self) -> str:
-        """Return the attack that stands farthest off retraining on the original model, of those that all groups have.
-
-        It is chosen where no unlearner has a say. An AUC far below the retrained model's counts as one far above.
-        """
-
-        def strength(attack: str) -> tuple[int, float]:
-            found = [group.gap(attack, "original") for group in self.groups]
-            known = [abs(each.mean) for each in found if each is not None]
-            return len(known), float(np.mean(known)) if known else 0.0
-
-        return max(dict.fromkeys(name for group in self.groups for name in attacks_of(group)), key=strength)
+        """Return the strongest attack of all runs of the groups; see `strongest_attack`."""
+        return strongest_attack([run.metrics for group in self.groups for run in group.runs if run.metrics])
 
     @cached_property
     def ranked(self) -> list[Group]:
@@ -73,12 +73,6 @@ def shown(estimate: Estimate | None, digits: int = 3, sign: str = "") -> str:
     return f"{estimate.mean:{sign}.{digits}f}{half}"
 
 
-def attacks_of(group: Group) -> list[str]:
-    """Return the attacks that any run of the group has, without their parts."""
-    names = [name for run in group.runs if run.metrics for name in run.metrics["gap"]["unlearned"]["attacks"]]
-    return [name for name in dict.fromkeys(names) if "/" not in name]
-
-
 def _of_problem(problem: Problem) -> list[str]:
     nearest, attack, seeds = problem.ranked[0], problem.strongest, len(problem.ranked[0].runs)
     where = f"{problem.name}: " if problem.name else ""
@@ -100,7 +94,7 @@ def _of_problem(problem: Problem) -> list[str]:
 
 def _widest(group: Group, strongest: str) -> list[str]:
     """Say so if another attack finds more."""
-    widest = max(attacks_of(group), key=lambda name: float(np.mean(_sizes(group, name))))
+    widest = max(attacks_of(group.runs), key=lambda name: float(np.mean(_sizes(group, name))))
     if widest == strongest:
         return []
     return [f"Of all attacks, {widest} finds the widest gap there: {shown(group.gap(widest), sign='+')}."]
