@@ -29,8 +29,10 @@ def test_it_holds_every_config_and_no_test(wheel: Path) -> None:
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"advunlearn/conf/{path.relative_to(ROOT / 'conf')}" in names
     assert "advunlearn/py.typed" in names
-    assert "advunlearn/report/page.html" in names
     assert "advunlearn/sweeps/job.sh" in names
+    templates = list((ROOT / "src").rglob("*.html"))
+    assert templates
+    assert all(str(path.relative_to(ROOT / "src")) in names for path in templates)
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
 
 

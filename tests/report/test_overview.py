@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from html import escape
+from html import unescape
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
+from advunlearn.report.summary.formats import FORMATS
 from advunlearn.report.summary.page import render_overview, write_overview
 from advunlearn.report.summary.pictures import draw_overview, gap_figure, time_figure, trace_figure, utility_figure
 from advunlearn.report.summary.runs import find_runs, summarise
@@ -30,14 +33,45 @@ def test_the_page_holds_verdict_table_pictures_and_what_is_missing(tmp_path: Pat
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 4
     assert not re.search(r"(src|href)=['\"](?!data:)", page)
-    assert "$" not in re.sub(r"base64,[^']*", "", page)
+    assert not re.search(r"[$]|{[{%#]", re.sub(r'base64,[^"]*', "", page))  # no placeholder is left
     assert all(escape(sentence) in page for sentence in sentences(summary))
-    assert "0.100<span class='interval'>± 0.248</span>" in page
+    assert '0.100<span class="interval">± 0.248</span>' in page
     assert "ValueError: &lt;b&gt;no&lt;/b&gt;" in page
     assert str(tmp_path / "3") in page
-    rows = re.search(r"<tbody>(.*?)</tbody>", page)
+    rows = re.search(r"<tbody>(.*?)</tbody>", page, re.DOTALL)
     assert rows is not None
-    assert {row.count("<td") for row in rows[1].split("</tr>") if row} == {2 + len(summary.columns)}
+    assert {row.count("<td") for row in rows[1].split("</tr>") if row.strip()} == {2 + len(summary.columns)}
+
+
+def test_names_and_paths_are_text_and_not_html(tmp_path: Path) -> None:
+    hostile = "<script>alert('&')"
+    for seed, alpha in enumerate((hostile, "0")):
+        write(
+            tmp_path / hostile / str(seed), config(seed, unlearner__alpha=alpha), metrics({hostile: 0.1, "lira": 0.0})
+        )
+    write(tmp_path / hostile / "2", config(2, unlearner__alpha=hostile), None, "failed", hostile)
+    summary = summarise(find_runs([tmp_path]))
+    page = render_overview(summary, {name: b"" for name in ("gaps", "utility", "times", "traces")})
+    assert "<script" not in page
+    assert "alert('" not in page
+    text = unescape(page)  # as a browser shows it
+    for words in (f"gap of {hostile}, the strongest attack", f"alpha={hostile}", str(summary.missing[0].folder)):
+        assert words in text
+    assert text.count(f">{hostile}<") == 4  # cells: the attack's two columns, an option's value, and an error
+
+
+def test_control_characters_are_shown_as_text(tmp_path: Path) -> None:
+    write(tmp_path / "0", config(unlearner__alpha="\x1b[31m"), metrics({"lira": 0.1}))
+    folder = tmp_path / os.fsdecode(b"\xff")  # not valid UTF-8
+    write(folder, config(1), None, "failed", "ValueError: \x1b[2Jgone\x07")
+    summary = summarise(find_runs([tmp_path]))
+    write_overview(summary, tmp_path)
+    pages = [(tmp_path / name).read_text() for name in ("report.html", "table.md")]
+    for shown in (FORMATS["text"](summary), *pages):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", shown)
+        assert r"ValueError: \x1b[2Jgone\x07" in shown
+        assert r"\udcff" in shown
+        assert r"\x1b[31m" in shown
 
 
 def test_a_page_without_a_result_says_so(tmp_path: Path) -> None:

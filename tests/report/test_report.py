@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import advunlearn
 from advunlearn.cli import main
 from advunlearn.evaluation.metrics_file import AttackMetrics, Gap, Metrics, ModelMetrics, Trace, read_metrics
-from advunlearn.report.run.page import write_report
+from advunlearn.report.run.page import render, write_report
 from advunlearn.report.run.pictures import draw, trace_figure
 from advunlearn.report.run.table import comparison_table, verdict
 from advunlearn.report.summary.runs import find_runs, summarise
@@ -72,10 +73,31 @@ def test_the_page_is_one_file_that_asks_for_nothing(finished: Path) -> None:
     page = (finished / "sg" / "report.html").read_text()
     assert not re.search(r"(src|href)=['\"](?!data:)", page)
     assert page.count("data:image/png;base64,") == 3
-    assert "$" not in re.sub(r"base64,[^']*", "", page)
+    assert not re.search(r"[$]|{[{%#]", re.sub(r'base64,[^"]*', "", page))  # no placeholder is left
     for word in ("original", "retrained", "unlearned", "lira", "Wasserstein", "torch"):
         assert word in page
     assert verdict(metrics_of(finished / "sg")) in page
+
+
+def test_names_of_attacks_and_what_was_typed_are_text_and_not_html(finished: Path) -> None:
+    hostile = "<script>alert('&')"
+    metrics, manifest = read_metrics(finished / "sg"), json.loads((finished / "sg" / "manifest.json").read_text())
+    for model in metrics["models"].values():
+        lira = {**model["attacks"].pop("lira"), "note": hostile, "figures": {hostile: 0.123}}
+        model["attacks"][hostile] = lira
+        model["attacks"][f"{hostile}/variant"] = lira
+    for gap in metrics["gap"].values():
+        gap["attacks"] = {hostile: 0.3}
+    manifest |= {"overrides": [hostile], "choices": {"dataset": hostile}, "device_name": hostile, "started": hostile}
+    manifest["splits"] = manifest["versions"] = {hostile: hostile}
+    page = render(metrics, manifest, {"roc": b""})
+    assert "<script" not in page
+    assert "alert('" not in page
+    text = unescape(page)  # as a browser shows it
+    for words in (f"AUC of {hostile}", f"{hostile}/variant", f"advunlearn run {hostile}", f"report: {hostile}"):
+        assert words in text
+    # Beyond the terminal's table: title and heading, command and time, a card, splits, device and versions.
+    assert text.count(hostile) == comparison_table(metrics).count(hostile) + 2 + 2 + 1 + 2 + 1 + 2
 
 
 def test_the_verdict_says_on_which_side_and_whether_it_is_noise(finished: Path) -> None:

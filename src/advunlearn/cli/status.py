@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advunlearn.cli.problems import refuse
+from advunlearn.report.plain_text import align
 
 if TYPE_CHECKING:
     from advunlearn.sweeps.status import Status
@@ -45,11 +46,10 @@ def _table(jobs: Sequence[Status]) -> str:
     from advunlearn.sweeps.status import varying
 
     rows = [
-        (str(job.number), " ".join(words), job.state + (f": {job.detail}" if job.detail else ""), _seconds(job))
+        (str(job.number), " ".join(words), _seconds(job), job.state + (f": {job.detail}" if job.detail else ""))
         for job, words in zip(jobs, varying([job.overrides for job in jobs]), strict=True)
     ]
-    number, words, seconds = (max(len(row[column]) for row in rows) for column in (0, 1, 3))
-    return "\n".join(f"{row[0]:>{number}}  {row[1]:<{words}}  {row[3]:>{seconds}}  {row[2]}".rstrip() for row in rows)
+    return "\n".join(align(rows, right=(0, 2)))
 
 
 def _seconds(job: Status) -> str:

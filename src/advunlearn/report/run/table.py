@@ -17,6 +17,7 @@ from advunlearn.evaluation.metrics_file import (
     ModelName,
     PartName,
 )
+from advunlearn.report.plain_text import align, printable
 
 MATCH = "match retrained"
 
@@ -58,17 +59,9 @@ def comparison_table(metrics: Metrics) -> str:
         section = row.section if row.section != previous else ""
         cells.append((section, row.name, *row.values, row.gap, row.wanted, row.on))
         previous = row.section
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS))]
-    numeric = range(2, 6)
-
-    def line(words: tuple[str, ...]) -> str:
-        aligned = (
-            w.rjust(n) if i in numeric else w.ljust(n) for i, (w, n) in enumerate(zip(words, widths, strict=True))
-        )
-        return "  ".join(aligned).rstrip()
-
-    rule = "-" * len(line(cells[0]))
-    return "\n".join([line(cells[0]), rule, *map(line, cells[1:]), rule, *notes(metrics)])
+    head, *body = align(cells, right=range(2, 6))
+    rule = "-" * len(head)
+    return "\n".join([head, rule, *body, rule, *map(printable, notes(metrics))])
 
 
 def notes(metrics: Metrics) -> list[str]:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
+from advunlearn.report.plain_text import align, printable
 from advunlearn.report.summary.runs import TARGET, Column, Estimate, Row, Run, Summary
 from advunlearn.report.summary.verdict import shown
 
@@ -15,12 +16,7 @@ LEGEND = "mean ± half of the 95 % interval over seeds; gap: AUC less the retrai
 
 def text(summary: Summary) -> str:
     """Return the table for a terminal, with the runs that are not in it."""
-    table = cells(summary)
-    lines = []
-    if summary.rows:
-        widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-        lines = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in table]
-        lines += [LEGEND]
+    lines = [*align(cells(summary)), LEGEND] if summary.rows else []
     return "\n".join([*lines, *(f"no result: {line}" for line in absent(summary)), *_repeats(summary)])
 
 
@@ -113,7 +109,8 @@ def sections(summary: Summary) -> list[tuple[str, list[Column]]]:
 
 def absent(summary: Summary) -> list[str]:
     """Return a line for each run without a result: where it is, what it is, its state and why."""
-    return [f"{run.folder} ({', '.join(filter(None, [what(summary, run), _reason(run)]))})" for run in summary.missing]
+    lines = (f"{run.folder} ({', '.join(filter(None, [what(summary, run), _reason(run)]))})" for run in summary.missing)
+    return [printable(line) for line in lines]
 
 
 def what(summary: Summary, run: Run) -> str:

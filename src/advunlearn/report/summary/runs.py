@@ -17,6 +17,7 @@ from yaml import YAMLError
 
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, Metrics, ModelMetrics, ModelName, PartName, read_metrics
+from advunlearn.report.plain_text import printable
 from advunlearn.runs.state import read_manifest, runs_below, state_of
 from advunlearn.runtime.settings import Settings
 from advunlearn.storage.files import UnreadableFile
@@ -345,7 +346,7 @@ def _varying(runs: Sequence[Run]) -> list[str]:
 
 
 def _label(run: Run, key: str) -> str:
-    value = str(run.config.get(key, ""))
+    value = printable(str(run.config.get(key, "")))
     return value.rsplit(".", 1)[-1] if key.endswith(TARGET) else value
 
 
