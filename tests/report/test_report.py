@@ -8,17 +8,21 @@ import re
 import shutil
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import advunlearn
 from advunlearn.cli import main
-from advunlearn.evaluation.metrics_file import AttackMetrics, Gap, Metrics, ModelMetrics, Trace, read_metrics
+from advunlearn.evaluation.metrics_file import MODELS, AttackMetrics, Gap, Metrics, ModelMetrics, Trace, read_metrics
 from advunlearn.report.run.page import render, write_report
 from advunlearn.report.run.pictures import draw, trace_figure
 from advunlearn.report.run.table import comparison_table, verdict
+from advunlearn.report.run.tensorboard import scalars
+from advunlearn.report.summary.pictures import draw_overview
 from advunlearn.report.summary.runs import find_runs, summarise
+from tests.report.runs import config, metrics, write
 
 SMALL = ["optimizer.epochs=15", "unlearner.epochs=3", "attack=[threshold,classifier,lira]", "attack.shadows=4"]
 
@@ -151,6 +155,20 @@ def test_the_trace_marks_the_epoch_that_was_kept_and_stands_a_loss_below_zero() 
     assert list(drawn) == trace["base_loss"]
     del trace["epochs"]
     assert not any(list(line.get_xdata()) == [6, 6] for axes in trace_figure(trace).axes for line in axes.lines)
+
+
+def test_a_trace_that_is_no_game_is_not_drawn(tmp_path: Path) -> None:
+    own: Any = {"step": [0, 1], "own_loss": [0.5, 0.25], "other": [1, 2, 3]}
+    scores = {"member": np.arange(20) < 5}
+    scores |= {f"{model}/{name}": np.arange(20) / 20 for model in MODELS for name in ("loss", "lira")}
+    assert set(draw(own, scores)) == {"roc", "losses"}
+    found = metrics({"lira": 0.1}, trace=own)
+    assert [each for each in scalars(found) if each[0].startswith("game/")] == [
+        ("game/own_loss", 0.5, 0),
+        ("game/own_loss", 0.25, 1),
+    ]
+    write(tmp_path / "0", config(), found)
+    assert set(draw_overview(summarise(find_runs([tmp_path])))) == {"gaps", "utility", "times"}
 
 
 def test_real_runs_are_averaged_over_seeds(finished: Path) -> None:

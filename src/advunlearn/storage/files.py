@@ -11,7 +11,7 @@ import re
 import reprlib
 import secrets
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -73,10 +73,10 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path, shape: type[T]) -> T:
-    """Return the contents of a JSON file that is to hold a `TypedDict`, whose keys and types are checked.
+    """Return the contents of a JSON file after a check that they are the `TypedDict` that is expected.
 
-    A dict whose keys are a `Literal` needs all of them; the elements of lists are not looked at. Keys that the shape
-    does not name are allowed.
+    Checked are required keys and the types of their values; of a dict whose keys are a `Literal`, that it has all of
+    them. Not checked are optional keys and the elements of lists. Other keys are allowed.
 
     Raises:
         UnreadableFile: if the file cannot be read, is not JSON, or has not this shape.
@@ -113,16 +113,16 @@ def _check(value: Any, shape: Any, where: str = "") -> None:
 
 
 def _keys(value: Any, shape: Any) -> Iterable[tuple[str, Any]]:
-    """Return the keys of a dict of this shape that are needed or there, each with the shape of what it holds."""
+    """Return the keys of a dict of this shape that are to be checked, each with the shape of its value."""
     if is_typeddict(shape):
-        return [(key, hint) for key, hint in _hints(shape).items() if key in shape.__required_keys__ or key in value]
+        return [(key, hint) for key, hint in _hints(shape).items() if key in shape.__required_keys__]
     if get_origin(shape) is dict:
         keys, hint = get_args(shape)
         return [(key, hint) for key in dict.fromkeys([*get_args(keys), *value])]
     return []
 
 
-_hints = lru_cache(maxsize=None)(get_type_hints)  # asked for every attack of every run, and slow
+_hints = cache(get_type_hints)  # slow, and asked for every attack of every run
 
 
 def file_digest(path: Path) -> str:

@@ -31,6 +31,16 @@ STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.6,
 }
+# What is drawn of a game; the trace of another unlearner may hold anything else.
+GAME = {
+    "auditor_accuracy",
+    "base_gradient_norm",
+    "base_loss",
+    "cosine",
+    "game_gradient_norm",
+    "uninformed_utility",
+    "utility",
+}
 FLOOR = 1e-8  # losses below it are drawn on it: their axis is logarithmic
 
 
@@ -43,7 +53,7 @@ def draw(trace: Trace, scores: Mapping[str, Array]) -> dict[str, bytes]:
     """
     with rc_context(STYLE):
         figures = {"roc": roc_figure(scores), "losses": loss_figure(scores)}
-        if trace.get("step"):
+        if trace.get("step") and trace.keys() >= GAME:
             figures = {"trace": trace_figure(trace), **figures}
         return {name: png(figure) for name, figure in figures.items()}
 

@@ -44,8 +44,8 @@ def scalars(metrics: Metrics) -> Iterator[tuple[str, float, int]]:
 
 
 def _columns(section: str, steps: Sequence[int], columns: Mapping[str, object]) -> Iterator[tuple[str, float, int]]:
-    """Yield the columns of a trace by its steps, without values that are None."""
+    """Yield the columns of a trace that have a value for each step, without values that are None."""
     for name, column in columns.items():
-        if name != "step" and isinstance(column, list):
+        if name != "step" and isinstance(column, list) and len(column) == len(steps):
             known = zip(column, steps, strict=True)
             yield from ((f"{section}/{name}", value, step) for value, step in known if value is not None)

@@ -188,7 +188,7 @@ def _mean_line(axes: Axes, group: Group, name: Literal["auditor_accuracy", "base
 
 def _traces(group: Group) -> list[Trace]:
     found = [run.metrics["trace"] for run in group.runs if run.metrics]
-    return [trace for trace in found if trace.get("step")]
+    return [trace for trace in found if trace.get("step") and {"auditor_accuracy", "base_loss"} <= trace.keys()]
 
 
 def _seen(group: Group, attack: str) -> list[float]:
