@@ -112,7 +112,7 @@ def test_a_folder_with_a_config_alone_is_run(workplace: Path, capsys: pytest.Cap
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("report: ")] == [
         "report: sweep/9/report.html",
         "report: sweep/10/report.html",
-        "report: sweep/report.html, with table.csv, table.md, table.tex beside it",
+        "report: sweep/report.html, with table.csv, table.md, table.tex next to it",
     ]
     assert read(workplace / "sweep" / "9" / "manifest.json")["overrides"] == ["seed=1"]
     assert read(workplace / "sweep" / "10" / "metrics.json") == made.metrics

@@ -10,7 +10,7 @@ from advunlearn.evaluation.comparison import primary, strongest_attack
 from advunlearn.evaluation.metrics_file import Metrics
 from advunlearn.report.run.table import verdict
 from advunlearn.report.summary.runs import find_runs, summarise
-from advunlearn.report.summary.verdict import problems
+from advunlearn.report.summary.verdict import comparisons
 from tests.report.runs import config, metrics, write
 
 
@@ -59,8 +59,8 @@ def test_an_attack_that_more_runs_have_comes_first() -> None:
 def test_the_page_and_the_summary_name_the_same(tmp_path: Path) -> None:
     found = of({"threshold": 0.1, "threshold/per_class": 0.4, "lira": -0.3, "rmia": 0.2})
     write(tmp_path / "0", config(), found)
-    (problem,) = problems(summarise(find_runs([tmp_path])))
-    assert problem.strongest == "lira"
+    (comparison,) = comparisons(summarise(find_runs([tmp_path])))
+    assert comparison.strongest == "lira"
     assert verdict(found).startswith("lira, the strongest attack, tells forget from test examples with an AUC of 0.200")
 
 

@@ -15,7 +15,7 @@ from advunlearn.report.summary.formats import FORMATS
 from advunlearn.report.summary.page import render_overview, write_overview
 from advunlearn.report.summary.pictures import draw_overview, gap_figure, time_figure, trace_figure, utility_figure
 from advunlearn.report.summary.runs import find_runs, summarise
-from advunlearn.report.summary.verdict import problems, sentences
+from advunlearn.report.summary.verdict import comparisons, sentences
 from tests.report.runs import config, metrics, write
 
 
@@ -101,7 +101,7 @@ def test_every_gap_is_drawn_with_its_seeds(tmp_path: Path, seeds: int) -> None:
 def test_utility_marks_the_groups_the_original_and_the_retrained_model(tmp_path: Path) -> None:
     for alpha, gap in ((0.0, 0.2), (3.0, 0.05)):
         write(tmp_path / str(alpha), config(unlearner__alpha=alpha), metrics({"lira": gap}, test=0.9 - gap))
-    axes = utility_figure(problems(summarise(find_runs([tmp_path])))).axes[0]
+    axes = utility_figure(comparisons(summarise(find_runs([tmp_path])))).axes[0]
     points = {(round(float(line.get_xdata()[0]), 9), round(float(line.get_ydata()[0]), 9)) for line in axes.lines}
     assert {(0.7, 0.2), (0.85, 0.05), (0.96, 0.3), (0.95, 0.0)} <= points
     assert {text.get_text() for text in axes.texts} >= {"1", "2", "original", "retrained"}

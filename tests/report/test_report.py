@@ -18,7 +18,7 @@ from advunlearn.cli import main
 from advunlearn.evaluation.metrics_file import MODELS, AttackMetrics, Gap, Metrics, ModelMetrics, Trace, read_metrics
 from advunlearn.report.run.page import render, write_report
 from advunlearn.report.run.pictures import draw, trace_figure
-from advunlearn.report.run.table import comparison_table, verdict
+from advunlearn.report.run.table import DOUBT, comparison_table, notes, verdict
 from advunlearn.report.run.tensorboard import scalars
 from advunlearn.report.summary.pictures import draw_overview
 from advunlearn.report.summary.runs import find_runs, summarise
@@ -104,13 +104,31 @@ def test_names_of_attacks_and_what_was_typed_are_text_and_not_html(finished: Pat
     assert text.count(hostile) == comparison_table(metrics).count(hostile) + 2 + 2 + 1 + 2 + 1 + 2
 
 
+@pytest.mark.parametrize(("low", "high", "words"), [(0.4, 0.6, "0.5, as it must be"), (0.51, 0.6, DOUBT)])
+def test_the_notes_say_whether_the_audit_of_the_algorithm_passes_its_own_test(
+    low: float, high: float, words: str
+) -> None:
+    found = metrics({"ulira": 0.1})
+    auc = (low + high) / 2
+    each: Any = {"auc": auc, "auc_low": low, "auc_high": high, "interval": "", "originals": 4, "scores": 200}
+    found["algorithm"] = {"ulira": {"privacy": dict.fromkeys(MODELS, each)}}
+    line = f"ulira, tested on the algorithm that retrains: privacy {auc:.3f} [{low:.3f}, {high:.3f}]: {words}"
+    assert line in notes(found)
+
+
+def test_examples_without_a_score_are_counted_in_the_notes() -> None:
+    found = metrics({"lira": 0.1})
+    found["models"]["unlearned"]["attacks"]["lira"]["excluded"] = 525
+    assert "lira: 525 test examples outside the shadow models' pool have no score" in notes(found)
+
+
 def test_the_verdict_says_on_which_side_and_whether_it_is_noise(finished: Path) -> None:
     metrics = metrics_of(finished / "sg")
     for name, auc in (("original", 0.9), ("retrained", 0.5), ("unlearned", 0.45)):
         metrics["models"][name]["attacks"] = {"lira": {"auc": auc, "auc_low": auc - 0.05, "auc_high": auc + 0.05}}
     assert verdict(metrics).endswith("to retraining from 0.400 to 0.050 on the other side.")
     metrics["models"]["original"]["attacks"]["lira"]["auc_low"] = 0.54
-    assert verdict(metrics).endswith("within the noise of this few examples.")
+    assert verdict(metrics).endswith("within the noise of so few examples.")
 
 
 def test_a_run_without_a_game_has_no_trace(finished: Path) -> None:

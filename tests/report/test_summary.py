@@ -51,12 +51,12 @@ def test_models_that_differ_between_groups_are_not_shown_as_one(tmp_path: Path) 
     ]
 
 
-def test_what_is_no_matter_of_the_unlearner_is_another_problem(tmp_path: Path) -> None:
+def test_what_does_not_concern_the_unlearner_is_another_setting(tmp_path: Path) -> None:
     for number, (size, alpha) in enumerate([(100, 0.0), (100, 3.0), (200, 0.0), (200, 3.0)]):
         options = config(dataset__train_size=size, unlearner__alpha=alpha)
         write(tmp_path / str(number), options, metrics({"lira": 0.1}))
     summary = summarise(find_runs([tmp_path]))
-    assert [group.problem for group in summary.groups] == ["train_size=100"] * 2 + ["train_size=200"] * 2
+    assert [group.setting for group in summary.groups] == ["train_size=100"] * 2 + ["train_size=200"] * 2
     assert [row.labels for row in summary.rows if row.model == "original"] == [("100", ""), ("200", "")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from advunlearn.report.summary.runs import find_runs, summarise
-from advunlearn.report.summary.verdict import problems, sentences
+from advunlearn.report.summary.verdict import comparisons, sentences
 from tests.report.runs import config, metrics, write
 
 SEEDS = range(4)
@@ -28,41 +28,41 @@ def test_the_nearest_is_named_with_its_numbers(tmp_path: Path) -> None:
     assert "(the original's: +0.300 ± 0.000)" in sentence
     assert "test accuracy of 0.900 ± 0.000 (retrained: 0.950 ± 0.000) and in 0.50 ± 0.00 times the time" in sentence
     assert "better unlearner" not in sentence
-    assert sentence.endswith("Every other group is farther, beyond the seeds' interval.")
+    assert sentence.endswith("Every other group is farther away, beyond the 95 % interval over seeds.")
 
 
 def test_far_below_one_half_is_as_far(tmp_path: Path) -> None:
     sweep(tmp_path, {0.0: [0.1] * 4, 3.0: [-0.3] * 4})
-    (problem,) = problems(summarise(find_runs([tmp_path])))
-    assert [group.labels for group in problem.ranked] == [("0.0",), ("3.0",)]
+    (comparison,) = comparisons(summarise(find_runs([tmp_path])))
+    assert [group.labels for group in comparison.ranked] == [("0.0",), ("3.0",)]
 
 
 def test_gaps_on_both_sides_do_not_cancel(tmp_path: Path) -> None:
     sweep(tmp_path, {0.0: [0.2, -0.2, 0.2, -0.2], 3.0: [0.1] * 4})
-    (problem,) = problems(summarise(find_runs([tmp_path])))
-    assert problem.ranked[0].labels == ("3.0",)
+    (comparison,) = comparisons(summarise(find_runs([tmp_path])))
+    assert comparison.ranked[0].labels == ("3.0",)
 
 
-def test_what_the_seeds_do_not_tell_apart_is_said(tmp_path: Path) -> None:
+def test_groups_that_the_seeds_do_not_distinguish_are_named(tmp_path: Path) -> None:
     sweep(tmp_path, {0.0: [0.05, 0.02, 0.07, 0.01], 1.0: [0.02, 0.06, 0.01, 0.05], 3.0: [0.3] * 4})
-    (problem,) = problems(summarise(find_runs([tmp_path])))
-    assert problem.ranked[0].labels == ("1.0",)
-    assert [group.labels for group in problem.tied] == [("0.0",)]
-    assert "These seeds do not tell it from: SG, alpha=0.0." in sentences(summarise(find_runs([tmp_path])))[0]
+    (comparison,) = comparisons(summarise(find_runs([tmp_path])))
+    assert comparison.ranked[0].labels == ("1.0",)
+    assert [group.labels for group in comparison.tied] == [("0.0",)]
+    assert "These seeds do not distinguish it from: SG, alpha=0.0." in sentences(summarise(find_runs([tmp_path])))[0]
 
 
 def test_one_seed_tells_nothing_apart(tmp_path: Path) -> None:
     sweep(tmp_path, {0.0: [0.05], 3.0: [0.3]})
     (sentence,) = sentences(summarise(find_runs([tmp_path])))
-    assert "one seed, so that its luck is not known" in sentence
-    assert sentence.endswith("With one seed nobody can say whether the others are farther.")
+    assert "one seed: the spread over seeds is not known" in sentence
+    assert sentence.endswith("One seed cannot show whether the others are farther away.")
     assert "±" not in sentence
 
 
 def test_another_attack_that_finds_more_is_named(tmp_path: Path) -> None:
     sweep(tmp_path, {3.0: [0.01] * 4}, rmia=-0.2)
     (sentence,) = sentences(summarise(find_runs([tmp_path])))
-    assert "Of all attacks, rmia finds the widest gap there: -0.200 ± 0.000." in sentence
+    assert "Of all attacks, rmia finds the largest gap there: -0.200 ± 0.000." in sentence
 
 
 def test_retraining_and_its_price(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_retraining_and_its_price(tmp_path: Path) -> None:
     assert "2.00 times the time of retraining, so that retraining would have been the better unlearner" in sentence
 
 
-def test_problems_are_judged_apart_and_missing_runs_are_counted(tmp_path: Path) -> None:
+def test_settings_are_judged_apart_and_missing_runs_are_counted(tmp_path: Path) -> None:
     for size in (100, 200):
         write(tmp_path / str(size), config(dataset__train_size=size), metrics({"lira": 0.1}))
     write(tmp_path / "failed", config(1, dataset__train_size=200), None, "failed", "ValueError: no")

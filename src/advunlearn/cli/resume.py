@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
         help="a run's folder, or a sweep's: each run in it that is not done",
     )
     options = parser.parse_args(arguments)
-    from advunlearn.report.summary.at_end import tell_of_sweep
+    from advunlearn.report.summary.at_end import print_sweep_report
     from advunlearn.runtime.signals import heed_signals
 
     logging.basicConfig(**LOG)
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
             folders = _resumable(path)
             statuses += [resume(folder) for folder in folders]
             if folders != [path]:
-                tell_of_sweep(path)
+                print_sweep_report(path)
     return max(statuses)
 
 

@@ -64,7 +64,7 @@ def _sweep(arguments: list[str]) -> int:
     from advunlearn.cli.one_run import LOG, resume
     from advunlearn.config.compose import jobs_from
     from advunlearn.options import ConfigError
-    from advunlearn.report.summary.at_end import tell_of_sweep
+    from advunlearn.report.summary.at_end import print_sweep_report
     from advunlearn.sweeps.freeze import freeze, new_folder
 
     known = get_args_parser().parse_args(arguments)
@@ -88,7 +88,7 @@ def _sweep(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"{len(statuses)} of {len(jobs)} runs are done; go on with: advunlearn resume {folder}\n")
         raise
-    tell_of_sweep(folder)
+    print_sweep_report(folder)
     return max(statuses)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """`advunlearn status`: where each run of a sweep stands; exit status 1 if one will not be done by itself."""
+    """`advunlearn status`: the state of each run of a sweep; exits with 1 if a run needs attention."""
     parser = argparse.ArgumentParser("advunlearn status", description=main.__doc__)
     parser.add_argument("sweep", type=Path, metavar="SWEEP", help="a sweep's folder, sent to Slurm or not")
     folder = parser.parse_args(arguments).sweep

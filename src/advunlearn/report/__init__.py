@@ -1,1 +1,1 @@
-"""What people see of a run: tables, pictures and one page."""
+"""What is shown of runs: tables, pictures and pages."""

@@ -59,7 +59,7 @@ def draw(trace: Trace, scores: Mapping[str, Array]) -> dict[str, bytes]:
 
 
 def trace_figure(trace: Trace) -> Figure:
-    """Return the two players step by step: the leader's loss, what the auditor can tell, how hard each one pulls."""
+    """Return the two players step by step: the leader's loss, what the auditor can tell, both gradient norms."""
     played = all(norm is not None for norm in trace["game_gradient_norm"])
     figure = Figure(figsize=(12, 6) if played else (12, 3), layout="constrained")
     panels = figure.subplots(2, 2).flatten() if played else figure.subplots(1, 3)
@@ -86,7 +86,7 @@ def trace_figure(trace: Trace) -> Figure:
 
 
 def _draw_auditor(axes: Axes, trace: Trace) -> None:
-    """Draw accuracy (left axis) and utility (right axis), dotted where an auditor stands that cannot tell."""
+    """Draw accuracy (left axis) and utility (right axis), dotted at the values of an auditor that cannot tell."""
     right = axes.twinx()
     right.spines["right"].set_visible(True)
     for side, column, chance, color in (

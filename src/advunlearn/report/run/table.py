@@ -1,4 +1,4 @@
-"""The three models side by side, as rows of words: what the terminal and the page show."""
+"""The three models side by side, as rows of text: what the terminal and the page show."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from advunlearn.evaluation.metrics_file import (
 from advunlearn.report.plain_text import align, printable
 
 MATCH = "match retrained"
+DOUBT = "not 0.5 (expected by chance in 1 of 20 audits): treat the other numbers with caution"
+
+Find = Callable[[AttackMetrics], tuple[float, ...]]  # a number, or a number and the ends of its interval
 
 
 @dataclass(frozen=True)
-class Row:
-    """One number of the three models, in words.
+class MetricRow:
+    """One number of the three models, as text.
 
     Attributes:
         section, name: what it is.
@@ -45,8 +48,8 @@ class Row:
 HEADINGS = ("", "", *MODELS, "gap", "wanted", "computed on")
 
 
-def rows(metrics: Metrics) -> list[Row]:
-    """Return everything that `metrics.json` says of the models, one row a number."""
+def rows(metrics: Metrics) -> list[MetricRow]:
+    """Return everything that `metrics.json` holds of the models, one row per number."""
     models = [metrics["models"][name] for name in MODELS]
     return [*_accuracy(models), *_attacks(models), *_losses(models), *_algorithm(metrics)]
 
@@ -65,7 +68,7 @@ def comparison_table(metrics: Metrics) -> str:
 
 
 def notes(metrics: Metrics) -> list[str]:
-    """Return what has to be said beside the numbers, one line each."""
+    """Return what a reader of the numbers needs to know, one line each."""
     seconds = metrics["seconds"]
     spent = ", ".join(f"{stage} {value:.3g} s" for stage, value in seconds.items())
     lines = [verdict(metrics), f"time when it was computed: {spent}", _speed(metrics)]
@@ -77,14 +80,14 @@ def notes(metrics: Metrics) -> list[str]:
     attacks = metrics["models"]["unlearned"]["attacks"]
     for name, found in attacks.items():
         if found["excluded"]:
-            lines.append(f"{name}: {found['excluded']} test examples that no shadow model was drawn from have no score")
+            lines.append(f"{name}: {found['excluded']} test examples outside the shadow models' pool have no score")
     lines += [_self_test(attack, questions) for attack, questions in metrics.get("algorithm", {}).items()]
     lines += [f"{name}: {attacks[name]['note']}" for name in primary(attacks) if attacks[name]["note"]]
-    return [*lines, "epsilon compares models, it certifies nothing: examples of one model are not independent runs"]
+    return [*lines, "epsilon compares models and certifies nothing: the examples of one model are not independent runs"]
 
 
 def verdict(metrics: Metrics) -> str:
-    """Return one sentence: how near unlearning came to retraining, by the strongest attack."""
+    """Return one sentence: how near unlearning comes to retraining, by the strongest attack."""
     models, strongest = metrics["models"], strongest_attack([metrics])
     attacks = [models[name]["attacks"][strongest] for name in MODELS]
     original, retrained, unlearned = (attack["auc"] for attack in attacks)
@@ -96,7 +99,7 @@ def verdict(metrics: Metrics) -> str:
         f"unlearning took the distance to retraining from {abs(before):.3f} to {abs(after):.3f}{side}"
     )
     noise = attacks[0]["auc_low"] <= attacks[1]["auc_high"] and attacks[1]["auc_low"] <= attacks[0]["auc_high"]
-    return f"{sentence}, within the noise of this few examples." if noise else f"{sentence}."
+    return f"{sentence}, within the noise of so few examples." if noise else f"{sentence}."
 
 
 def _speed(metrics: Metrics) -> str:
@@ -106,11 +109,11 @@ def _speed(metrics: Metrics) -> str:
 
 
 def _self_test(attack: str, questions: Mapping[str, Mapping[ModelName, AlgorithmMetrics]]) -> str:
-    """Say whether the audit of the algorithm passes its own test: retrained models cannot be told from retrained."""
+    """Return whether the audit of the algorithm passes its own test: retrained models look like retrained ones."""
     found = {question: models["retrained"] for question, models in questions.items()}
     aucs = [f"{name} {each['auc']:.3f} [{each['auc_low']:.3f}, {each['auc_high']:.3f}]" for name, each in found.items()]
     passed = all(each["auc_low"] <= 0.5 <= each["auc_high"] for each in found.values())
-    words = "one half, as it must" if passed else "not one half, as by chance in one of twenty: distrust the rest"
+    words = "0.5, as it must be" if passed else DOUBT
     return f"{attack}, tested on the algorithm that retrains: {', '.join(aucs)}: {words}"
 
 
@@ -135,18 +138,18 @@ def metrics_csv(metrics: Metrics) -> str:
     return file.getvalue()
 
 
-def _accuracy(models: Sequence[ModelMetrics]) -> Iterator[Row]:
+def _accuracy(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
     wanted: dict[PartName, str] = {"retain": "higher", "forget": MATCH, "test": "higher"}
     for part, direction in wanted.items():
         values = [(m["accuracy"][part], m["accuracy_low"][part], m["accuracy_high"][part]) for m in models]
         yield _row("accuracy", part, values, direction, f"{models[0]['examples'][part]} {part}")
 
 
-def _attacks(models: Sequence[ModelMetrics]) -> Iterator[Row]:
+def _attacks(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
     attacks = models[0]["attacks"]
     scores = primary(attacks)
 
-    def of(section: str, names: Iterable[str], find: Callable[[AttackMetrics], tuple[float, ...]]) -> Iterator[Row]:
+    def of(section: str, names: Iterable[str], find: Find) -> Iterator[MetricRow]:
         for name in names:
             values = [find(m["attacks"][name]) for m in models]
             yield _row(section, name, values, MATCH, _attacked(attacks[name]))
@@ -179,7 +182,7 @@ def _at_tenth(found: AttackMetrics) -> tuple[float, ...]:
     return found["tpr_at_fpr_0.001"], found["tpr_at_fpr_0.001_low"], found["tpr_at_fpr_0.001_high"]
 
 
-def _algorithm(metrics: Metrics) -> Iterator[Row]:
+def _algorithm(metrics: Metrics) -> Iterator[MetricRow]:
     for attack, questions in metrics.get("algorithm", {}).items():
         for question, found in questions.items():
             values = [_auc(found[name]) for name in MODELS]
@@ -187,7 +190,7 @@ def _algorithm(metrics: Metrics) -> Iterator[Row]:
             yield _row(f"{attack}, algorithm", question, values, MATCH, on)
 
 
-def _losses(models: Sequence[ModelMetrics]) -> Iterator[Row]:
+def _losses(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
     for name, values in (
         ("KS", [(m["loss_ks"],) for m in models]),
         ("Wasserstein", [(m["loss_wasserstein"],) for m in models]),
@@ -195,10 +198,10 @@ def _losses(models: Sequence[ModelMetrics]) -> Iterator[Row]:
         yield _row("loss distance", name, values, MATCH, "forget against test")
 
 
-def _row(section: str, name: str, values: Sequence[tuple[float, ...]], wanted: str, on: str) -> Row:
+def _row(section: str, name: str, values: Sequence[tuple[float, ...]], wanted: str, on: str) -> MetricRow:
     """Return the row of the three models' values, each a number or a number and its interval."""
     shown = tuple(f"{v[0]:.3f}" + (f" [{_short(v[1])}, {_short(v[2])}]" if len(v) == 3 else "") for v in values)
-    return Row(section, name, shown, f"{values[2][0] - values[1][0]:+.3f}", wanted, on)
+    return MetricRow(section, name, shown, f"{values[2][0] - values[1][0]:+.3f}", wanted, on)
 
 
 def _short(value: float) -> str:

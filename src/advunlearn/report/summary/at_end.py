@@ -1,4 +1,4 @@
-"""What a sweep says at its end."""
+"""The report that a sweep prints when it ends."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from advunlearn.report.summary.page import write_overview
 from advunlearn.report.summary.runs import find_runs, summarise
 
 
-def tell_of_sweep(folder: Path) -> None:
-    """Print the means over seeds, grouped by what varies, and write them and their pictures beside the runs."""
+def print_sweep_report(folder: Path) -> None:
+    """Print the means over seeds, grouped by what varies, and write the report of a sweep into its folder."""
     summary = summarise(find_runs([folder]))
     sys.stdout.write(f"\n{text(summary)}\n\n{write_overview(summary, folder)}\nagain: advunlearn report {folder}\n")
 
 
 class SweepSummary(Callback):  # type: ignore[misc]
-    """Hydra's callback that does so for the sweep of one of its launchers."""
+    """Hydra callback that prints the report of a sweep that a Hydra launcher ran."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Tell of the sweep."""
-        tell_of_sweep(Path(config.hydra.sweep.dir))
+        """Print the report when all jobs have ended."""
+        print_sweep_report(Path(config.hydra.sweep.dir))

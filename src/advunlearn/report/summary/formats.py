@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from advunlearn.report.plain_text import align, printable
-from advunlearn.report.summary.runs import TARGET, Column, Estimate, Row, Run, Summary
+from advunlearn.report.summary.runs import TARGET, Column, Estimate, ModelRow, Run, Summary
 from advunlearn.report.summary.verdict import shown
 
-LEGEND = "mean ± half of the 95 % interval over seeds; gap: AUC less the retrained model's, to be 0"
+LEGEND = "mean ± half of the 95 % interval over seeds; gap: AUC less that of the retrained model; 0 is the aim"
 
 
 def text(summary: Summary) -> str:
@@ -49,7 +49,7 @@ def comma_separated(summary: Summary) -> str:
 
 
 def latex(summary: Summary) -> str:
-    r"""Return a `tabular` for a paper, to be `\input` behind `\usepackage{booktabs}`."""
+    r"""Return a `tabular` for a paper, to be `\input` after `\usepackage{booktabs}`."""
     if not summary.rows:
         return "\n".join(["% no run has a result yet", *(f"% no result: {line}" for line in absent(summary))])
     labels = len(summary.keys)
@@ -65,7 +65,7 @@ def latex(summary: Summary) -> str:
         if row.model != previous and row.model in ("original", "unlearned"):
             lines.append(r"\midrule")
         previous = row.model
-        numbers = [f"${number}$".replace("±", r"\pm") if number else "" for number in figures(summary, row)]
+        numbers = [f"${number}$".replace("±", r"\pm") if number else "" for number in numbers_of(summary, row)]
         lines.append(_latex_line([*map(tex, row.labels), str(len(row.runs)), tex(row.model), *numbers]))
     lines.append(r"\bottomrule")
     if summary.missing:
@@ -84,44 +84,44 @@ FORMATS: dict[str, Callable[[Summary], str]] = {
 
 
 def heads(summary: Summary) -> list[str]:
-    """Return the words above the table's columns."""
+    """Return the headings of the table's columns."""
     columns = [f"{column.section} {column.name}".strip() for column in summary.columns]
     return [*_labels(summary), "runs", "model", *columns]
 
 
 def cells(summary: Summary) -> list[list[str]]:
-    """Return the table in words, the head first."""
+    """Return the table as text, the headings first."""
     return [
         heads(summary),
-        *([*row.labels, str(len(row.runs)), row.model, *figures(summary, row)] for row in summary.rows),
+        *([*row.labels, str(len(row.runs)), row.model, *numbers_of(summary, row)] for row in summary.rows),
     ]
 
 
-def figures(summary: Summary, row: Row) -> list[str]:
-    """Return the numbers of one row in words."""
+def numbers_of(summary: Summary, row: ModelRow) -> list[str]:
+    """Return the numbers of one row as text."""
     return [shown(column.of(row.runs, row.model), column.digits) for column in summary.columns]
 
 
 def sections(summary: Summary) -> list[tuple[str, list[Column]]]:
-    """Return the columns by the words that stand above several of them."""
+    """Return the columns by section, a heading above several of them."""
     return [(section, list(columns)) for section, columns in groupby(summary.columns, lambda column: column.section)]
 
 
 def absent(summary: Summary) -> list[str]:
-    """Return a line for each run without a result: where it is, what it is, its state and why."""
+    """Return a line for each run without a result: its folder, what identifies it, its state and the reason."""
     lines = (f"{run.folder} ({', '.join(filter(None, [what(summary, run), _reason(run)]))})" for run in summary.missing)
     return [printable(line) for line in lines]
 
 
 def what(summary: Summary, run: Run) -> str:
-    """Return what tells a run from the others in a few words, as far as it is known."""
+    """Return what identifies a run among the others, in short, as far as it is known."""
     keys = [key.removesuffix(f".{TARGET}").rsplit(".", 1)[-1] for key in (*summary.keys, "seed")]
     values = zip(keys, (*summary.labels(run), run.seed), strict=True)
     return " ".join(f"{key}={value}" for key, value in values if value)
 
 
 def tex(words: str) -> str:
-    """Return the words with what is special to TeX escaped."""
+    """Return text with the special characters of TeX escaped."""
     return "".join(_TEX.get(letter, letter) for letter in words)
 
 
@@ -141,7 +141,7 @@ def _reason(run: Run) -> str:
 
 
 def _repeats(summary: Summary) -> list[str]:
-    return [f"{summary.repeats} repeats of a seed left out: the same config again"] if summary.repeats else []
+    return [f"{summary.repeats} repeats of a seed left out: a later run has the same config"] if summary.repeats else []
 
 
 def _labels(summary: Summary) -> list[str]:
@@ -153,7 +153,7 @@ def _names(summary: Summary) -> list[str]:
 
 
 def _ends(found: Estimate) -> tuple[float | str, float | str]:
-    """Return the ends of the interval, empty where there is none."""
+    """Return the ends of the interval, empty for a single run."""
     return ("", "") if found.half is None else (found.mean - found.half, found.mean + found.half)
 
 
@@ -162,7 +162,7 @@ def _markdown_cell(words: str) -> str:
 
 
 def _latex_sections(summary: Summary) -> Iterable[str]:
-    """Yield the line of words above several columns, and the rules below them."""
+    """Return the line of section headings, and the rules below them."""
     spanned, rules, start = [""] * (len(summary.keys) + 2), [], len(summary.keys) + 3
     for section, columns in sections(summary):
         spanned.append(rf"\multicolumn{{{len(columns)}}}{{c}}{{{tex(section or 'accuracy')}}}")

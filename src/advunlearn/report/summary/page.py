@@ -1,4 +1,4 @@
-"""One self-contained page for several runs, and their table as files beside it."""
+"""One self-contained page for several runs, and their table as files next to it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 from advunlearn.evaluation.metrics_file import COMPARED, MODELS
 from advunlearn.report.html import Card, render_page
-from advunlearn.report.summary.formats import FORMATS, figures, heads, sections, what
+from advunlearn.report.summary.formats import FORMATS, heads, numbers_of, sections, what
 from advunlearn.report.summary.runs import Summary, accuracy, time_over_retraining
-from advunlearn.report.summary.verdict import Problem, problems, sentences, shown
+from advunlearn.report.summary.verdict import Comparison, comparisons, sentences, shown
 from advunlearn.storage.files import atomic_write
 
 FILES = {"table.csv": "csv", "table.md": "markdown", "table.tex": "latex"}
 
 
 def write_overview(summary: Summary, folder: Path) -> str:
-    """Write `report.html`, `table.csv`, `table.md` and `table.tex` into a folder and return a line that says where.
+    """Write `report.html`, `table.csv`, `table.md` and `table.tex` into a folder and return a line with their paths.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -28,14 +28,14 @@ def write_overview(summary: Summary, folder: Path) -> str:
             temporary.write_text(FORMATS[style](summary) + "\n", encoding="utf-8", errors="backslashreplace")
     with atomic_write(folder / "report.html") as temporary:
         temporary.write_text(render_overview(summary, draw_overview(summary)), encoding="utf-8")
-    return f"report: {folder / 'report.html'}, with {', '.join(FILES)} beside it"
+    return f"report: {folder / 'report.html'}, with {', '.join(FILES)} next to it"
 
 
 def render_overview(summary: Summary, pictures: dict[str, bytes]) -> str:
     """Return the page: the verdict, the table, the pictures, and the runs without a result."""
     from advunlearn import __version__
 
-    compared = problems(summary)
+    compared = comparisons(summary)
     runs = [run for group in summary.groups for run in group.runs]
     return render_page(
         "summary.html",
@@ -47,17 +47,17 @@ def render_overview(summary: Summary, pictures: dict[str, bytes]) -> str:
         cards=_cards(compared[0]) if len(compared) == 1 else [],
         labels=heads(summary)[: len(summary.keys)],
         sections=sections(summary),
-        rows=[(row, figures(summary, row)) for row in summary.rows],
+        rows=[(row, numbers_of(summary, row)) for row in summary.rows],
         missing=[(run, what(summary, run)) for run in summary.missing],
-        strongest=sorted({problem.strongest for problem in compared}),
+        strongest=sorted({comparison.strongest for comparison in compared}),
         seeds=list(dict.fromkeys(run.seed for run in runs)),
         version=__version__,
     )
 
 
-def _cards(problem: Problem) -> list[Card]:
+def _cards(comparison: Comparison) -> list[Card]:
     """Return the numbers of the verdict: of the original and the retrained model and of the nearest unlearned one."""
-    nearest, attack = problem.ranked[0], problem.strongest
+    nearest, attack = comparison.ranked[0], comparison.strongest
     tested, time = accuracy("test"), time_over_retraining("unlearning").of(nearest.runs, "unlearned")
     return [
         (

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from advunlearn.evaluation.metrics_file import MODELS, ModelName, Trace
 from advunlearn.report.run.pictures import COLORS, DARK, STYLE, TEST, png
 from advunlearn.report.summary.runs import Estimate, Group, Summary, accuracy, time_over_retraining
-from advunlearn.report.summary.verdict import Problem, problems
+from advunlearn.report.summary.verdict import Comparison, comparisons
 
 ACROSS = 4  # panels side by side
 LABEL = 34  # letters of a group's name on one line
@@ -27,7 +27,7 @@ def draw_overview(summary: Summary) -> dict[str, bytes]:
     if not summary.groups:
         return {}
     with rc_context(STYLE):
-        compared = problems(summary)
+        compared = comparisons(summary)
         figures = {
             "gaps": gap_figure(summary),
             "utility": utility_figure(compared),
@@ -65,14 +65,16 @@ def gap_figure(summary: Summary) -> Figure:
     return figure
 
 
-def utility_figure(compared: Sequence[Problem]) -> Figure:
-    """Return one panel for each problem: the strongest attack's gap against the accuracy on the test set."""
+def utility_figure(compared: Sequence[Comparison]) -> Figure:
+    """Return one panel for each setting: the strongest attack's gap against the accuracy on the test set."""
     figure = Figure(figsize=(12, sum(max(4.2, 0.9 + 0.24 * _lines(each)) for each in compared)), layout="constrained")
     rows = figure.subplots(len(compared), 2, squeeze=False, width_ratios=(2, 1))
-    for (axes, legend), problem in zip(rows, compared, strict=True):
-        _draw_problem(axes, problem)
+    for (axes, legend), comparison in zip(rows, compared, strict=True):
+        _draw_comparison(axes, comparison)
         legend.axis("off")
-        numbered = [f"{n}  {_wrapped(group.name)}".replace("\n", "\n    ") for n, group in enumerate(problem.ranked, 1)]
+        numbered = [
+            f"{n}  {_wrapped(group.name)}".replace("\n", "\n    ") for n, group in enumerate(comparison.ranked, 1)
+        ]
         legend.text(0, 1, "\n".join(["nearest first", *numbered]), va="top", linespacing=1.35)
     return figure
 
@@ -123,10 +125,10 @@ def trace_figure(groups: Sequence[Group]) -> Figure:
     return figure
 
 
-def _draw_problem(axes: Axes, problem: Problem) -> None:
-    attack, tested = problem.strongest, accuracy("test")
-    runs = [run for group in problem.groups for run in group.runs]
-    for number, group in reversed(list(enumerate(problem.ranked, 1))):
+def _draw_comparison(axes: Axes, comparison: Comparison) -> None:
+    attack, tested = comparison.strongest, accuracy("test")
+    runs = [run for group in comparison.groups for run in group.runs]
+    for number, group in reversed(list(enumerate(comparison.ranked, 1))):
         right, gap = tested.of(group.runs, "unlearned"), group.gap(attack)
         if right is not None and gap is not None:
             _cross(axes, right, gap, COLORS["unlearned"])
@@ -141,7 +143,7 @@ def _draw_problem(axes: Axes, problem: Problem) -> None:
                 fontsize=8.5,
                 fontweight="bold",
             )
-    before = [gap for group in problem.groups if (gap := group.gap(attack, "original")) is not None]
+    before = [gap for group in comparison.groups if (gap := group.gap(attack, "original")) is not None]
     heights: dict[ModelName, float] = {"original": float(np.mean([gap.mean for gap in before])), "retrained": 0.0}
     for model, height in heights.items():
         known = tested.of(runs, model)
@@ -150,10 +152,10 @@ def _draw_problem(axes: Axes, problem: Problem) -> None:
             axes.annotate(model, (known.mean, height), (9, 7), textcoords="offset points", color=COLORS[model])
     axes.axhline(0, color=COLORS["retrained"], linestyle=":", linewidth=1.4, zorder=0)
     axes.set(xlabel="accuracy on the test set", ylabel=f"{attack}: AUC less the retrained model's")
-    axes.set_title(_wrapped(problem.name))
+    axes.set_title(_wrapped(comparison.name))
     across = [value for model in MODELS for value in _values(tested.of(runs, model))]
     axes.set_xlim(_around(across))
-    axes.set_ylim(_around([0.0, *(value for group in problem.groups for value in _seen(group, attack))]))
+    axes.set_ylim(_around([0.0, *(value for group in comparison.groups for value in _seen(group, attack))]))
 
 
 def _estimate(axes: Axes, place: float, found: Estimate | None, color: str) -> None:
@@ -218,8 +220,8 @@ def _wrapped(name: str) -> str:
     return textwrap.fill(name, LABEL)
 
 
-def _lines(problem: Problem) -> int:
-    return sum(_wrapped(group.name).count("\n") + 1 for group in problem.ranked)
+def _lines(comparison: Comparison) -> int:
+    return sum(_wrapped(group.name).count("\n") + 1 for group in comparison.ranked)
 
 
 def _grid(panels: int) -> tuple[int, int]:

@@ -40,9 +40,9 @@ class Run:
     Attributes:
         config: flat; empty if it was not written.
         metrics: None if the run has no result.
-        state: in a word or two, `completed` of a run with metrics.
-        error: the last line of why there is no result, empty if nothing is known.
-        finished: time of its end.
+        state: `completed` for a run with metrics.
+        error: why there is no result, the last line of the error; empty if nothing is known.
+        finished: when it ended.
     """
 
     folder: Path
@@ -54,13 +54,13 @@ class Run:
 
     @property
     def seed(self) -> str:
-        """Return the seed in words, empty if it is not known."""
+        """Return the seed as text, empty if it is not known."""
         return str(self.config.get("seed", ""))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number of several runs, a value for each, with what they say of its mean."""
+    """One number, with a value for each of several runs: its mean and interval."""
 
     values: tuple[float, ...]
 
@@ -71,14 +71,14 @@ class Estimate:
 
     @cached_property
     def half(self) -> float | None:
-        """Return half of Student's 95 % interval of the mean; None of one run, which has none."""
+        """Return half of Student's 95 % interval of the mean; None for a single run."""
         n = len(self.values)
         return float(t.ppf(0.975, n - 1) * np.std(self.values, ddof=1) / np.sqrt(n)) if n > 1 else None
 
 
 @dataclass(frozen=True)
 class Column:
-    """One number of a model: what a table and what a file call it, and where metrics hold it."""
+    """One number of a model: its names in a table and in a file, and how it is found in metrics."""
 
     section: str
     name: str
@@ -100,13 +100,13 @@ class Group:
 
     Attributes:
         labels: their values of the keys that vary between groups.
-        name: the same in a few words.
-        problem: what unlearners are compared on: the labels that do not concern the unlearner, in a few words.
+        name: the same in short.
+        setting: what unlearners are compared on: the labels that do not concern the unlearner, in a few words.
     """
 
     labels: tuple[str, ...]
     name: str
-    problem: str
+    setting: str
     runs: tuple[Run, ...]
 
     def gap(self, attack: str, model: ModelName = _UNLEARNED) -> Estimate | None:
@@ -120,8 +120,8 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One model of a group; the original and the retrained one of all groups of a problem that have the same."""
+class ModelRow:
+    """One model of a group; the original and the retrained one of all groups of a setting that share it."""
 
     labels: tuple[str, ...]
     model: ModelName
@@ -130,19 +130,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """What several runs say together.
+    """Several runs in one table.
 
     Attributes:
         keys: the config's keys that vary, seeds apart.
         columns, rows: of the table.
         attacks: all that any run has, without their parts.
         missing: the runs without a result.
-        repeats: how many runs were left out since a later one has the same config and seed.
+        repeats: how many runs were left out because a later one has the same config and seed.
     """
 
     keys: tuple[str, ...]
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ModelRow, ...]
     groups: tuple[Group, ...]
     attacks: tuple[str, ...]
     missing: tuple[Run, ...]
@@ -154,10 +154,10 @@ class Summary:
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Return the folders of runs at and below these paths, finished or not, begun or not, each once.
+    """Return the folders of runs at and below these paths, finished or not, started or not, each once.
 
     Raises:
-        ValueError: for a path that is not there, or that has no run at or below it.
+        ValueError: for a path that does not exist, or that has no run at or below it.
     """
     found: dict[Path, None] = {}
     for path in (path.parent if path.is_file() else path for path in paths):
@@ -194,7 +194,7 @@ def summarise(folders: Sequence[Path]) -> Summary:
     """Return the means over seeds of these runs, grouped by what else differs, and the runs without a result."""
     runs = [read_run(folder) for folder in folders]
     finished, repeats = _latest([run for run in runs if run.metrics is not None])
-    # A shard is a part of what others do, no setting of its own.
+    # A shard trains models for the other runs; it is not a setting of its own.
     keys = _varying([run for run in runs if run.config and run.config.get("attack.shard") is None])
     by_labels: dict[tuple[str, ...], list[Run]] = {}
     for run in finished:
@@ -259,8 +259,8 @@ def _group(keys: Sequence[str], labels: tuple[str, ...], runs: Sequence[Run]) ->
     own = [word for key, word in words if _of_unlearner(key)]
     if not any(key.endswith(TARGET) for key, _ in words if _of_unlearner(key)):
         own.insert(0, _label(runs[0], f"unlearner.{TARGET}"))  # a name begins with a class
-    problem = [word for key, word in words if not _of_unlearner(key)]
-    return Group(labels, ", ".join([*own, *problem]), ", ".join(problem), tuple(runs))
+    setting = [word for key, word in words if not _of_unlearner(key)]
+    return Group(labels, ", ".join([*own, *setting]), ", ".join(setting), tuple(runs))
 
 
 def _of_unlearner(key: str) -> bool:
@@ -276,20 +276,20 @@ def _words(key: str, label: str, keys: Sequence[str]) -> str:
     return f"{short if alike == 1 else key}={label}"
 
 
-def _rows(keys: Sequence[str], groups: Sequence[Group]) -> Iterator[Row]:
-    """Yield the rows of the table, problem by problem: first the models that unlearners start from and aim at."""
-    for problem in dict.fromkeys(group.problem for group in groups):
-        members = [group for group in groups if group.problem == problem]
+def _rows(keys: Sequence[str], groups: Sequence[Group]) -> Iterator[ModelRow]:
+    """Yield the rows of the table, setting by setting: first the models that unlearners start from and aim at."""
+    for setting in dict.fromkeys(group.setting for group in groups):
+        members = [group for group in groups if group.setting == setting]
         for model in (_ORIGINAL, _RETRAINED):
             shared = _shared([run for group in members for run in group.runs], model)
             if shared is None:
-                yield from (Row(group.labels, model, group.runs) for group in members)
+                yield from (ModelRow(group.labels, model, group.runs) for group in members)
                 continue
             blank = zip(keys, members[0].labels, strict=True)
             several = len(members) > 1
             labels = tuple("" if several and _of_unlearner(key) else label for key, label in blank)
-            yield Row(labels, model, shared)
-        yield from (Row(group.labels, _UNLEARNED, group.runs) for group in members)
+            yield ModelRow(labels, model, shared)
+        yield from (ModelRow(group.labels, _UNLEARNED, group.runs) for group in members)
 
 
 def _shared(runs: Sequence[Run], model: ModelName) -> tuple[Run, ...] | None:

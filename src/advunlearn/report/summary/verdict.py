@@ -1,4 +1,4 @@
-"""What several runs come to, in sentences: who came nearest to retraining, and how sure that is."""
+"""The verdict over several runs in sentences: which unlearner comes nearest to retraining, and how certain that is."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from advunlearn.report.summary.runs import (
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Groups that differ in their unlearner only: those that can be held against each other."""
+class Comparison:
+    """Groups that differ in their unlearner only, so that they can be compared."""
 
     name: str
     groups: tuple[Group, ...]
@@ -49,15 +49,15 @@ class Problem:
         return [group for group in others if not _farther(group, nearest, self.strongest)]
 
 
-def problems(summary: Summary) -> list[Problem]:
-    """Return the groups by what they have in common but for the unlearner, in the table's order."""
-    names = dict.fromkeys(group.problem for group in summary.groups)
-    return [Problem(name, tuple(group for group in summary.groups if group.problem == name)) for name in names]
+def comparisons(summary: Summary) -> list[Comparison]:
+    """Return one comparison for each setting, in the order of the table."""
+    names = dict.fromkeys(group.setting for group in summary.groups)
+    return [Comparison(name, tuple(group for group in summary.groups if group.setting == name)) for name in names]
 
 
 def sentences(summary: Summary) -> list[str]:
-    """Return the verdict: a few sentences for each problem, and one on runs without a result."""
-    lines = [" ".join(_of_problem(problem)) for problem in problems(summary)]
+    """Return the verdict: a few sentences for each setting, and one on runs without a result."""
+    lines = [" ".join(_of_comparison(comparison)) for comparison in comparisons(summary)]
     without = [run for run in summary.missing if run.state != SHADOWS_ONLY]
     total = sum(len(group.runs) for group in summary.groups) + len(without)
     if without:
@@ -66,50 +66,50 @@ def sentences(summary: Summary) -> list[str]:
 
 
 def shown(estimate: Estimate | None, digits: int = 3, sign: str = "") -> str:
-    """Return `mean ± half of the interval`, the mean alone of one run, nothing without a number."""
+    """Return `mean ± half of the interval`, the mean alone of one run, empty text without a number."""
     if estimate is None:
         return ""
     half = "" if estimate.half is None else f" ± {estimate.half:.{digits}f}"
     return f"{estimate.mean:{sign}.{digits}f}{half}"
 
 
-def _of_problem(problem: Problem) -> list[str]:
-    nearest, attack, seeds = problem.ranked[0], problem.strongest, len(problem.ranked[0].runs)
-    where = f"{problem.name}: " if problem.name else ""
-    name = nearest.name.removesuffix(f", {problem.name}") if problem.name else nearest.name
-    did = "came nearest to the retrained model" if len(problem.ranked) > 1 else "against the retrained model"
+def _of_comparison(comparison: Comparison) -> list[str]:
+    nearest, attack, seeds = comparison.ranked[0], comparison.strongest, len(comparison.ranked[0].runs)
+    where = f"{comparison.name}: " if comparison.name else ""
+    name = nearest.name.removesuffix(f", {comparison.name}") if comparison.name else nearest.name
+    did = "came nearest to the retrained model" if len(comparison.ranked) > 1 else "against the retrained model"
     tested, time = accuracy("test"), time_over_retraining("unlearning").of(nearest.runs, "unlearned")
     kept, aim = (shown(tested.of(nearest.runs, model)) for model in ("unlearned", "retrained"))
     spent = shown(time, 2)
     better = ", so that retraining would have been the better unlearner" if time and time.mean >= 1 else ""
-    over = f"mean ± 95 % interval of {seeds} seeds" if seeds > 1 else "one seed, so that its luck is not known"
+    over = f"mean ± 95 % interval of {seeds} seeds" if seeds > 1 else "one seed: the spread over seeds is not known"
     first = (
         f"{where}{name} {did}: under {attack}, the strongest attack on the original model, its AUC lies "
         f"{shown(nearest.gap(attack), sign='+')} off the retrained model's (the original's: "
         f"{shown(nearest.gap(attack, 'original'), sign='+')}), at a test accuracy of {kept} (retrained: {aim}) and in "
         f"{spent} times the time of retraining{better} ({over})."
     )
-    return [first, *_widest(nearest, attack), *_ties(problem)]
+    return [first, *_widest(nearest, attack), *_ties(comparison)]
 
 
 def _widest(group: Group, strongest: str) -> list[str]:
-    """Say so if another attack finds more."""
+    """Return a sentence if another attack finds a larger gap."""
     widest = max(attacks_of(group.runs), key=lambda name: float(np.mean(_sizes(group, name))))
     if widest == strongest:
         return []
-    return [f"Of all attacks, {widest} finds the widest gap there: {shown(group.gap(widest), sign='+')}."]
+    return [f"Of all attacks, {widest} finds the largest gap there: {shown(group.gap(widest), sign='+')}."]
 
 
-def _ties(problem: Problem) -> list[str]:
-    if len(problem.ranked) < 2:
+def _ties(comparison: Comparison) -> list[str]:
+    if len(comparison.ranked) < 2:
         return []
-    if len(problem.ranked[0].runs) < 2:
-        return ["With one seed nobody can say whether the others are farther."]
-    tied = problem.tied
+    if len(comparison.ranked[0].runs) < 2:
+        return ["One seed cannot show whether the others are farther away."]
+    tied = comparison.tied
     if not tied:
-        return ["Every other group is farther, beyond the seeds' interval."]
+        return ["Every other group is farther away, beyond the 95 % interval over seeds."]
     names = "; ".join(group.name for group in tied) if len(tied) <= 3 else f"{len(tied)} other groups"
-    return [f"These seeds do not tell it from: {names}."]
+    return [f"These seeds do not distinguish it from: {names}."]
 
 
 def _sizes(group: Group, attack: str) -> list[float]:
@@ -117,7 +117,7 @@ def _sizes(group: Group, attack: str) -> list[float]:
 
 
 def _farther(group: Group, nearest: Group, attack: str) -> bool:
-    """Is the group's gap larger than the nearest group's, over the seeds that both have?"""
+    """Return whether the group's gap is larger than the nearest group's, over the seeds that both have."""
     theirs, ours = group.seeds(attack), nearest.seeds(attack)
     both = Estimate(tuple(abs(theirs[seed]) - abs(ours[seed]) for seed in theirs if seed in ours))
     return len(both.values) > 1 and both.half is not None and both.mean > both.half
