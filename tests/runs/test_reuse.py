@@ -61,3 +61,16 @@ def test_what_differs_or_is_damaged_or_gone_is_done_again(workplace: Path, monke
     assert "run" not in stages(again("damaged"))
     shutil.rmtree("damaged")
     assert "run" not in stages(again("gone"))
+
+
+def test_metrics_of_an_older_version_are_computed_again(workplace: Path) -> None:
+    first = advunlearn.run(QUICK, "first")
+    files = [first.folder / name for name in ("metrics.json", "manifest.json")]
+    metrics, manifest = (json.loads(file.read_text()) for file in files)
+    del metrics["seconds"]
+    files[0].write_text(json.dumps(metrics))
+    manifest["checksums"]["metrics.json"] = file_digest(files[0])
+    files[1].write_text(json.dumps(manifest))
+    second = again("second")
+    assert "run" not in stages(second)
+    assert second.metrics == first.metrics

@@ -24,13 +24,14 @@ def note(store: Store, key: Mapping[str, Any], folder: Path) -> None:
 
 
 def find(store: Store, key: Mapping[str, Any]) -> Path | None:
-    """Return the folder of the finished run that `key` determines, if it is still there and whole."""
+    """Return the folder of the finished run that `key` determines, if it still exists, whole and readable."""
     try:
         folder = Path(json.loads(_entry(store, key).read_text())["folder"])
         if state_of(folder).name != "completed":
             return None
         checksums = (read_manifest(folder) or {})["checksums"]
         whole = checksums and all(file_digest(folder / name) == digest for name, digest in checksums.items())
+        read_metrics(folder)  # raises if an older version wrote them
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return folder if whole else None

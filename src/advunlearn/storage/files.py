@@ -86,7 +86,7 @@ def read_json(path: Path, shape: type[T]) -> T:
     except OSError as error:
         raise UnreadableFile(path, error.strerror or str(error)) from error
     except ValueError as error:  # neither JSON nor UTF-8
-        raise UnreadableFile(path, f"damaged: {error}") from error
+        raise UnreadableFile(path, f"not valid JSON: {error}") from error
     try:
         _check(found, shape)
     except TypeError as error:
