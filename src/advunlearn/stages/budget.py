@@ -18,6 +18,7 @@ from advunlearn.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 LONG = 3600.0  # seconds; a CPU run above it is probably meant for a GPU
+MARGIN = 1.5  # a longer unlearning is worth a warning: an estimate may be wrong by this factor
 
 
 def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest: Manifest) -> None:
@@ -81,7 +82,7 @@ def total(estimate: Estimate) -> str:
 def remarks(experiment: Experiment, estimate: Estimate) -> list[str]:
     """Return what the user should know of the estimate before the start, one line each."""
     found = []
-    if estimate.ratio > 1:
+    if estimate.ratio > MARGIN:
         found.append(f"unlearning is estimated to take {estimate.ratio:.1f} times as long as retraining")
     smaller = smaller_experiment(experiment)
     if estimate.seconds > LONG and smaller is not None:
