@@ -160,6 +160,22 @@ def test_mia_efficacy_is_the_share_of_forget_examples_that_their_svm_rejects() -
     assert MiaEfficacy().figures(forgotten)["forget_called_nonmembers"] > found
 
 
+def test_mia_efficacy_is_fitted_to_a_bounded_number_of_examples_taken_evenly() -> None:
+    target = with_the_rest(observations(40, 100, 1.0, 0), 150, 10, 1.0)
+    assert target.retain is not None
+    kept, seen = (confidence(each.logits[:, 0], each.labels)[:, None] for each in (target.retain, target))
+    few = seen[~target.members][::33]  # positions 0, 33, 66 and 99 of 100
+    same = kept[[int(place * 149 / 99) for place in (0, 33, 66, 99)]]  # of the 100 of 150 that are as many as those
+    svm = SVC(C=3, gamma="auto", kernel="rbf").fit(np.r_[same, few], np.repeat([1, 0], 4))
+    expected = 1 - svm.predict(seen[target.members]).mean()
+    assert MiaEfficacy(examples=4).figures(target)["forget_called_nonmembers"] == expected
+    for rng in (0, 1):
+        bounded, all_of_them = (
+            MiaEfficacy(examples=count).score(target, None, np.random.default_rng(rng))[""] for count in (100, 10**6)
+        )
+        np.testing.assert_array_equal(bounded, all_of_them)
+
+
 def test_mia_efficacys_scores_are_larger_for_members_and_need_the_retain_set() -> None:
     target = with_the_rest(observations(100, 200, 2.0, 0), 50, 10, 2.0)  # fewer retain than test examples
     score = MiaEfficacy().score(target, None, np.random.default_rng(0))[""]

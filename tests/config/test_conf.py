@@ -117,6 +117,9 @@ def test_every_experiment_composes_to_what_its_file_sets(path: Path) -> None:
     node = yaml.safe_load(path.read_text())
     chosen = {key: value for each in node.pop("defaults") if isinstance(each, dict) for key, value in each.items()}
     attacks = chosen.pop("override /attack", ["threshold", "classifier", "lira"])
+    if (recipe := chosen.pop("override /recipe", None)) is not None:
+        of_recipe = yaml.safe_load((CONF / "recipe" / f"{recipe}.yaml").read_text())["defaults"]
+        chosen |= {key: value for each in of_recipe for key, value in each.items()}
     assert set(experiment.attacks) == set(attacks)
     for key, value in chosen.items():
         group = key.removeprefix("override /")

@@ -26,6 +26,8 @@ class MiaEfficacy(Attack):
 
     Attributes:
         regularization: of the SVM, 1/C in scikit-learn's terms; theirs has C = 3 and the kernel exp(-|x - x'|^2).
+        examples: of each side, at most, that the SVM is fitted to, evenly among all of them; its time grows with their
+            square. Theirs takes all.
         folds: of the cross-validation behind the member scores, in which no test example is judged by a fit on it.
 
     References:
@@ -35,6 +37,7 @@ class MiaEfficacy(Attack):
     """
 
     regularization: float = option(1 / 3, above=0)
+    examples: int = option(2000, at_least=2)
     folds: int = option(5, at_least=2)
 
     def check(self, members: NDArray[np.bool_]) -> None:
@@ -67,12 +70,17 @@ class MiaEfficacy(Attack):
         """Return the confidence of as many retain examples as there are test examples, evenly among all of them."""
         if target.retain is None:
             raise ValueError("mia_efficacy needs the model's answers for the retain set")
-        count = min(len(target.retain.labels), int((~target.members).sum()))
-        return _confidence(target.retain)[np.linspace(0, len(target.retain.labels) - 1, count).astype(int)]
+        return _evenly(_confidence(target.retain), int((~target.members).sum()))
 
     def _fit(self, members: Array, nonmembers: Array) -> SVC:
+        members, nonmembers = (_evenly(side, self.examples) for side in (members, nonmembers))
         model = SVC(C=1 / self.regularization, gamma="auto", kernel="rbf", class_weight="balanced")
         return model.fit(np.concatenate([members, nonmembers]), np.repeat([1, 0], [len(members), len(nonmembers)]))
+
+
+def _evenly(values: Array, count: int) -> Array:
+    """Return so many of the values, evenly among all of them, or all where there are no more."""
+    return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(int)]
 
 
 def _confidence(answers: Answers) -> Array:
