@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import importlib
 import math
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hydra.utils import get_class
 
-from advunlearn.options import Component, OptionError, option
-from advunlearn.storage.files import file_digest
+from advunlearn.data.forget.class_ import Class
+from advunlearn.optimizers.sgd import SGD
+from advunlearn.options import Component, OptionError, option, source_digest
+from advunlearn.unlearners.sg import SG
 
 
 @dataclass
@@ -52,13 +58,70 @@ def test_all_bad_options_are_reported_together() -> None:
     assert [problem.split()[0] for problem in caught.value.problems] == ["count", "share", "kind"]
 
 
-def test_resolved_names_the_class_and_every_option() -> None:
-    assert Part(count=3).resolved() == {
-        "_target_": f"{__name__}.Part",
-        "_source_": file_digest(Path(__file__)),  # of a class that is not ours
+def test_a_class_of_the_user_is_identified_by_its_path_its_source_and_every_option() -> None:
+    assert Part(count=3).identity() == {
+        "part": f"{__name__}.Part",
+        "source": source_digest(Part),
         "count": 3,
         "share": 0.5,
         "kind": "a",
         "parts": [0.25],
         "limit": None,
     }
+
+
+def test_one_of_ours_is_identified_by_its_group_and_file_wherever_that_lies() -> None:
+    assert SGD().identity()["part"] == "optimizer/sgd"
+    assert Class().identity()["part"] == "forget/class"
+    auditor = SG().identity()["auditor"]
+    assert auditor["part"] == "auditor/svm"
+    assert "source" not in auditor
+
+
+def test_optimizers_are_also_found_where_frozen_sweeps_name_them() -> None:
+    for path in ("advunlearn.training.sgd.SGD", "advunlearn.training.adamw.AdamW"):
+        assert get_class(path)().identity()["part"] == f"optimizer/{path.split('.')[2]}"
+
+
+@pytest.fixture
+def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Give the digest of a class in `mine_options`, imported anew; it uses the modules `mine_scale` and `mine_lazy`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine_options.py").write_text(
+        "import numpy\nfrom mine_scale import SCALE\n\n\nclass Mine:\n    def f(self):\n        import mine_lazy\n"
+    )
+    (tmp_path / "mine_scale.py").write_text("import mine_deep\nSCALE = 0.9\n")
+    (tmp_path / "mine_lazy.py").write_text("")
+    (tmp_path / "mine_deep.py").write_text("import mine_options\n")  # a circle ends
+    (tmp_path / "mine_other.py").write_text("")
+
+    def fresh() -> str:
+        for name in [name for name in sys.modules if name.startswith("mine_")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        return source_digest(importlib.import_module("mine_options").Mine)
+
+    return fresh
+
+
+@pytest.mark.parametrize("name", ["mine_options", "mine_scale", "mine_lazy", "mine_deep"])
+def test_the_source_is_that_of_every_module_that_a_class_uses(
+    digest: Callable[[], str], tmp_path: Path, name: str
+) -> None:
+    before = digest()
+    assert digest() == before
+    path = tmp_path / f"{name}.py"
+    path.write_text(path.read_text() + "# changed\n")
+    assert digest() != before
+
+
+def test_the_source_is_not_that_of_other_or_installed_modules(digest: Callable[[], str], tmp_path: Path) -> None:
+    before = digest()
+    (tmp_path / "mine_other.py").write_text("changed = True\n")
+    assert digest() == before
+
+
+def test_a_class_without_a_file_is_like_no_other() -> None:
+    first, second = (type("Typed", (), {"__module__": "nowhere"}) for _ in range(2))
+    assert source_digest(first) == source_digest(first)
+    assert source_digest(first) != source_digest(second)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
-import inspect
+import importlib.util
 import math
 import operator
-from collections.abc import Callable, Sequence
+import secrets
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 
 class OptionError(ValueError):
@@ -71,6 +76,9 @@ def _complaint(field: dataclasses.Field[Any], value: Any) -> str | None:
 class Component:
     """Base of everything that a config composes: plain options, checked when it is made, that do no work."""
 
+    group: ClassVar[str] = ""
+    """The config group that it is an option of; bases of the groups name it."""
+
     def __post_init__(self) -> None:
         """Check every option against its declared limits, then against each other.
 
@@ -92,15 +100,78 @@ class Component:
         """Return one line for each combination of this component's own options that cannot work."""
         return []
 
-    def resolved(self) -> dict[str, Any]:
-        """Return the options as plain data, with their class: what identifies this component in the store."""
+    def identity(self) -> dict[str, Any]:
+        """Return what identifies this component in the store, as plain data: its name and its options.
+
+        One of ours is named by its group and its file, such as `optimizer/sgd`, wherever that file lies; its results
+        are guarded by schema numbers. A class of the user is named by its import path and the source of all that it
+        uses.
+        """
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        plain = {name: value.resolved() if isinstance(value, Component) else value for name, value in options.items()}
-        return {"_target_": f"{type(self).__module__}.{type(self).__qualname__}", **_source(type(self)), **plain}
+        plain = {name: value.identity() if isinstance(value, Component) else value for name, value in options.items()}
+        cls = type(self)
+        if _is_ours(cls.__module__):
+            return {"part": f"{self.group}/{cls.__module__.rpartition('.')[2].rstrip('_')}", **plain}
+        return {"part": f"{cls.__module__}.{cls.__qualname__}", "source": source_digest(cls), **plain}
 
 
-def _source(cls: type) -> dict[str, str]:
-    """Return the checksum of the file of a person's own class, which they may change; ours have schema numbers."""
-    if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
-        return {}
-    return {"_source_": hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()}
+def source_digest(cls: type) -> str:
+    """Return the SHA-256 of the user's own source that a class depends on.
+
+    That is the modules of its base classes and, one by one, those that any of them imports, but for installed packages.
+    A class without a file, typed into an interpreter, is like no other.
+    """
+    found: dict[str, bytes] = {}
+    waiting = [base.__module__ for base in cls.__mro__]
+    while waiting:
+        name = waiting.pop()
+        path = _own_file(name)
+        if path is not None and name not in found:
+            found[name] = path.read_bytes()
+            waiting += _imports(name, found[name])
+    if cls.__module__ not in found:
+        found[cls.__module__] = _UNLIKE.setdefault(cls, secrets.token_bytes(16))
+    digest = hashlib.sha256()
+    for name, content in sorted(found.items()):
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    return digest.hexdigest()
+
+
+_UNLIKE: dict[type, bytes] = {}
+_INSTALLED = tuple(Path(path).resolve() for path in {*sysconfig.get_paths().values(), *site.getsitepackages()})
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _own_file(module: str) -> Path | None:
+    """Return the source file of a module of the user; None for ours, for an installed one, and where there is none."""
+    if _is_ours(module):
+        return None
+    try:
+        spec = sys.modules[module].__spec__ if module in sys.modules else importlib.util.find_spec(module)
+        named = spec.origin if spec is not None else getattr(sys.modules.get(module), "__file__", None)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    path = Path(named).resolve() if named else None
+    if path is None or path.suffix != ".py" or not path.is_file():
+        return None
+    return None if any(path.is_relative_to(folder) for folder in _INSTALLED) else path
+
+
+def _imports(module: str, source: bytes) -> Iterator[str]:
+    """Yield the names of the modules that this source may import, inside functions as well."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = module if _is_package(module) else module.rpartition(".")[0]
+            base = "." * node.level + (node.module or "")
+            name = importlib.util.resolve_name(base, package) if node.level else base
+            yield name
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+def _is_package(module: str) -> bool:
+    return hasattr(sys.modules.get(module), "__path__")

@@ -46,6 +46,7 @@ from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs import reuse
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
+from advunlearn.shadows import originals
 from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models
 from advunlearn.stages.budget import announce
 from advunlearn.stages.data import prepare
@@ -134,10 +135,10 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     """Return everything that determines a run's results, as plain data."""
     return {
         "version": __version__,
-        "schemas": [UNLEARN_SCHEMA, ATTACK_SCHEMA, PICTURES_SCHEMA],
+        "schemas": [originals.SCHEMA, UNLEARN_SCHEMA, ATTACK_SCHEMA, PICTURES_SCHEMA],
         "original": trainer.key(splits.train, "original"),
         "splits": {part: index_digest(rows) for part, rows in vars(splits).items()},
-        "unlearner": experiment.unlearner.resolved(),
-        "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
+        "unlearner": experiment.unlearner.identity(),
+        "attacks": {name: attack.identity() for name, attack in experiment.attacks.items()},
         "shadows": {**experiment.shadow_options.identity(), "originals": experiment.shadow_options.originals},
     }

@@ -54,6 +54,8 @@ class Attack(Component):
             `metrics.auc_interval`.
     """
 
+    group: ClassVar[str] = "attack"
+
     needs_shadows: ClassVar[bool] = False
     needs_originals: ClassVar[bool] = False
     cross_fitted: ClassVar[bool] = False

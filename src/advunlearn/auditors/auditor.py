@@ -30,6 +30,8 @@ class Audit:
 class Auditor(Component):
     """Base of all auditors. An unlearner knows nothing of one but its `utility`."""
 
+    group: ClassVar[str] = "auditor"
+
     uninformed: ClassVar[float]
     """The utility of an auditor that cannot tell members from non-members."""
 

@@ -71,6 +71,8 @@ class Dataset(Component):
         augment: `flip_crop` mirrors at random and shifts by up to `crop` pixels, `none` shows each image as it is.
     """
 
+    group: ClassVar[str] = "dataset"
+
     digests: ClassVar[Mapping[str, str]] = {}
     """SHA-256 of each array that is fetched once and kept in the cache under the dataset's name; empty for others."""
 

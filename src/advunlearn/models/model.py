@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -10,6 +12,8 @@ from advunlearn.options import Component
 
 class Model(Component):
     """Base of all models."""
+
+    group: ClassVar[str] = "model"
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Return a freshly initialised network from images (n, *shape) to logits (n, classes).

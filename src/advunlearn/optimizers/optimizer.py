@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -24,6 +25,8 @@ class Optimizer(Component):
         milestones: parts of the training, in (0, 1), at which `steps` falls.
         warmup: part of the training over which the learning rate rises linearly from zero.
     """
+
+    group: ClassVar[str] = "optimizer"
 
     lr: float = option(0.1, above=0)
     epochs: int = option(30, at_least=1)

@@ -107,8 +107,7 @@ class Settings(Component):
         return {
             "seed": self.seed,
             "device": device,
-            # Earlier versions made the logits for attacks in bfloat16 as well.
-            "precision": precision if precision != "bf16" else "bf16, logits fp32",
+            "precision": precision,
             "channels_last": self.channels_last,
             "compile": self.compile,
             "threads": self.threads,

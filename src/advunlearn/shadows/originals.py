@@ -150,7 +150,7 @@ class OriginalSet(ModelSet):
 
     def identity(self) -> dict[str, Any]:
         """Return what determines what all of them say: their part in the keys of what is made of it."""
-        return {"originals": self.count, "stacked": self.stacked, "unlearner": dict(self.unlearner)}
+        return {"schema": SCHEMA, "originals": self.count, "stacked": self.stacked, "unlearner": dict(self.unlearner)}
 
     def observe(self, rows: Rows) -> UnlearnedOutputs:
         """Return what the models say of `rows`, which are of the forget and the test set."""

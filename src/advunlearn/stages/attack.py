@@ -114,7 +114,7 @@ def attack_key(
         "schema": ATTACK_SCHEMA,
         "models": {name: [artefact.digest, artefact.content] for name, artefact in models.items()},
         "test": index_digest(splits.test),
-        "attacks": {name: attack.resolved() for name, attack in experiment.attacks.items()},
+        "attacks": {name: attack.identity() for name, attack in experiment.attacks.items()},
         "shadows": options.identity() if experiment.needs_shadows else None,
         "originals": originals.identity() if experiment.needs_originals else None,
         "queries": options.queries,

@@ -85,7 +85,7 @@ def unlearner_identity(experiment: Experiment, splits: Splits, references: Shado
         "schema": UNLEARN_SCHEMA,
         "audit": index_digest(splits.audit),
         "selection": index_digest(splits.selection),
-        "unlearner": experiment.unlearner.resolved(),
+        "unlearner": experiment.unlearner.identity(),
         "references": references.key(0) if references else None,
     }
 

@@ -29,7 +29,7 @@ from advunlearn.training.stack import fit_stack
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 3  # raise it when this file's or fit's results change: stored models of the old code are then not reused
+SCHEMA = 4  # raise it when this file's or fit's results change: stored models of the old code are then not reused
 _THREADS = torch.get_num_threads()  # torch's own choice, before anything changes it
 # Floating-point operations of a step, three times two a multiply-add. Below the first number a second CPU thread costs
 # more than it does; below the others a stack is faster than its networks one by one, whose steps are then preparation
@@ -59,8 +59,8 @@ class Trainer:
             "dataset": self.pool.checksum,
             "view": self.dataset.identity(),
             "rows": index_digest(rows),
-            "model": self.model.resolved(),
-            "optimizer": self.optimizer.resolved(),
+            "model": self.model.identity(),
+            "optimizer": self.optimizer.identity(),
             "settings": self.settings.identity(),
             "stream": [stream, *index],
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,8 @@ class Steps:
 
 class Unlearner(Component):
     """Base of all unlearners."""
+
+    group: ClassVar[str] = "unlearner"
 
     def run(self, network: nn.Module, task: Task) -> Unlearned:
         """Return what `unlearn` does, from the random stream of unlearning.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,8 @@ Rows = NDArray[np.int64]
 
 class Forget(Component):
     """Base of all forget scenarios."""
+
+    group: ClassVar[str] = "forget"
 
     def problems(self, info: DatasetInfo, train_size: int) -> list[str]:
         """Return one line for each reason why this cannot be asked of `train_size` examples of this dataset.
