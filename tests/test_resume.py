@@ -91,7 +91,8 @@ def test_what_has_failed_can_be_tried_again(
     folder.mkdir()
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     assert main(["resume", "run"]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "error: run: RuntimeError: first line no such luck"
+    line = "error: run: RuntimeError: first line no such luck (traceback in run/advunlearn.log)"
+    assert capsys.readouterr().err.splitlines()[-1] == line
     assert str(state_of(folder)) == "failed: no such luck"
     assert "Traceback" in (folder / "advunlearn.log").read_text()
     Path("mended").touch()

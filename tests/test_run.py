@@ -230,6 +230,25 @@ def test_a_run_that_fails_says_why_in_one_line_and_keeps_the_traceback(command: 
     assert not (folder / "metrics.json").exists()
 
 
+def test_a_bug_in_a_users_method_is_not_taken_for_a_mistake_in_the_options(command: Command, workplace: Path) -> None:
+    (workplace / "buggy.py").write_text(
+        "from dataclasses import dataclass\nimport numpy as np\n"
+        "from advunlearn.unlearners.unlearner import Unlearner\n"
+        "@dataclass\nclass Buggy(Unlearner):\n    def unlearn(self, network, task):\n"
+        "        return np.zeros(2) + np.zeros(3)\n"
+    )
+    (workplace / "my" / "unlearner").mkdir(parents=True)
+    (workplace / "my" / "unlearner" / "buggy.yaml").write_text("_target_: buggy.Buggy\n")
+    done = command("run", "--config-dir", "my", "unlearner=buggy", "attack=threshold", "optimizer.epochs=1")
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
+    (log,) = (workplace / "outputs").rglob("advunlearn.log")
+    assert line.startswith("error: ValueError: operands could not be broadcast together with shapes (2,) (3,)")
+    assert line.endswith(f"(traceback in {log})") or line.endswith(f"(traceback in {log.relative_to(workplace)})")
+    assert "buggy.py" in log.read_text()
+    assert "Traceback" not in done.stderr
+
+
 def test_what_an_attack_cannot_do_is_said_before_anything_is_trained(workplace: Path) -> None:
     (workplace / "rows.txt").write_text("1\n2\n3\n")
     with pytest.raises(ValueError, match=r"attack\.classifier\.folds=5 needs as many members and non-members, got 3"):

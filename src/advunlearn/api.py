@@ -20,6 +20,7 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import Examples
 from advunlearn.evaluation.comparison import measure_attack
 from advunlearn.evaluation.metrics_file import AttackMetrics
+from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.settings import Settings
 from advunlearn.runtime.switches import kept_switches
@@ -157,7 +158,7 @@ def audit(
     experiment = _experiment([f"attack=[{','.join(names)}]"], seed, device)
     untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if untrained:
-        raise ValueError(
+        raise UserError(
             f"{', '.join(untrained)} trains shadow models, which takes a recipe to train from: use advunlearn.run"
         )
     settings = experiment.settings
@@ -202,10 +203,10 @@ def _overrides(group: str, options: dict[str, Any]) -> list[str]:
 def _examples(part: Part, name: str, settings: Settings) -> Examples:
     inputs, labels = (torch.as_tensor(each) for each in part)
     if len(labels) == 0:
-        raise ValueError(f"{name} must hold at least one example, got none")
+        raise UserError(f"{name} must hold at least one example, got none")
     if len(inputs) != len(labels):
-        raise ValueError(f"{name} must be (inputs, labels) of one length, got {len(inputs)} and {len(labels)}")
+        raise UserError(f"{name} must be (inputs, labels) of one length, got {len(inputs)} and {len(labels)}")
     if labels.dim() != 1 or labels.is_floating_point():
-        raise ValueError(f"{name} labels must be whole numbers (n,), got {labels.dtype} {tuple(labels.shape)}")
+        raise UserError(f"{name} labels must be whole numbers (n,), got {labels.dtype} {tuple(labels.shape)}")
     device = settings.torch_device()
     return Examples(inputs.to(device), labels.long().to(device))

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 
-class OptionError(ValueError):
+class UserError(ValueError):
+    """What the user gave cannot be worked with; the message is one line that says what to change.
+
+    The command line prints it as it is. Any other exception is a bug, of ours or of the user's own part, and keeps its
+    traceback in the run's log.
+    """
+
+
+class OptionError(UserError):
     """Report every bad option of one component; `problems` holds one line each, starting with the option's name."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -25,7 +33,7 @@ class OptionError(ValueError):
         self.problems = list(problems)
 
 
-class ConfigError(Exception):
+class ConfigError(UserError):
     """Report every mistake found in a config before any work is done; one line each."""
 
     def __init__(self, problems: Sequence[str]) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from advunlearn.options import UserError
+
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
 
@@ -44,7 +46,7 @@ def check_folds(folds: int, members: NDArray[np.bool_], key: str) -> None:
     """Raise a ValueError that names the option `key` where there are fewer members or non-members (n,) than folds."""
     fewest = int(min(members.sum(), (~members).sum()))
     if fewest < folds:
-        raise ValueError(f"{key}={folds} needs as many members and non-members, got {fewest}")
+        raise UserError(f"{key}={folds} needs as many members and non-members, got {fewest}")
 
 
 def balanced_weights(members: NDArray[np.bool_], labels: NDArray[np.int64]) -> Array:
@@ -61,5 +63,5 @@ def balanced_weights(members: NDArray[np.bool_], labels: NDArray[np.int64]) -> A
     total = counts.sum(axis=1)[labels]
     own = counts[labels, members.astype(int)]
     if (own == total).all():
-        raise ValueError("no class has both members and non-members, so their classes alone tell them apart")
+        raise UserError("no class has both members and non-members, so their classes alone tell them apart")
     return np.where(own < total, total / 2 / own, 0.0)

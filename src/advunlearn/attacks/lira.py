@@ -12,7 +12,7 @@ from scipy.stats import norm
 from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.jackknife import jackknife_error
 from advunlearn.attacks.statistics import query_margins
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 from advunlearn.shadows.outputs import ShadowOutputs
 
 Array = NDArray[np.float64]
@@ -181,21 +181,21 @@ def _check(target: Array, shadows: Array, membership: NDArray[np.bool_], center:
     options = {"center": (center, CENTERS), "variance": (variance, VARIANCES), "side": (side, SIDES)}
     for name, (value, choices) in options.items():
         if value not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value}")
+            raise UserError(f"{name} must be one of {', '.join(choices)}, got {value}")
     if (
         target.ndim != 2
         or shadows.ndim != 3
         or shadows.shape[1:] != target.shape
         or membership.shape != shadows.shape[:2]
     ):
-        raise ValueError(
+        raise UserError(
             "target (n, q), shadows (k, n, q) and membership (k, n) must fit together, got "
             f"{target.shape}, {shadows.shape} and {membership.shape}"
         )
     if len(shadows) == 0:
-        raise ValueError("at least one shadow model is needed, got none")
+        raise UserError("at least one shadow model is needed, got none")
     if not (np.isfinite(target).all() and np.isfinite(shadows).all()):
-        raise ValueError("margins must be finite")
+        raise UserError("margins must be finite")
 
 
 def default_variance(shadows: int, *, both: bool) -> str:
@@ -245,7 +245,7 @@ class LiRA(Attack):
             ValueError: without shadow models.
         """
         if shadows is None:
-            raise ValueError("lira needs shadow models")
+            raise UserError("lira needs shadow models")
         margins = np.stack([query_margins(logits, target.labels) for logits in shadows.logits])
         online = self.mode == "online"
         variance = self.variance if self.variance != "auto" else default_variance(len(margins), both=online)

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 from advunlearn.attacks.attack import Answers, Attack, Observations
 from advunlearn.attacks.held_out import Array, Rows, check_folds, held_out_ranks
 from advunlearn.attacks.statistics import confidence
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 from advunlearn.shadows.outputs import ShadowOutputs
 
 
@@ -69,7 +69,7 @@ class MiaEfficacy(Attack):
     def _retain(self, target: Observations) -> Array:
         """Return the confidence of as many retain examples as there are test examples, evenly among all of them."""
         if target.retain is None:
-            raise ValueError("mia_efficacy needs the model's answers for the retain set")
+            raise UserError("mia_efficacy needs the model's answers for the retain set")
         return _evenly(_confidence(target.retain), int((~target.members).sum()))
 
     def _fit(self, members: Array, nonmembers: Array) -> SVC:

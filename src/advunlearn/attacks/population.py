@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import Attack, Observations
 from advunlearn.attacks.statistics import share_below
+from advunlearn.options import UserError
 from advunlearn.shadows.outputs import ShadowOutputs
 
 
@@ -33,5 +34,5 @@ class Population(Attack):
             ValueError: without a population.
         """
         if target.population is None or len(target.population.labels) == 0:
-            raise ValueError("population needs non-members beside the examples under attack, got none")
+            raise UserError("population needs non-members beside the examples under attack, got none")
         return {"": 1 - share_below(target.losses(), target.population.losses())}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from advunlearn.attacks.attack import STDERR, Answers, Attack, Observations
 from advunlearn.attacks.jackknife import jackknife_error
 from advunlearn.attacks.statistics import Array, share_below
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 from advunlearn.shadows.outputs import ShadowOutputs
 
 MODES = ("online", "offline")
@@ -115,28 +115,28 @@ def _check(
 ) -> None:
     for name, asked, said in (("", target, references), ("population ", population, population_references)):
         if asked.ndim != 2 or said.ndim != 3 or said.shape[1:] != asked.shape:
-            raise ValueError(
+            raise UserError(
                 f"{name}answers (n, q) and {name}references (k, n, q) must fit together, got "
                 f"{asked.shape} and {said.shape}"
             )
         if len(said) == 0:
-            raise ValueError(f"at least one of {name}references is needed, got none")
+            raise UserError(f"at least one of {name}references is needed, got none")
         if not all(np.isfinite(each).all() and (each <= 0).all() for each in (asked, said)):
-            raise ValueError("log-probabilities must be finite and at most 0")
+            raise UserError("log-probabilities must be finite and at most 0")
     if membership.shape != references.shape[:2] or population.shape[1] != target.shape[1]:
-        raise ValueError(
+        raise UserError(
             "membership must be (k, n) and the population be asked the same queries, got "
             f"{membership.shape} and {population.shape}"
         )
     if len(population) == 0:
-        raise ValueError("population needs at least one non-member, got none")
+        raise UserError("population needs at least one non-member, got none")
 
 
 def _check_options(mode: str, gamma: float, a: float, trim: float) -> None:
     if mode not in MODES:
-        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode}")
+        raise UserError(f"mode must be one of {', '.join(MODES)}, got {mode}")
     if not (1 <= gamma < np.inf and 0 <= a <= 1 and 0 <= trim < 0.5):
-        raise ValueError(f"gamma >= 1, 0 <= a <= 1 and 0 <= trim < 0.5 must hold, got {gamma}, {a} and {trim}")
+        raise UserError(f"gamma >= 1, 0 <= a <= 1 and 0 <= trim < 0.5 must hold, got {gamma}, {a} and {trim}")
 
 
 @dataclass
@@ -175,7 +175,7 @@ class RMIA(Attack):
             ValueError: without shadow models or a population.
         """
         if shadows is None or target.population is None:
-            raise ValueError("rmia needs shadow models and a population")
+            raise UserError("rmia needs shadow models and a population")
         arguments = (
             -target.losses(),
             _log_probabilities(shadows.logits, target.labels),

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import Answers, Attack, Observations
 from advunlearn.attacks.statistics import confidence, cross_entropy, entropy, modified_entropy
+from advunlearn.options import UserError
 from advunlearn.shadows.outputs import ShadowOutputs
 
 Array = NDArray[np.float64]
@@ -82,7 +83,7 @@ def class_percentiles(scores: Array, labels: Labels, population: Array, populati
         ValueError: if the population is empty or holds a NaN.
     """
     if not len(population) or np.isnan(population).any():
-        raise ValueError(f"class percentiles need a population without NaN, got {len(population)} scores")
+        raise UserError(f"class percentiles need a population without NaN, got {len(population)} scores")
     percentiles = np.empty(len(scores))
     for label in np.unique(labels):
         own, same = labels == label, population_labels == label
@@ -106,7 +107,7 @@ def per_class_thresholds(scores: Array, labels: Labels, members: NDArray[np.bool
         ValueError: without any member or non-member.
     """
     if members.all() or not members.any():
-        raise ValueError("thresholds need members and non-members, got one of the two alone")
+        raise UserError("thresholds need members and non-members, got one of the two alone")
     thresholds = np.full(classes, _best_threshold(scores[members], scores[~members]))
     for label in np.unique(labels[members]):
         inside, outside = scores[members & (labels == label)], scores[~members & (labels == label)]

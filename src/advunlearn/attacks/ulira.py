@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.lira import CENTERS, VARIANCES, default_variance, log_likelihood_ratio, ratio_error
 from advunlearn.attacks.statistics import Array, query_margins
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 
 
@@ -45,9 +45,9 @@ def cross_fitted_ratios(
             models forgot the same example.
     """
     if len(unlearned) < 4 or len(unlearned) % 2:
-        raise ValueError(f"an even number of originals is needed, at least 4, got {len(unlearned)}")
+        raise UserError(f"an even number of originals is needed, at least 4, got {len(unlearned)}")
     if (forgotten[::2] & forgotten[1::2]).any():
-        raise ValueError("complementary originals must not forget the same example")
+        raise UserError("complementary originals must not forget the same example")
     fold = np.arange(len(unlearned)) // 2 % 2
     shadows = np.where(forgotten[..., None], unlearned, others)
     ratios = np.full((2, *forgotten.shape), np.nan)
@@ -105,7 +105,7 @@ class ULiRA(Attack):
             ValueError: without shadow models.
         """
         if shadows is None:
-            raise ValueError("ulira needs shadow originals")
+            raise UserError("ulira needs shadow originals")
         known = np.asarray(shadows.membership.any(0))  # on the others some originals may be trained
         arguments = (
             query_margins(target.logits, target.labels)[known],

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from advunlearn.options import UserError
 from advunlearn.runtime.devices import to_device
 from advunlearn.shadows.outputs import ShadowOutputs
 
@@ -85,7 +86,7 @@ def reference_evidence(said: Sequence[ShadowOutputs], labels: Sequence[Tensor]) 
     margins = torch.stack([logit_margin(each, classes) for each in logits])
     counts = [side.sum(0).double() for side in (inside, ~inside)]
     if not bool((counts[1] > 0).all()):
-        raise ValueError("an example was seen by every reference model; take more of them (auditor.references)")
+        raise UserError("an example was seen by every reference model; take more of them (auditor.references)")
     within, without = (
         margins.masked_fill(~side, 0.0).sum(0) / count.clamp(min=1)
         for side, count in zip((inside, ~inside), counts, strict=True)

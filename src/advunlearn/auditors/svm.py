@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advunlearn.auditors.cross_validated import CrossValidated
 from advunlearn.auditors.solvers.linear import decide, fit_linear
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 
 LOSSES = ("squared_hinge", "huber_hinge", "hinge")
 
@@ -44,7 +44,7 @@ def fit_svm(
         ValueError: as `fit_linear`, and for any other loss.
     """
     if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+        raise UserError(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
     return fit_linear(features, labels, mask, regularization=regularization, loss=loss, start=start)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from advunlearn.cli.problems import fail, refuse
+from advunlearn.options import UserError
 
 PART_SIZE = "50MB"
 
@@ -77,7 +78,7 @@ def _pack(name: str, folder: Path, part_size: str) -> int:
         return refuse([f"--part-size {error}"])
     arrays = cached(name, fetched[name].digests)
     if arrays is None:
-        raise ValueError(f"{name} is not in the cache (advunlearn data fetch {name})")
+        raise UserError(f"{name} is not in the cache (advunlearn data fetch {name})")
     for path in pack(name, arrays, folder, size):
         sys.stdout.write(f"{path}  {path.stat().st_size / 1e6:.1f} MB\n")
     return 0
@@ -93,7 +94,7 @@ def _unpack(folder: Path) -> int:
     known = datasets()
     for name, parts in find(folder).items():
         if name not in known or not known[name].digests:
-            raise ValueError(f"{parts[0].path}: this version does not know the dataset {name}")
+            raise UserError(f"{parts[0].path}: this version does not know the dataset {name}")
         keep(name, unpack(parts, known[name].digests, known[name]().info()))
         sys.stdout.write(f"{name}: {known[name].status()}\n")
     return 0

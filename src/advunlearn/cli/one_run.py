@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advunlearn.cli.problems import fail, in_words, refuse
+from advunlearn.cli.problems import RunFailed, fail, in_words, refuse
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,11 +24,17 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     One of a sweep goes on in a folder that holds it already, and is not done again if it is finished elsewhere.
     """
     from advunlearn.config.experiment import read_experiment
+    from advunlearn.options import UserError
     from advunlearn.runs.manifest import Manifest
     from advunlearn.train import run_experiment
 
-    with Manifest(folder, about, resume=sweep) as manifest:
-        result = run_experiment(read_experiment(config), manifest, adopt=sweep)
+    try:
+        with Manifest(folder, about, resume=sweep) as manifest:
+            result = run_experiment(read_experiment(config), manifest, adopt=sweep)
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        raise RunFailed(error, folder) from error
     show(folder, result.metrics)
 
 
@@ -46,7 +52,7 @@ def resume(folder: Path) -> int:
     """Run what a folder's config says, unless it is completed, and return the exit status."""
     from omegaconf import DictConfig, OmegaConf
 
-    from advunlearn.options import ConfigError
+    from advunlearn.options import ConfigError, UserError
     from advunlearn.runs.state import state_of
 
     if state_of(folder).name == "completed":
@@ -58,10 +64,8 @@ def resume(folder: Path) -> int:
         run_in(folder, config, _about(folder), sweep=True)
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
-    except Exception as error:  # the others of a sweep go on; the traceback is in the run's log
-        known = isinstance(error, (ValueError, OSError))
-        words = in_words(error) if known else f"{type(error).__name__}: {error}"
-        return fail(f"{folder}: {' '.join(words.split())}")
+    except (RunFailed, UserError, OSError) as error:  # the others of a sweep go on
+        return fail(f"{folder}: {' '.join(in_words(error).split())}")
     return 0
 
 

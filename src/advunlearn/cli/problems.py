@@ -9,6 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+class RunFailed(Exception):
+    """A run ended by an exception that is no `UserError`: a bug, whose traceback is in the run's log."""
+
+    def __init__(self, error: Exception, folder: Path) -> None:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        super().__init__(f"{words} (traceback in {folder / 'advunlearn.log'})")
+
+
 def refuse(problems: Sequence[str]) -> int:
     """Say each mistake in what was typed in one line and return exit status 2."""
     _say(problems)

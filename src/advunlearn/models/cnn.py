@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import nn
 
 from advunlearn.models.model import Model
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 
 
 @dataclass
@@ -29,7 +29,7 @@ class CNN(Model):
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Return the network; see `Model.build`."""
         if min(shape[1:]) < 8:
-            raise ValueError(f"cnn needs images of at least 8x8 pixels, got {shape[1]}x{shape[2]}")
+            raise UserError(f"cnn needs images of at least 8x8 pixels, got {shape[1]}x{shape[2]}")
         channels = [shape[0], self.width, 2 * self.width, 4 * self.width]
         blocks = [part for a, b in pairwise(channels) for part in self._block(a, b)]
         return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))

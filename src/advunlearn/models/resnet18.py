@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from advunlearn.models.model import Model
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 
 
 @dataclass
@@ -26,7 +26,7 @@ class ResNet18(Model):
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         """Return the network; see `Model.build`."""
         if min(shape[1:]) < 8:
-            raise ValueError(f"resnet18 needs images of at least 8x8 pixels, got {shape[1]}x{shape[2]}")
+            raise UserError(f"resnet18 needs images of at least 8x8 pixels, got {shape[1]}x{shape[2]}")
         # torchvision's, which fixes the first stage at 64 channels: narrower ones are its blocks, stacked here.
         from torchvision.models.resnet import BasicBlock
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from advunlearn.options import UserError
 from advunlearn.runs.state import CLAIM, read_manifest
 from advunlearn.runtime.signals import halt_point
 from advunlearn.storage.files import file_digest, write_json
@@ -67,9 +68,9 @@ class Manifest:
         """
         before, self.folder = read_manifest(folder), folder
         if before is not None and not resume:
-            raise ValueError(f"{folder} already holds a run; choose another folder (hydra.run.dir=...)")
+            raise UserError(f"{folder} already holds a run; choose another folder (hydra.run.dir=...)")
         if before is not None and before["status"] == "completed":
-            raise ValueError(f"{folder}: this run is completed")
+            raise UserError(f"{folder}: this run is completed")
         folder.mkdir(parents=True, exist_ok=True)
         self.device = torch.device("cpu")
         self.data: dict[str, Any] = {
@@ -104,7 +105,7 @@ class Manifest:
         self._held = contextlib.ExitStack()
         if not self._held.enter_context(claim(self.folder / CLAIM, wait=False, sure=True)):
             self._held.close()
-            raise ValueError(f"{self.folder}: this run is running already")
+            raise UserError(f"{self.folder}: this run is running already")
         self._handler = Log(self.folder / "advunlearn.log")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger("advunlearn")

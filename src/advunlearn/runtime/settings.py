@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from advunlearn.options import Component, option
+from advunlearn.options import Component, UserError, option
 from advunlearn.runtime.switches import set_switches
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -79,7 +79,7 @@ class Settings(Component):
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         device = torch.device(self.device)
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(f"device={self.device} is not available (try device=auto)")
+            raise UserError(f"device={self.device} is not available (try device=auto)")
         return device
 
     def resolved_precision(self) -> str:

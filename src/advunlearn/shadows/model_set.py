@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.data.examples import QUERIES
-from advunlearn.options import Component, option
+from advunlearn.options import Component, UserError, option
 from advunlearn.runtime.progress import progress
 from advunlearn.runtime.threads import one_core
 from advunlearn.runtime.workers import run_tasks
@@ -100,7 +100,7 @@ class ModelSet:
         if self.options.stacked is None:
             return self.trainer.stacks
         if self.options.stacked and not self.trainer.can_stack:
-            raise ValueError("attack.stacked=true: these networks cannot be fitted as one (try attack.stacked=null)")
+            raise UserError("attack.stacked=true: these networks cannot be fitted as one (try attack.stacked=null)")
         return self.options.stacked
 
     def fit(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from advunlearn.options import UserError
 from advunlearn.runtime.seeding import numpy_stream, seed_sequence
 from advunlearn.shadows.model_set import STACK, ModelSet
 from advunlearn.shadows.outputs import UnlearnedOutputs
@@ -106,7 +107,7 @@ class OriginalSet(ModelSet):
         rng = numpy_stream(self.trainer.settings.seed, "ulira", index // 2)
         retain, forget = (half_of(rows, self.trainer.pool.labels, index, rng) for rows in (self.rest, self.candidates))
         if len(forget) == 0:
-            raise ValueError("the forget set and the test examples of its classes are too few for shadow originals")
+            raise UserError("the forget set and the test examples of its classes are too few for shadow originals")
         return retain, forget
 
     def key(self, index: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from advunlearn.config.experiment import LOSS, Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
 from advunlearn.evaluation.metrics_file import ModelName
+from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.originals import OriginalSet
@@ -129,7 +130,7 @@ def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np
     """
     same_class = splits.test[np.isin(labels[splits.test], labels[splits.forget])]
     if len(same_class) == 0:
-        raise ValueError("the test set holds no example of the forget set's classes, so no attack can be run")
+        raise UserError("the test set holds no example of the forget set's classes, so no attack can be run")
     rows = np.concatenate([splits.forget, same_class])
     return rows, np.arange(len(rows)) < len(splits.forget)
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.estimate import Estimate, Estimator
@@ -25,7 +26,7 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
     """Log the estimate of a run that starts now, and note it in the manifest.
 
     Raises:
-        ValueError: in one line, if it is over budget.
+        UserError: in one line, if it is over budget.
     """
     estimator, budget = Estimator(experiment, trainer, splits), experiment.settings.budget
     try:
@@ -33,7 +34,7 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
     except Exception as error:  # the run itself fails where it matters, if it does
         words = f"the time of this run is unknown ({type(error).__name__}: {error})"
         if budget is not None:
-            raise ValueError(f"budget={budget}: {words}") from error
+            raise UserError(f"budget={budget}: {words}") from error
         logger.warning(words)
         return
     seconds = {line.name: line.seconds for line in estimate.lines}
@@ -46,7 +47,7 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
         logger.warning(remark)
     problem = over_budget(estimator, estimate)
     if problem is not None:
-        raise ValueError(problem)
+        raise UserError(problem)
 
 
 def table(estimate: Estimate) -> str:

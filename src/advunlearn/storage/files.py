@@ -17,12 +17,14 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, 
 
 from safetensors import SafetensorError
 
+from advunlearn.options import UserError
+
 T = TypeVar("T")
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, and of a user's share of it
 
 
-class UnreadableFile(ValueError):
+class UnreadableFile(UserError):
     """A file that is missing, damaged, or not what this version writes.
 
     Attributes:

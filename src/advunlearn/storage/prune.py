@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 
+from advunlearn.options import UserError
 from advunlearn.storage.store import Store, StoreEntry, folder_size
 
 logger = logging.getLogger(__name__)
@@ -24,11 +25,11 @@ def parse_size(text: str) -> int:
     """Return the bytes that a size such as 20GB or 1.5TiB means.
 
     Raises:
-        ValueError: in one line without a subject, if it is none.
+        UserError: in one line without a subject, if it is none.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B", text.strip(), re.IGNORECASE)
     if found is None or (found[3] and not found[2]):
-        raise ValueError(f"must be a size such as 20GB or 500MB, got {text}")
+        raise UserError(f"must be a size such as 20GB or 500MB, got {text}")
     return int(float(found[1]) * (1024 if found[3] else 1000) ** UNITS[found[2].upper()])
 
 
@@ -82,7 +83,7 @@ def warn_of_little_room(store: Store) -> None:
     Nearly full is less than 5 % free, where that is between 1 and 10 GB. The store is measured if there is a quota.
 
     Raises:
-        ValueError: in one line, if the quota is no size.
+        UserError: in one line, if the quota is no size.
     """
     # These limits are conventions, not measured: 1 GB is room for 20 networks of the size of ResNet-18.
     hint = "make room with: advunlearn store prune --max-size SIZE"
@@ -90,7 +91,7 @@ def warn_of_little_room(store: Store) -> None:
         try:
             quota = parse_size(typed)
         except ValueError as error:
-            raise ValueError(f"ADVUNLEARN_QUOTA {error}") from error
+            raise UserError(f"ADVUNLEARN_QUOTA {error}") from error
         size = folder_size(store.root)
         if size > 0.9 * quota:
             logger.warning("the store holds %.2f GB of its quota of %s; %s", size / 1e9, typed, hint)

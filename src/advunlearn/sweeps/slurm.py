@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
+from advunlearn.options import UserError
+
 TIMEOUT = 30  # seconds that a command of Slurm's may take
 CANCELLED = "CANCELLED"
 # Other states of a job that will not run again.
@@ -19,7 +21,7 @@ ENDED = ("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMP
 Task = tuple[str, int]  # an array's job id and the number in it
 
 
-class SlurmError(ValueError):
+class SlurmError(UserError):
     """Say in one line what a command of Slurm's refused, or that it cannot be had."""
 
 

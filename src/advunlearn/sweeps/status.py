@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from advunlearn.options import UserError
 from advunlearn.runs.state import state_of
 from advunlearn.sweeps import slurm
 from advunlearn.sweeps.submission import RUNS, Sweep
@@ -39,7 +40,7 @@ def statuses(folder: Path, part: str = RUNS) -> tuple[list[Status], str | None]:
     here = folder / part
     numbers = sorted(int(path.name) for path in here.glob("*") if path.name.isdigit() and _is_job(path))
     if not numbers and part == RUNS:
-        raise ValueError(f"{folder}: no sweep (it would hold a folder for each run: 0, 1, ...)")
+        raise UserError(f"{folder}: no sweep (it would hold a folder for each run: 0, 1, ...)")
     tasks = sweep.tasks(part) if sweep else {}
     known, trouble = _ask_slurm(set(tasks.values()))
     found = []

@@ -16,13 +16,14 @@ from torch.nn import functional as F
 from advunlearn.data.examples import QUERIES, Examples, Query, batch_sizes
 from advunlearn.models.model import Model
 from advunlearn.optimizers.optimizer import Optimizer
+from advunlearn.options import UserError
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.runtime.settings import Settings
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.loop import Loop
 
 
-class Diverged(ValueError):
+class Diverged(UserError):
     """Training ended in a loss that is not a number."""
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples
+from advunlearn.options import UserError
 from advunlearn.training.fit import Diverged, predict
 from advunlearn.unlearners.unlearner import Task, shared_classes
 
@@ -30,7 +31,7 @@ class BestEpoch:
 
     def __init__(self, network: nn.Module, task: Task) -> None:
         if task.selection is None:
-            raise ValueError("keep_epoch=best needs a selection set: held-out examples to choose the epoch on")
+            raise UserError("keep_epoch=best needs a selection set: held-out examples to choose the epoch on")
         self.network = network
         self.forget = task.forget
         self.selection = task.selection

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from advunlearn.data.examples import Examples
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.unlearner import Task
@@ -44,7 +44,7 @@ def relabelled(task: Task) -> Examples:
     labels = torch.cat([task.forget.labels, task.retain.labels])
     classes, position = torch.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError("random labels need a second class among the training examples, got one")
+        raise UserError("random labels need a second class among the training examples, got one")
     generator = torch_stream(task.settings.seed, "random_label")
     shift = torch.randint(1, len(classes), (len(task.forget),), generator=generator).to(labels.device)
     return replace(task.forget, labels=classes[(position[: len(task.forget)] + shift) % len(classes)])

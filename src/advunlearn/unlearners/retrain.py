@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from advunlearn.options import UserError
 from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
 
 
@@ -26,5 +27,5 @@ class Retrain(Unlearner):
             ValueError: if the task has no recipe to train from.
         """
         if task.retrain is None:
-            raise ValueError("unlearner retrain needs a model's recipe to train from; only `advunlearn run` has one")
+            raise UserError("unlearner retrain needs a model's recipe to train from; only `advunlearn run` has one")
         return Unlearned(task.retrain("retrain"))

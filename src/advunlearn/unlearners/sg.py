@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.auditors.scores import COLUMNS, logit_margin, reference_evidence, score_columns
 from advunlearn.auditors.svm import SVM
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 from advunlearn.runtime.devices import to_device
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.checkpoint import restore, state_of
@@ -115,12 +115,12 @@ class Game:
             pool = np.asarray(references[1].membership.any(0))
             audited = audited[pool[audited]]
         elif options.reference_models():
-            raise ValueError("this auditor needs reference models, which take a recipe to train: use advunlearn.run")
+            raise UserError("this auditor needs reference models, which take a recipe to train: use advunlearn.run")
         audit = task.audit.subset(audited)
         self.counts = len(task.forget), len(audit)
         self.size = min(options.audit_size, *self.counts)
         if self.size < 2:
-            raise ValueError(
+            raise UserError(
                 f"the game needs at least 2 examples to forget and 2 of their classes to audit, got {self.size}"
             )
         self.scored = task.forget.followed_by(audit)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.data.examples import Examples
-from advunlearn.options import Component
+from advunlearn.options import Component, UserError
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.training.checkpoint import Checkpoint
@@ -89,7 +89,7 @@ class Unlearner(Component):
             unlearned = self.unlearn(network, task)
         if not isinstance(unlearned, Unlearned):
             name, got = type(self).__name__, type(unlearned).__name__
-            raise ValueError(f"{name}.unlearn must return Unlearned(network), got {got}")
+            raise UserError(f"{name}.unlearn must return Unlearned(network), got {got}")
         return unlearned
 
     def reference_models(self) -> int:
@@ -118,7 +118,7 @@ def shared_classes(examples: Examples, forget: Examples, name: str) -> NDArray[n
     """
     chosen = np.isin(examples.labels.cpu().numpy(), forget.labels.cpu().numpy()).nonzero()[0]
     if len(chosen) == 0:
-        raise ValueError(
+        raise UserError(
             f"the {name} set holds no example of the forget set's classes; enlarge it (dataset.{name}_fraction)"
         )
     return chosen

@@ -9,6 +9,7 @@ import numpy as np
 
 from advunlearn.data.dataset import DatasetInfo
 from advunlearn.data.forget.scenario import Forget, Rows
+from advunlearn.options import UserError
 
 
 @dataclass
@@ -46,12 +47,12 @@ class Indices(Forget):
 
     def _read(self, limit: int | None) -> Rows:
         if self.path is None:
-            raise ValueError("path must name a file with one row number a line (try forget.path=rows.txt)")
+            raise UserError("path must name a file with one row number a line (try forget.path=rows.txt)")
         try:
             lines = Path(self.path).expanduser().read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not text"
-            raise ValueError(f"path={self.path} cannot be read: {reason}") from error
+            raise UserError(f"path={self.path} cannot be read: {reason}") from error
         found: dict[int, int] = {}
         for number, line in enumerate(lines, 1):
             text = line.strip()
@@ -59,13 +60,13 @@ class Indices(Forget):
                 continue
             where = f"path={self.path} line {number}"
             if not text.isdecimal():
-                raise ValueError(f"{where} must be a row number, got {text[:40]}")
+                raise UserError(f"{where} must be a row number, got {text[:40]}")
             row = int(text)
             if limit is not None and row >= limit:
-                raise ValueError(f"{where} must be a row from 0 to {limit - 1}, got {row}")
+                raise UserError(f"{where} must be a row from 0 to {limit - 1}, got {row}")
             if row in found:
-                raise ValueError(f"{where} names row {row} again, which line {found[row]} did")
+                raise UserError(f"{where} names row {row} again, which line {found[row]} did")
             found[row] = number
         if not found:
-            raise ValueError(f"path={self.path} names no row")
+            raise UserError(f"path={self.path} names no row")
         return np.array(sorted(found), dtype=np.int64)

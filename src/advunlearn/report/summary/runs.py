@@ -17,6 +17,7 @@ from yaml import YAMLError
 
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, Metrics, ModelMetrics, ModelName, PartName, read_metrics
+from advunlearn.options import UserError
 from advunlearn.report.plain_text import printable
 from advunlearn.runs.state import read_manifest, runs_below, state_of
 from advunlearn.runtime.settings import Settings
@@ -162,10 +163,10 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in (path.parent if path.is_file() else path for path in paths):
         if not path.is_dir():
-            raise ValueError(f"{path}: no such folder")
+            raise UserError(f"{path}: no such folder")
         runs = runs_below(path)
         if not runs:
-            raise ValueError(f"{path}: no run at or below it")
+            raise UserError(f"{path}: no run at or below it")
         found |= dict.fromkeys(runs)
     return list(found)
 
