@@ -20,9 +20,9 @@ from advunlearn.data.cifar10 import Cifar10
 from advunlearn.runtime.settings import Settings
 from advunlearn.stages import estimate as module
 from advunlearn.stages.budget import duration, remarks, table
+from advunlearn.stages.clock import Clock, Pace
 from advunlearn.stages.estimate import Estimate, Line, before_a_run, makespan
 from advunlearn.storage.store import Store
-from advunlearn.training.clock import Clock, Pace
 from advunlearn.unlearners.unlearner import Task
 from tests.test_run import read, without_seconds
 

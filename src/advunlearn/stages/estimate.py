@@ -23,10 +23,10 @@ from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key
+from advunlearn.stages.clock import STREAM, Clock, steps_of
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.store import Artefact, Store
-from advunlearn.training.clock import STREAM, Clock, steps_of
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.retrain import Retrain
 
