@@ -117,6 +117,8 @@ def test_every_experiment_composes_to_what_its_file_sets(path: Path) -> None:
     node = yaml.safe_load(path.read_text())
     chosen = {key: value for each in node.pop("defaults") if isinstance(each, dict) for key, value in each.items()}
     attacks = chosen.pop("override /attack", ["threshold", "classifier", "lira"])
+    recipe = chosen.pop("override /recipe", None)  # what it sets is compared by tests/config/test_recipes.py
+    assert recipe is None or (CONF / "recipe" / f"{recipe}.yaml").exists()
     assert set(experiment.attacks) == set(attacks)
     for key, value in chosen.items():
         group = key.removeprefix("override /")
