@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from advunlearn.runtime.threads import kept_threads
+
 torch.set_num_threads(1)  # the suite runs beside other work, and these networks are tiny
 
 GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # for the process of the tests marked `gpu`
@@ -26,9 +28,9 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(autouse=True)
 def torch_as_before() -> Iterator[None]:
     """Leave torch's threads and switches as they were: no test depends on which ones ran before it."""
-    threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
-    yield
-    torch.set_num_threads(threads)
+    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    with kept_threads():
+        yield
     torch.set_default_dtype(dtype)
     torch.set_grad_enabled(grad)
 

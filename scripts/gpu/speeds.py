@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from advunlearn.auditors.auditor import Auditor
+from advunlearn.runtime.threads import one_thread
 from gpu.bench import NEEDS_CUDA, Bench, Found, Setting, fitting, game, setting
 from gpu.checks import AUDITORS, audit
 
@@ -74,11 +75,10 @@ def audit_steps(bench: Bench) -> Found:
     return {"rows": rows}
 
 
+@one_thread()
 def auditor_speed(bench: Bench) -> Found:
     """Time an auditor's answer and gradient: on one CPU thread, on the device, and there by linear-algebra library."""
     rows = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     for name, auditor in AUDITORS.items():
 
         def answer(scores_on: torch.device | str, auditor: Auditor = auditor) -> object:
@@ -91,7 +91,6 @@ def auditor_speed(bench: Bench) -> Found:
                 with linear_algebra(library):
                     row[f"GPU, {library}"] = 1e3 * bench.seconds(lambda: answer(bench.device), repeats)
         rows.append(row)
-    torch.set_num_threads(threads)
     return {"rows": rows}
 
 

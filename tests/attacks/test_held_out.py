@@ -25,6 +25,33 @@ def test_every_example_is_judged_once_by_a_fit_on_all_others_folds() -> None:
         assert ranks[judged] == pytest.approx(np.arange(1, 13) / 13)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_folds_have_as_many_of_each_side_where_classes_are_smaller_than_their_number(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    members, labels = rng.permutation(np.arange(40) < 8), rng.integers(0, 10, 40)
+    sizes = []
+
+    def decide(seen: np.ndarray, judged: np.ndarray) -> np.ndarray:
+        sizes.append((members[judged].sum(), judged.sum()))
+        return np.zeros(judged.sum())
+
+    held_out_ranks(decide, members, labels, 5, rng)
+    assert sorted(count for count, _ in sizes) == [1, 1, 2, 2, 2]
+    assert [size for _, size in sizes] == [8] * 5
+
+
+def test_folds_have_members_where_each_class_has_one() -> None:
+    members, labels = np.arange(50) % 10 == 0, np.arange(50) // 10
+    counts = []
+
+    def decide(seen: np.ndarray, judged: np.ndarray) -> np.ndarray:
+        counts.append(members[judged].sum())
+        return np.zeros(judged.sum())
+
+    held_out_ranks(decide, members, labels, 5, np.random.default_rng(0))
+    assert counts == [1] * 5  # scikit-learn's StratifiedKFold puts all five into one fold
+
+
 def test_weights_make_members_and_nonmembers_of_each_class_equal() -> None:
     members = np.array([True, False, False, False, True, True, False, True])
     labels = np.array([0, 0, 0, 0, 2, 2, 2, 5])

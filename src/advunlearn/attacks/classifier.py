@@ -7,11 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
 
 from advunlearn.attacks.attack import Attack, Observations
 from advunlearn.attacks.held_out import Array, Rows, balanced_weights, check_folds, held_out_ranks
@@ -58,6 +53,9 @@ class Classifier(Attack):
         Raises:
             ValueError: if there are fewer members or non-members than folds.
         """
+        from sklearn.pipeline import Pipeline
+        from sklearn.preprocessing import StandardScaler
+
         self.check(target.members)
         logits = target.logits.astype(np.float64)
         labels = np.repeat(target.labels[:, None], logits.shape[1], axis=1)
@@ -73,7 +71,13 @@ class Classifier(Attack):
 
     def _estimator(self) -> Any:
         if self.model == "boosting":
+            from sklearn.ensemble import HistGradientBoostingClassifier
+
             return HistGradientBoostingClassifier(l2_regularization=self.regularization, early_stopping=False)
         if self.model == "svm":
+            from sklearn.svm import LinearSVC
+
             return LinearSVC(C=1 / self.regularization, dual=False)
+        from sklearn.linear_model import LogisticRegression
+
         return LogisticRegression(C=1 / self.regularization, max_iter=1000)

@@ -32,6 +32,8 @@ def held_out_ranks(
     """
     # Stratified by class as well: where a class has more of its members in one fold, a fit on the others takes it
     # for a class of non-members, and an attack that knows nothing would seem to rank members last.
+    # Not by scikit-learn's StratifiedKFold: strata of a class and a side are often smaller than the number of folds,
+    # where it may leave a fold without members, or refuse.
     fold = np.empty(len(members), dtype=int)
     fold[np.lexsort((rng.random(len(fold)), labels, members))] = np.arange(len(fold)) % folds
     ranks = np.empty(len(members))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.svm import SVC
 
 from advunlearn.attacks.attack import Answers, Attack, Observations
 from advunlearn.attacks.held_out import Array, Rows, check_folds, held_out_ranks
 from advunlearn.attacks.statistics import confidence
 from advunlearn.options import UserError, option
 from advunlearn.shadows.outputs import ShadowOutputs
+
+if TYPE_CHECKING:
+    from sklearn.svm import SVC
 
 
 @dataclass
@@ -73,6 +76,8 @@ class MiaEfficacy(Attack):
         return _evenly(_confidence(target.retain), int((~target.members).sum()))
 
     def _fit(self, members: Array, nonmembers: Array) -> SVC:
+        from sklearn.svm import SVC
+
         members, nonmembers = (_evenly(side, self.examples) for side in (members, nonmembers))
         model = SVC(C=1 / self.regularization, gamma="auto", kernel="rbf", class_weight="balanced")
         return model.fit(np.concatenate([members, nonmembers]), np.repeat([1, 0], [len(members), len(nonmembers)]))

@@ -59,19 +59,18 @@ def _sweep(arguments: list[str]) -> int:
     """Freeze every run of the sweep, then do one after another; a failed one does not stop the others."""
     import logging
 
-    from hydra._internal.utils import get_args_parser
-
     from advunlearn.cli.one_run import LOG, resume
-    from advunlearn.config.compose import jobs_from
+    from advunlearn.config.compose import jobs_from, split_arguments
     from advunlearn.options import ConfigError
     from advunlearn.report.summary.at_end import print_sweep_report
     from advunlearn.sweeps.freeze import freeze, new_folder
 
-    known = get_args_parser().parse_args(arguments)
-    named = [word.removeprefix(SWEEP_DIR) for word in known.overrides if word.startswith(SWEEP_DIR)]
+    known, unknown = split_arguments(arguments)
+    words = [*known.overrides, *unknown]
+    named = [word.removeprefix(SWEEP_DIR) for word in words if word.startswith(SWEEP_DIR)]
     folder = Path(named[-1]) if named else new_folder()
     try:
-        jobs = jobs_from([word for word in known.overrides if not word.startswith(SWEEP_DIR)], known.config_dir)
+        jobs = jobs_from([word for word in words if not word.startswith(SWEEP_DIR)], known.config_dir)
         freeze(folder, jobs)
     except ConfigError as error:
         return refuse(error.problems)
@@ -98,12 +97,10 @@ def _check(arguments: list[str]) -> list[Job]:
     Raises:
         ConfigError: with every mistake in the words after `run`.
     """
-    from hydra._internal.utils import get_args_parser
-
-    from advunlearn.config.compose import jobs_to_check
+    from advunlearn.config.compose import jobs_to_check, split_arguments
     from advunlearn.options import ConfigError
 
-    known, unknown = get_args_parser().parse_known_args(arguments)
+    known, unknown = split_arguments(arguments)
     flags = [word for word in unknown if word.startswith("-")]
     if flags:
         raise ConfigError([f"{flag}: no such flag (see advunlearn run --hydra-help)" for flag in flags])
@@ -134,7 +131,7 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from advunlearn.config.compose import register_resolvers, version_base
+    from advunlearn.config.composer import register_resolvers, version_base
     from advunlearn.options import ConfigError, UserError
     from advunlearn.storage.paths import config_folder
 

@@ -204,11 +204,18 @@ def _typed(value: Any, hint: Any, key: str, problems: list[str]) -> Any:
         return value
     node = OmegaConf.structured(_option_class(hint))
     try:
-        node.value = value
-    except OmegaConfBaseException:
+        node.value = _with_floats(value) if float in (hint, *typing.get_args(hint)) else value
+    except (OmegaConfBaseException, OverflowError):
         problems.append(f"{key} must be {_describe(hint)}, got {value}")
         return None
     return OmegaConf.to_object(node).value  # type: ignore[union-attr]
+
+
+def _with_floats(value: Any) -> Any:
+    """Return whole numbers as floats, which OmegaConf 2.4 wants for an option that is a number."""
+    if isinstance(value, list):
+        return [_with_floats(each) for each in value]
+    return float(value) if type(value) is int else value
 
 
 @cache

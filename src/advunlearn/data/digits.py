@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.options import option
@@ -32,6 +31,8 @@ class Digits(Dataset):
 
     def load(self) -> Pool:
         """Return all digits; any of them may be trained on."""
+        from sklearn.datasets import load_digits
+
         digits = load_digits()
         images = digits.images.astype(np.uint8)[..., None]
         deviation = np.maximum(images.std(axis=0), _SMALLEST_DEVIATION)

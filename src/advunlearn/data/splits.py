@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.forget.scenario import Forget
@@ -133,6 +132,8 @@ def _draw(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> tupl
     can_stratify = counts.min() >= 2 and min(size, len(rows) - size) >= len(counts)
     seed = int(rng.integers(2**31))
     stratify = labels[rows] if can_stratify else None
+    from sklearn.model_selection import train_test_split
+
     drawn, others = train_test_split(rows, train_size=size, random_state=seed, stratify=stratify)
     return np.sort(drawn), np.sort(others)
 

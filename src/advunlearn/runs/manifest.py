@@ -99,7 +99,6 @@ class Manifest:
         self.data["device"] = str(device)
         processor = platform.processor() or platform.machine()
         self.data["device_name"] = torch.cuda.get_device_name(device) if cuda else processor
-        self.data["threads"] = torch.get_num_threads()
 
     def __enter__(self) -> Manifest:
         self._held = contextlib.ExitStack()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from advunlearn.runtime.switches import kept_switches
+from advunlearn.runtime.threads import kept_threads
 
 
 def seed_sequence(seed: int, name: str, *index: int) -> np.random.SeedSequence:
@@ -39,18 +40,17 @@ def clean_state(seed: int) -> Iterator[None]:
     User code may draw from these generators. No run of a sweep sees what an earlier one left.
     """
     drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    threads, dtype, grad = torch.get_num_threads(), torch.get_default_dtype(), torch.is_grad_enabled()
+    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     try:
-        with kept_switches():
+        with kept_switches(), kept_threads():
             yield
     finally:
         random.setstate(drawn[0])
         np.random.set_state(drawn[1])
         torch.set_rng_state(drawn[2])
-        torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(grad)
         if torch.cuda.is_initialized():

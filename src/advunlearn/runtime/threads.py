@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+CORES = torch.get_num_threads()  # torch's own choice, before anything changes it
+
 
 @contextlib.contextmanager
 def kept_threads() -> Iterator[None]:
-    """Leave torch with the number of CPU threads that it had, whatever is set inside."""
+    """Restore the number of CPU threads at the end."""
     threads = torch.get_num_threads()
     try:
         yield
@@ -21,22 +22,16 @@ def kept_threads() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def one_core() -> Iterator[None]:
-    """Keep torch to one CPU thread inside; a thread that starts inside keeps to it as well."""
+def one_thread(tensor: Tensor | None = None) -> Iterator[None]:
+    """Compute on one CPU thread inside; a thread that starts inside does so as well.
+
+    Args:
+        tensor: that is computed on; if it is not on the CPU, nothing is changed. On small tensors a second thread only
+            waits, and on a busy machine for long.
+    """
+    if tensor is not None and tensor.device.type != "cpu":
+        yield
+        return
     with kept_threads():
         torch.set_num_threads(1)
         yield
-
-
-@contextmanager
-def one_thread(tensor: Tensor) -> Iterator[None]:
-    """Keep torch to one CPU thread: for tensors this small a second one waits, and on a busy machine for long."""
-    threads = torch.get_num_threads()
-    if tensor.device.type != "cpu" or threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -22,7 +22,7 @@ import torch
 
 from advunlearn.runtime import signals
 from advunlearn.runtime.progress import silence
-from advunlearn.runtime.threads import one_core
+from advunlearn.runtime.threads import one_thread
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, No
     Results are pickled. They do not depend on `workers`: torch computes on one core even if there is only one. A worker
     has no workers itself.
     """
-    with one_core():
+    with one_thread():
         if workers == 1 or hasattr(signals.worker, "halt"):
             yield from (task() for task in tasks)
         elif forks():

@@ -16,7 +16,7 @@ from torch import nn
 from advunlearn.data.examples import QUERIES
 from advunlearn.options import Component, UserError, option
 from advunlearn.runtime.progress import progress
-from advunlearn.runtime.threads import one_core
+from advunlearn.runtime.threads import one_thread
 from advunlearn.runtime.workers import run_tasks
 from advunlearn.storage.store import Artefact
 from advunlearn.training.checkpoint import Checkpoint
@@ -172,7 +172,7 @@ class ModelSet:
 
     def one(self, group: range, keys: Sequence[Mapping[str, Any]], index: int) -> Artefact:
         """Return what a model says; its group is made here if the process that was at it died, or it is damaged."""
-        with one_core():
+        with one_thread():
             return self.trainer.store.get_one(self.kind, keys, index - group.start, lambda: self.make(group))
 
     def cost(self, said: Sequence[Artefact]) -> float:

@@ -2,17 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
-if __name__ == "__main__":  # first: as a script, the modules of this folder would hide others of the same names
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path = [os.path.dirname(here) if folder == here else folder for folder in sys.path]
-    from advunlearn.cli import main
-
-    sys.exit(main(["run", *sys.argv[1:]]))
-
-
 from torch import nn
 
 from advunlearn.config.experiment import Experiment

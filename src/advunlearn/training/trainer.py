@@ -21,6 +21,7 @@ from advunlearn.models.model import Model
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.runtime import workers
 from advunlearn.runtime.settings import Settings
+from advunlearn.runtime.threads import CORES
 from advunlearn.storage.store import Artefact, Store, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import GlobalGenerators, fit, initialise, place, predict, seeded
@@ -30,7 +31,6 @@ from advunlearn.training.stack import fit_stack
 logger = logging.getLogger(__name__)
 
 SCHEMA = 4  # raise it when this file's or fit's results change: stored models of the old code are then not reused
-_THREADS = torch.get_num_threads()  # torch's own choice, before anything changes it
 # Floating-point operations of a step, three times two a multiply-add. Below the first number a second CPU thread costs
 # more than it does; below the others a stack is faster than its networks one by one, whose steps are then preparation
 # more than arithmetic; on the CPU, vmap's own preparation counts as well.
@@ -70,7 +70,7 @@ class Trainer:
 
         On small tensors a second thread costs more than it does, and many times more on a machine that is busy.
         """
-        torch.set_num_threads(self.settings.threads or (1 if self.step_size < SMALL_STEP else _THREADS))
+        torch.set_num_threads(self.settings.threads or (1 if self.step_size < SMALL_STEP else CORES))
 
     @cached_property
     def step_size(self) -> int:
@@ -121,7 +121,7 @@ class Trainer:
         """Return how many networks may be fitted at the same time, one a CPU core; on a GPU one after another."""
         if self.settings.torch_device().type != "cpu" or self.settings.compile or (self.draws and not workers.forks()):
             return 1  # threads share torch's global generators, which processes do not
-        return self.settings.threads or _THREADS
+        return self.settings.threads or CORES
 
     def built(self, stream: str, *index: int) -> nn.Module:
         """Return an untrained network of this experiment on the CPU."""

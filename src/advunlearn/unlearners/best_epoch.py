@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,6 +42,8 @@ class BestEpoch:
 
     def judge(self, step: int) -> None:
         """Record how the network does at the end of an epoch, after `step` steps."""
+        from sklearn.metrics import roc_auc_score
+
         members, _ = self._look(self.forget)
         others, right = self._look(self.selection)
         losses = torch.cat([members, others[self.nonmembers]]).numpy()
