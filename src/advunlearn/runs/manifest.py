@@ -26,15 +26,15 @@ from advunlearn.storage.locks import claim
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("advunlearn", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "safetensors")
-ATTEMPT = ("status", "error", "host", "started", "finished")  # what is kept of an earlier attempt
+ATTEMPT = ("status", "error", "host", "started", "finished", "seconds", "stages")  # what is kept of an earlier attempt
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME")
 
 
 class Stage:
-    """One stage's notes: whether its result came from the store, and that result's name there."""
+    """One stage's notes: whether it was completed, whether its result came from the store, and its name there."""
 
     def __init__(self) -> None:
-        self.notes: dict[str, Any] = {"reused": False, "artefact": None}
+        self.notes: dict[str, Any] = {"completed": False, "reused": False, "artefact": None}
 
     def note(self, **notes: Any) -> None:
         """Add to what the manifest says of this stage."""
@@ -87,7 +87,7 @@ class Manifest:
             "finished": None,
             "stages": [],
             "checksums": {},
-            "attempts": [*before["attempts"], {name: before[name] for name in ATTEMPT}] if before else [],
+            "attempts": [*before["attempts"], {name: before.get(name) for name in ATTEMPT}] if before else [],
         }
 
     def computes(self, device: torch.device, seed: int) -> None:
@@ -137,15 +137,18 @@ class Manifest:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time one stage, log one line for it and note it in the manifest."""
+        """Time one stage, log one line for it and note it in the manifest, also where it is interrupted."""
         halt_point()
         stage, start = Stage(), time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        yield stage
-        stage.note(peak_memory=self._peak_memory())
-        seconds = time.perf_counter() - start
-        self.data["stages"].append({"name": name, "seconds": seconds, **stage.notes})
+        try:
+            yield stage
+            stage.note(completed=True)
+        finally:
+            seconds = time.perf_counter() - start
+            stage.note(peak_memory=self._peak_memory())
+            self.data["stages"].append({"name": name, "seconds": seconds, **stage.notes})
         self.write()
         logger.info("%-9s %6.1f s%s", name, seconds, "  (from the store)" if stage.notes["reused"] else "")
 
