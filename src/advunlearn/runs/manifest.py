@@ -93,12 +93,13 @@ class Manifest:
     def computes(self, device: torch.device, seed: int) -> None:
         """Note what the run computes on and with."""
         self.device = device
-        cuda = device.type == "cuda"
-        self.data["seed"] = seed
-        self.data["device"] = str(device)
         processor = platform.processor() or platform.machine()
-        self.data["device_name"] = torch.cuda.get_device_name(device) if cuda else processor
-        self.data["threads"] = torch.get_num_threads()
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
+        self.note(seed=seed, device=str(device), device_name=name)
+
+    def note(self, **notes: Any) -> None:
+        """Add to the manifest; it is written at the end of the stage, or of the run."""
+        self.data.update(notes)
 
     def __enter__(self) -> Manifest:
         self._held = contextlib.ExitStack()
@@ -116,14 +117,13 @@ class Manifest:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if error is None:
-            self.data["status"] = "completed"
+            self.note(status="completed")
         else:
-            self.data["status"] = "failed" if isinstance(error, Exception) else "interrupted"
-            self.data["error"] = f"{type(error).__name__}: {error}".removesuffix(": ")
+            status = "failed" if isinstance(error, Exception) else "interrupted"
+            self.note(status=status, error=f"{type(error).__name__}: {error}".removesuffix(": "))
             if isinstance(error, Exception):
                 self._handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "failed", (), sys.exc_info()))
-        self.data["finished"] = _now()
-        self.data["seconds"] = self.seconds()
+        self.note(finished=_now(), seconds=self.seconds())
         try:
             with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):  # it would hide the error
                 self.write()

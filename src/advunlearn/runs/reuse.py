@@ -43,7 +43,7 @@ def adopt(manifest: Manifest, folder: Path) -> dict[str, Any]:
                 _link(path, manifest.folder / path.name)
         stage.note(reused=True, folder=str(folder))
         found = read_manifest(folder) or {}
-        manifest.data["checksums"] = found["checksums"]
+        manifest.note(checksums=found["checksums"])
     metrics: dict[str, Any] = json.loads((manifest.folder / "metrics.json").read_text())
     return metrics
 
