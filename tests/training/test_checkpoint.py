@@ -9,11 +9,14 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from advunlearn.auditors.svm import SVM
@@ -25,6 +28,8 @@ from advunlearn.models.model import Model
 from advunlearn.optimizers.adamw import AdamW
 from advunlearn.optimizers.sgd import SGD
 from advunlearn.runtime.signals import Interrupted, halt_point, heed_signals, is_asked
+from advunlearn.storage.files import file_digest
+from advunlearn.training import checkpoint as module
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.sg import SG
@@ -169,6 +174,28 @@ def test_a_damaged_checkpoint_is_said_so_and_not_used(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING):
         assert checkpoint.read() is None
     assert "damaged" in caplog.text
+
+
+def test_a_checkpoint_of_an_older_version_has_no_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    first = Checkpoint(tmp_path, 0)
+    clock.now += 10
+    first.write({"a": torch.arange(3)})
+    (file,) = tmp_path.iterdir()
+    later = Checkpoint(tmp_path, 0)
+    clock.now += 2  # of preparation, which the first one did as well
+    later.read()
+    clock.now += 5
+    assert later.spent() == 10 + 5
+    with safe_open(file, "pt") as content:
+        state = content.metadata()["state"]
+    save_file({"0": torch.arange(3)}, file, metadata={"state": state})
+    file.rename(tmp_path / f"{file_digest(file)}.safetensors")
+    old = Checkpoint(tmp_path, 0)
+    clock.now += 5
+    assert torch.equal(old.read()["a"], torch.arange(3))
+    assert old.spent() == 5
 
 
 def test_a_checkpoint_of_another_format_is_logged_and_not_used(

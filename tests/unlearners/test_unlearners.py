@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,13 @@ from advunlearn.training.fit import Diverged
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.neggrad import NegGrad
 from advunlearn.unlearners.none import None_
+from advunlearn.unlearners.random_label import RandomLabel
 from advunlearn.unlearners.retrain import Retrain
-from advunlearn.unlearners.sg import BASES, SG, gradients_cosine, gradients_norm
+from advunlearn.unlearners.sg import SG, bases, gradients_cosine, gradients_norm
 from advunlearn.unlearners.unlearner import Task, Unlearner, shared_classes
 from tests.unlearners.tasks import examples, memorised, mlp, network, same, task, weights
+
+BASES = {"finetune": Finetune, "neggrad": NegGrad, "random_label": RandomLabel}
 
 
 @pytest.mark.parametrize("base", list(BASES))
@@ -42,9 +46,9 @@ def test_alpha_zero_is_its_base_to_the_bit(base: str, audit_every: int) -> None:
     assert alone.trace == {}
 
 
-def test_the_bases_have_a_file_of_their_name_and_differ() -> None:
+def test_the_bases_are_found_by_the_names_of_their_files_and_differ() -> None:
     ends = [SG(base=base, alpha=0, epochs=1).unlearn(network(), task()).network for base in BASES]
-    assert [cls.__module__.rpartition(".")[2] for cls in BASES.values()] == list(BASES)
+    assert bases() == BASES
     assert not any(same(first, second) for first, second in itertools.combinations(ends, 2))
 
 
@@ -53,6 +57,44 @@ def test_the_game_takes_its_bases_own_weight() -> None:
     game = SG(base="neggrad", alpha=0, **options).unlearn(network(), task())
     assert same(game.network, NegGrad(**options).unlearn(network(), task()).network)
     assert not same(game.network, NegGrad(epochs=1).unlearn(network(), task()).network)
+
+
+@dataclass
+class Half(Finetune):
+    """A base of the user's own, with an option of its own."""
+
+    weight: float = 0.5
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, forgotten: torch.Tensor) -> torch.Tensor:
+        """Return a part of the cross-entropy."""
+        return self.weight * super().loss(logits, labels, forgotten)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_own_method_can_be_the_base_and_takes_the_games_steps(named: bool) -> None:
+    steps = {"epochs": 2, "lr": 0.05, "momentum": 0.5}
+    base = f"{__name__}.Half" if named else Half(epochs=1, lr=1e30, weight=0.25)
+    game = SG(base=base, alpha=0, **steps)
+    alone = Half(weight=0.5 if named else 0.25, **steps).unlearn(network(), task())
+    assert same(game.unlearn(network(), task()).network, alone.network)
+    assert not same(alone.network, Finetune(**steps).unlearn(network(), task()).network)
+    assert "_source_" in game.resolved()["base"]  # so that another version of the file makes another model
+
+
+@pytest.mark.parametrize(
+    ("base", "problem"),
+    [
+        ("fintune", "base must be one of finetune, neggrad, random_label, or module.Class of your own, got fintune"),
+        ("nowhere.Mine", "base: cannot import nowhere.Mine (ModuleNotFoundError: No module named 'nowhere')"),
+        ("advunlearn.unlearners.none.None_", "base must be a GradientUnlearner, got advunlearn.unlearners.none.None_"),
+        ("advunlearn.unlearners.sg.STEPS", "base must be a GradientUnlearner, got advunlearn.unlearners.sg.STEPS"),
+        (3, "base must be a GradientUnlearner, got 3"),
+        (SG(), "base must be a GradientUnlearner, got SG("),
+    ],
+)
+def test_what_cannot_be_the_base_is_refused(base: Any, problem: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(problem)):
+        SG(base=base)
 
 
 def test_the_game_is_not_its_twin() -> None:

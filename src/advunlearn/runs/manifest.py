@@ -27,15 +27,15 @@ from advunlearn.storage.locks import claim
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("advunlearn", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "safetensors")
-ATTEMPT = ("status", "error", "host", "started", "finished")  # what is kept of an earlier attempt
+ATTEMPT = ("status", "error", "host", "started", "finished", "seconds", "stages")  # what is kept of an earlier attempt
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME")
 
 
 class Stage:
-    """One stage's notes: whether its result came from the store, and that result's name there."""
+    """One stage's notes: whether it was completed, whether its result came from the store, and its name there."""
 
     def __init__(self) -> None:
-        self.notes: dict[str, Any] = {"reused": False, "artefact": None}
+        self.notes: dict[str, Any] = {"completed": False, "reused": False, "artefact": None}
 
     def note(self, **notes: Any) -> None:
         """Add to what the manifest says of this stage."""
@@ -88,17 +88,19 @@ class Manifest:
             "finished": None,
             "stages": [],
             "checksums": {},
-            "attempts": [*before["attempts"], {name: before[name] for name in ATTEMPT}] if before else [],
+            "attempts": [*before["attempts"], {name: before.get(name) for name in ATTEMPT}] if before else [],
         }
 
     def computes(self, device: torch.device, seed: int) -> None:
         """Note what the run computes on and with."""
         self.device = device
-        cuda = device.type == "cuda"
-        self.data["seed"] = seed
-        self.data["device"] = str(device)
         processor = platform.processor() or platform.machine()
-        self.data["device_name"] = torch.cuda.get_device_name(device) if cuda else processor
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
+        self.note(seed=seed, device=str(device), device_name=name)
+
+    def note(self, **notes: Any) -> None:
+        """Add to the manifest; it is written at the end of the stage, or of the run."""
+        self.data.update(notes)
 
     def __enter__(self) -> Manifest:
         self._held = contextlib.ExitStack()
@@ -116,14 +118,13 @@ class Manifest:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if error is None:
-            self.data["status"] = "completed"
+            self.note(status="completed")
         else:
-            self.data["status"] = "failed" if isinstance(error, Exception) else "interrupted"
-            self.data["error"] = f"{type(error).__name__}: {error}".removesuffix(": ")
+            status = "failed" if isinstance(error, Exception) else "interrupted"
+            self.note(status=status, error=f"{type(error).__name__}: {error}".removesuffix(": "))
             if isinstance(error, Exception):
                 self._handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "failed", (), sys.exc_info()))
-        self.data["finished"] = _now()
-        self.data["seconds"] = self.seconds()
+        self.note(finished=_now(), seconds=self.seconds())
         try:
             with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):  # it would hide the error
                 self.write()
@@ -137,15 +138,18 @@ class Manifest:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time one stage, log one line for it and note it in the manifest."""
+        """Time one stage, log one line for it and note it in the manifest, also where it is interrupted."""
         halt_point()
         stage, start = Stage(), time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        yield stage
-        stage.note(peak_memory=self._peak_memory())
-        seconds = time.perf_counter() - start
-        self.data["stages"].append({"name": name, "seconds": seconds, **stage.notes})
+        try:
+            yield stage
+            stage.note(completed=True)
+        finally:
+            seconds = time.perf_counter() - start
+            stage.note(peak_memory=self._peak_memory())
+            self.data["stages"].append({"name": name, "seconds": seconds, **stage.notes})
         self.write()
         logger.info("%-9s %6.1f s%s", name, seconds, "  (from the store)" if stage.notes["reused"] else "")
 

@@ -45,7 +45,7 @@ def adopt(manifest: Manifest, folder: Path) -> Metrics:
                 _link(path, manifest.folder / path.name)
         stage.note(reused=True, folder=str(folder))
         found = read_manifest(folder) or {}
-        manifest.data["checksums"] = found["checksums"]
+        manifest.note(checksums=found["checksums"])
     return read_metrics(manifest.folder)
 
 

@@ -104,17 +104,19 @@ class ModelSet:
         return self.options.stacked
 
     def fit(
-        self, rows: Sequence[NDArray[np.int64]], stream: str, group: Sequence[int]
+        self, rows: Sequence[NDArray[np.int64]], stream: str, group: Sequence[int], whole: Checkpoint
     ) -> list[tuple[nn.Module, dict[str, Any]]]:
-        """Return networks trained on these rows, as one if models are stacked; see `Trainer.fitted`."""
-        name = stream.replace("/", "-")
+        """Return networks trained on these rows, as one if models are stacked; see `Trainer.fitted`.
+
+        Args:
+            group: one model, unless they are stacked; see `group`.
+            whole: the checkpoint of the group, of which this training takes a part.
+        """
+        checkpoint = whole.part(stream.replace("/", "-"))
         if self.stacked:
-            checkpoint = self.checkpoint(group[0]).part(name)
             return self.trainer.fitted_stack(rows, stream, group, checkpoint=checkpoint)
-        return [
-            self.trainer.fitted(each, stream, index, checkpoint=self.checkpoint(index).part(name))
-            for each, index in zip(rows, group, strict=True)
-        ]
+        ((only, index),) = zip(rows, group, strict=True)
+        return [self.trainer.fitted(only, stream, index, checkpoint=checkpoint)]
 
     def checkpoint(self, index: int) -> Checkpoint:
         """Return the checkpoint of the trainings that make what model `index` says."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -135,19 +134,18 @@ class OriginalSet(ModelSet):
 
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
         """Train, retrain and unlearn; yield what the four networks of each original say, with the seconds taken."""
-        start = time.perf_counter()
+        checkpoint = self.checkpoint(group[0])
         parts = [self.parts(index) for index in group]
         kept = [retain for retain, _ in parts]
         trained = {"original": [np.concatenate(both) for both in parts], "retrained": kept, "retrained_again": kept}
-        fitted = {name: self.fit(rows, f"ulira/{name}", group) for name, rows in trained.items()}
-        seconds = (time.perf_counter() - start) / len(group)
+        fitted = {name: self.fit(rows, f"ulira/{name}", group, checkpoint) for name, rows in trained.items()}
+        seconds = checkpoint.spent() / len(group)
         for place, (index, both) in enumerate(zip(group, parts, strict=True)):
-            start = time.perf_counter()
+            own = self.checkpoint(index).part("unlearned")
             networks = {name: each[place][0] for name, each in fitted.items()}
             logits = {name: self._ask(network) for name, network in networks.items()}
-            checkpoint = self.checkpoint(index).part("unlearned")
-            logits["unlearned"] = self._ask(self.unlearn(self._own(index), networks["original"], *both, checkpoint))
-            yield Artefact({"seconds": seconds + time.perf_counter() - start}, {}, logits)
+            logits["unlearned"] = self._ask(self.unlearn(self._own(index), networks["original"], *both, own))
+            yield Artefact({"seconds": seconds + own.spent()}, {}, logits)
 
     def identity(self) -> dict[str, Any]:
         """Return what determines what all of them say: their part in the keys of what is made of it."""

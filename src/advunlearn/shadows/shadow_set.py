@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -71,9 +70,9 @@ class ShadowSet(ModelSet):
 
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
         """Train models and yield what each says, with its share of the seconds that this took."""
-        start = time.perf_counter()
-        fitted = self.fit([self.rows(index) for index in group], self.stream, group)
-        seconds = (time.perf_counter() - start) / len(group)
+        checkpoint = self.checkpoint(group[0])
+        fitted = self.fit([self.rows(index) for index in group], self.stream, group, checkpoint)
+        seconds = checkpoint.spent() / len(group)
         for network, record in fitted:
             logits = self.trainer.logits(network, self.observed, self.options.queries)
             yield Artefact({"seconds": seconds, **record}, {}, {"logits": logits})

@@ -38,7 +38,7 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
         logger.warning(words)
         return
     seconds = {line.name: line.seconds for line in estimate.lines}
-    manifest.data["estimate"] = {"after": manifest.seconds(), "seconds": estimate.seconds, "parts": seconds}
+    manifest.note(estimate={"after": manifest.seconds(), "seconds": estimate.seconds, "parts": seconds})
     parts = [f"{line.missing} {line.name} {duration(line.seconds)}" for line in estimate.lines if line.missing]
     if parts:
         end = datetime.now() + timedelta(seconds=estimate.seconds)

@@ -23,10 +23,10 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
         for attack in experiment.attacks.values():
             attack.check(members)
         splits.save(manifest.folder / "splits.npz")
-        manifest.data["splits"] = {part: len(rows) for part, rows in vars(splits).items()}
-        manifest.data["dataset_checksum"] = pool.checksum
+        sizes = {part: len(rows) for part, rows in vars(splits).items()}
+        manifest.note(splits=sizes, dataset_checksum=pool.checksum)
         examples = examples_of(pool, experiment.dataset, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, experiment.dataset, experiment.model, experiment.optimizer, settings, Store())
     trainer.choose_threads()
-    manifest.data["threads"] = torch.get_num_threads()
+    manifest.note(threads=torch.get_num_threads())
     return trainer, splits

@@ -26,5 +26,5 @@ def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manife
         keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
     with manifest.stage("unlearn") as stage:
         keep("unlearned", stage, *unlearn(experiment, trainer, splits, models))
-    manifest.data["reference_requests"] = models.requests
+    manifest.note(reference_requests=models.requests)
     return models

@@ -108,16 +108,15 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
     key = unlearned_key(experiment, trainer, splits, original, references)
 
     def make() -> Artefact:
-        task = make_task(
-            trainer, splits, splits.retain, splits.forget, references, trainer.checkpoint("unlearned", key)
-        )
+        checkpoint = trainer.checkpoint("unlearned", key)
+        task = make_task(trainer, splits, splits.retain, splits.forget, references, checkpoint)
 
         def run() -> tuple[nn.Module, dict[str, Any]]:
             unlearned = experiment.unlearner.run(trainer.restore(original, "original"), task)
             spent = task.references[0].seconds if task.references else 0.0
             return unlearned.network, {"trace": unlearned.trace, "reference_seconds": spent}
 
-        return trainer.timed(run)
+        return trainer.timed(run, checkpoint)
 
     artefact = trainer.store.get_or_make("unlearned", key, make)
     return trainer.restore(artefact, "original"), artefact

@@ -1,4 +1,7 @@
-"""Checkpoints: the state of a training in one file, from which another process goes on to the same bits."""
+"""Checkpoints: the state of a training in one file, from which another process goes on to the same bits.
+
+They also keep the seconds spent, so that an interrupted training reports the time of an unbroken one.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +32,31 @@ class Checkpoint:
     The file is named by its SHA-256, so a damaged one is noticed, said so, and not used.
     """
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: Path, seconds: float, whole: Checkpoint | None = None) -> None:
         self.folder = folder
         self.seconds = seconds
-        self.written = time.monotonic()
+        self.whole = whole
+        self.begin()
+
+    def begin(self) -> None:
+        """Count the time from now on."""
+        self.begun = self.written = time.perf_counter()
+        self.saved = 0.0  # seconds that earlier processes spent and this one did not have to spend again
+
+    def spent(self) -> float:
+        """Return the seconds since `begin`, with those that earlier processes spent up to the states that were read."""
+        return self.saved + time.perf_counter() - self.begun
 
     def part(self, name: str) -> Checkpoint:
-        """Return a checkpoint of its own for one of several trainings that make one artefact."""
-        return Checkpoint(self.folder / name, self.seconds)
+        """Return a checkpoint of its own for one of several trainings that make one artefact.
+
+        The time that it saves is saved for the whole as well.
+        """
+        return Checkpoint(self.folder / name, self.seconds, self)
 
     def step(self, state: Callable[[], Any]) -> None:
         """Write the state, plain data and tensors, if it is time to; to be called after every step."""
-        if is_asked() or time.monotonic() - self.written >= self.seconds:
+        if is_asked() or time.perf_counter() - self.written >= self.seconds:
             self.write(state())
 
     def write(self, state: Any) -> None:
@@ -50,24 +66,32 @@ class Checkpoint:
         before = list(self.folder.glob(f"*{_SUFFIX}"))
         draft = self.folder / f"draft-{os.getpid()}"
         with atomic_write(draft) as temporary, system_errors(temporary):
-            save_file(tensors, temporary, metadata={"state": outline})
+            save_file(tensors, temporary, metadata={"state": outline, "spent": repr(self.spent())})
         final = self.folder / f"{file_digest(draft)}{_SUFFIX}"  # which is known only now
         draft.replace(final)
         for path in before:
             if path != final:
                 path.unlink(missing_ok=True)
-        self.written = time.monotonic()
+        self.written = time.perf_counter()
 
     def read(self) -> Any:
-        """Return the latest whole state, or None."""
+        """Return the latest whole state, or None; the time that was spent on it counts as spent here."""
         for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime, reverse=True):
             if file_digest(path) != path.stem:
                 logger.warning("%s is damaged; this checkpoint is not used", path)
                 continue
             with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-                return _unpack(json.loads(file.metadata()["state"]), tensors)
+                about = file.metadata()
+            if "spent" in about:  # else the file is of an older version
+                self._save(float(about["spent"]) - self.spent())
+            return _unpack(json.loads(about["state"]), tensors)
         return None
+
+    def _save(self, seconds: float) -> None:
+        self.saved += seconds
+        if self.whole is not None:
+            self.whole._save(seconds)
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -182,19 +181,24 @@ class Trainer:
         fit(self.fresh("warm"), self.examples.subset(rows), recipe, self.settings, "warm")
         return True
 
-    def timed(self, make: Callable[[], tuple[nn.Module, dict[str, Any]]]) -> Artefact:
-        """Return a network that is made now as an artefact; its record also says how long that took, in seconds."""
+    def timed(self, make: Callable[[], tuple[nn.Module, dict[str, Any]]], checkpoint: Checkpoint) -> Artefact:
+        """Return a network that is made now as an artefact; its record also holds how long that took, in seconds.
+
+        Args:
+            make: keeps its state in `checkpoint`, from which the time of interrupted attempts is known.
+        """
         _ = self.warm
-        start = time.perf_counter()
+        checkpoint.begin()
         network, record = make()
-        return Artefact({"seconds": time.perf_counter() - start, **record}, dict(network.state_dict()), {})
+        return Artefact({"seconds": checkpoint.spent(), **record}, dict(network.state_dict()), {})
 
     def train(self, rows: NDArray[np.int64], stream: str) -> tuple[nn.Module, Artefact]:
         """Return the network trained on these rows, from the store if it is there, with its artefact."""
         key = self.key(rows, stream)
 
         def make() -> Artefact:
-            return self.timed(lambda: self.fitted(rows, stream, checkpoint=self.checkpoint("model", key)))
+            checkpoint = self.checkpoint("model", key)
+            return self.timed(lambda: self.fitted(rows, stream, checkpoint=checkpoint), checkpoint)
 
         artefact = self.store.get_or_make("model", key, make)
         return self.restore(artefact, stream), artefact

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples
 from advunlearn.options import option
-from advunlearn.unlearners.finetune import Finetune
+from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.unlearner import Task
 
 
 @dataclass
-class NegGrad(Finetune):
+class NegGrad(GradientUnlearner):
     """Descend the loss of retain examples and ascend that of forget examples (NegGrad+; Kurmanji et al., NeurIPS 2023).
 
     L = mean over D_r u D_f of CE for retain examples and of - forget_weight * min(CE, log classes) for forget examples.
@@ -36,11 +36,11 @@ class NegGrad(Finetune):
     forget_weight: float = option(1.0, at_least=0)
 
     def examples(self, task: Task) -> Examples:
-        """Return the retain set and, behind it, the forget set; see `Finetune.examples`."""
+        """Return the retain set, followed by the forget set; see `GradientUnlearner.examples`."""
         return task.retain.followed_by(task.forget)
 
     def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
-        """Return the mean of signed losses; see `Finetune.loss`."""
+        """Return the mean of signed losses; see `GradientUnlearner.loss`."""
         losses = F.cross_entropy(logits, labels, reduction="none")
         ascended = -self.forget_weight * losses.clamp(max=math.log(logits.shape[1]))
         return torch.where(forgotten, ascended, losses).mean()

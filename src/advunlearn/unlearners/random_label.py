@@ -9,12 +9,12 @@ import torch
 from advunlearn.data.examples import Examples
 from advunlearn.options import UserError, option
 from advunlearn.runtime.seeding import torch_stream
-from advunlearn.unlearners.finetune import Finetune
+from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.unlearner import Task
 
 
 @dataclass
-class RandomLabel(Finetune):
+class RandomLabel(GradientUnlearner):
     """Go on training with wrong labels on the forget set (amnesiac unlearning; Graves, Nagisetty, Ganesh, AAAI 2021).
 
     L = CE(D_r u {(x, y~) : D_f}), with y~ != y drawn once, uniformly among the other classes. Both sets are shuffled
@@ -31,7 +31,7 @@ class RandomLabel(Finetune):
     epochs: int = option(5, at_least=1)
 
     def examples(self, task: Task) -> Examples:
-        """Return the retain set, and behind it the forget set under its drawn labels; see `Finetune.examples`."""
+        """Return the retain set, followed by the forget set under drawn labels; see `GradientUnlearner.examples`."""
         return task.retain.followed_by(relabelled(task))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
+import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import advunlearn.unlearners
 from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.auditors.scores import COLUMNS, logit_margin, reference_evidence, score_columns
 from advunlearn.auditors.svm import SVM
@@ -20,18 +23,16 @@ from advunlearn.runtime.devices import to_device
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.checkpoint import restore, state_of
 from advunlearn.training.fit import Diverged, mode
-from advunlearn.unlearners.finetune import Finetune
-from advunlearn.unlearners.neggrad import NegGrad
-from advunlearn.unlearners.random_label import RandomLabel
+from advunlearn.unlearners.gradient import GradientOptions, GradientUnlearner
 from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, shared_classes
 
-BASES = {"finetune": Finetune, "random_label": RandomLabel, "neggrad": NegGrad}
+STEPS = [each.name for each in fields(GradientOptions)]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class SG(Finetune):
+class SG(GradientOptions):
     """Stackelberg-game unlearning (Di, Yu, Vorobeychik, Liu, ICLR 2025).
 
     The leader descends L(theta) + alpha M(theta). L is the loss of its base, by itself an unlearner; the paper's is
@@ -40,8 +41,9 @@ class SG(Finetune):
     records what the auditor would have seen.
 
     Attributes:
-        base: whose loss the leader descends, with the steps and the options that both have.
-        forget_weight: see `NegGrad`, which alone uses it.
+        base: the unlearner whose loss the leader descends, by the game's own steps: a `GradientUnlearner`, or the name
+            of one, such as `neggrad` or `mymethods.MyMethod`.
+        forget_weight: of a base that is named; see `NegGrad`, which alone uses it.
         alpha: weight of the auditor's utility; docs/benchmarks.md compares values from 1 to 20.
         optimizer_state: `shared` adds both gradients up to one step; `separate` gives the audit term, at every audit
             step, a step of its own from the same weights, at the same learning rate, with its own momentum and without
@@ -59,7 +61,7 @@ class SG(Finetune):
             scores, which that equation leaves out)
     """
 
-    base: str = option("finetune", choices=tuple(BASES))
+    base: Any = "finetune"
     forget_weight: float = option(1.0, at_least=0)
     alpha: float = option(3.0, at_least=0)
     optimizer_state: str = option("shared", choices=("shared", "separate"))
@@ -69,13 +71,24 @@ class SG(Finetune):
     audit_every: int = option(1, at_least=1)
 
     def __post_init__(self) -> None:
-        """Take the paper's auditor where none is named; see `Component`."""
+        """Take the paper's auditor where none is named, and make the base that is named; see `Component`."""
         self.auditor = SVM() if self.auditor is None else self.auditor
         super().__post_init__()
+        if isinstance(self.base, str):
+            base = base_class(self.base)
+            shared = {field.name for field in fields(base)} & {*STEPS, "forget_weight"}
+            self.base = base(**{name: getattr(self, name) for name in shared})
 
     def conflicts(self) -> list[str]:
-        """Refuse a follower that is not an auditor."""
-        return [] if isinstance(self.auditor, Auditor) else [f"auditor must be an Auditor, got {self.auditor}"]
+        """Refuse a follower that is not an auditor, and a base that does not descend a loss."""
+        problems = [] if isinstance(self.auditor, Auditor) else [f"auditor must be an Auditor, got {self.auditor}"]
+        try:
+            base = base_class(self.base) if isinstance(self.base, str) else type(self.base)
+        except ValueError as error:
+            return [*problems, str(error)]
+        if not (isinstance(base, type) and issubclass(base, GradientUnlearner)):
+            problems.append(f"base must be a GradientUnlearner, got {self.base}")
+        return problems
 
     def reference_models(self) -> int:
         """Return how many the auditor compares with; see `Unlearner.reference_models`."""
@@ -95,10 +108,37 @@ class SG(Finetune):
         """Return the network after the base's steps, answered by the auditor; see `Unlearner.unlearn`."""
         return self.leader().descend(network, task, Game(self, network, task))
 
-    def leader(self) -> Finetune:
-        """Return the base, with these options."""
-        base = BASES[self.base]
-        return base(**{field.name: getattr(self, field.name) for field in fields(base)})
+    def leader(self) -> GradientUnlearner:
+        """Return the base, with the game's own steps."""
+        leader: GradientUnlearner = replace(self.base, **{name: getattr(self, name) for name in STEPS})
+        return leader
+
+
+def bases() -> dict[str, type[GradientUnlearner]]:
+    """Return the gradient unlearners of this package, by the names of their files."""
+    package = advunlearn.unlearners
+    names = [f"{package.__name__}.{each.name}" for each in pkgutil.iter_modules(package.__path__)]
+    classes = [cls for name in names for cls in vars(importlib.import_module(name)).values() if isinstance(cls, type)]
+    found = {cls.__module__.rpartition(".")[2]: cls for cls in classes if issubclass(cls, GradientUnlearner)}
+    return {name: cls for name, cls in sorted(found.items()) if cls is not GradientUnlearner}
+
+
+def base_class(name: str) -> type[GradientUnlearner]:
+    """Return the class of a base by its name in this package, or by `module.Class`.
+
+    Raises:
+        ValueError: in one line that starts with the option's name, if there is no such class.
+    """
+    module, _, last = name.rpartition(".")
+    if not module:
+        if name not in bases():
+            raise ValueError(f"base must be one of {', '.join(bases())}, or module.Class of your own, got {name}")
+        return bases()[name]
+    try:
+        found: type[GradientUnlearner] = getattr(importlib.import_module(module), last)
+    except Exception as error:  # whatever importing a user's own module raises
+        raise ValueError(f"base: cannot import {name} ({type(error).__name__}: {error})") from error
+    return found
 
 
 class Game:
