@@ -37,7 +37,7 @@ def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Resu
 
     Args:
         overrides: the arguments you would pass to `advunlearn run`.
-        folder: where to write; null makes a new one under `outputs/`.
+        folder: where to write; None makes a new one under `outputs/`.
 
     Raises:
         ConfigError: with every mistake in the overrides, one line each.

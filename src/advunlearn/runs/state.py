@@ -39,7 +39,12 @@ class State:
 
     def __str__(self) -> str:
         """Return the name, and the last line of the error."""
-        return f"{self.name}: {self.error.splitlines()[-1]}" if self.error else self.name
+        return f"{self.name}: {last_line(self.error)}" if self.error else self.name
+
+
+def last_line(text: str | None) -> str:
+    """Return the last line of a text that is not blank; empty if there is none."""
+    return next((line.strip() for line in reversed((text or "").splitlines()) if line.strip()), "")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

@@ -20,5 +20,11 @@ def config_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """Return where data and artefacts are kept: `$ADVUNLEARN_CACHE`, else `~/.cache/advunlearn`."""
-    return Path(os.environ.get("ADVUNLEARN_CACHE") or Path.home() / ".cache" / "advunlearn").expanduser()
+    """Return where data and artefacts are kept.
+
+    That is `$ADVUNLEARN_CACHE`, else `$XDG_CACHE_HOME/advunlearn`, else `~/.cache/advunlearn`.
+    """
+    if chosen := os.environ.get("ADVUNLEARN_CACHE"):
+        return Path(chosen).expanduser()
+    common = Path(os.environ.get("XDG_CACHE_HOME", ""))  # to be ignored unless absolute, says the XDG specification
+    return (common if common.is_absolute() else Path.home() / ".cache") / "advunlearn"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from advunlearn.options import UserError
-from advunlearn.runs.state import state_of
+from advunlearn.runs.state import last_line, state_of
 from advunlearn.sweeps import slurm
 from advunlearn.sweeps.submission import RUNS, Sweep
 
@@ -52,7 +52,7 @@ def statuses(folder: Path, part: str = RUNS) -> tuple[list[Status], str | None]:
         if sweep and not task and state == "waiting":
             state = "not submitted"
         if state in ("failed", "died"):
-            detail = _last_line(own.error or "") or _last_line(_log(here, number)) or detail
+            detail = last_line(own.error) or last_line(_log(here, number)) or detail
         found.append(Status(number, about.get("overrides", []), state, detail, about.get("seconds")))
     return found, trouble
 
@@ -104,10 +104,6 @@ def _log(folder: Path, number: int) -> str:
     """Return what a job wrote under Slurm."""
     log = folder / "logs" / f"{number}.log"
     return log.read_text(errors="replace") if log.is_file() else ""
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

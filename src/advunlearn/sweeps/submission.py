@@ -12,6 +12,7 @@ from typing import Any
 
 from advunlearn.runs.state import state_of
 from advunlearn.storage.files import atomic_write, write_json
+from advunlearn.storage.paths import cache_folder
 from advunlearn.sweeps import slurm
 
 RUNS, SHADOWS = ".", "shadows"  # a sweep's folders of jobs: its runs, and those that train shadow models alone
@@ -41,8 +42,8 @@ class Sweep:
     @classmethod
     def new(cls, folder: Path, flags: slurm.Flags, runs: int, shards: int) -> Sweep:
         """Return a sweep that nothing was sent of."""
-        cache = os.environ.get("ADVUNLEARN_CACHE")
-        cache = str(Path(cache).expanduser().absolute()) if cache else None
+        chosen = os.environ.get("ADVUNLEARN_CACHE") or os.environ.get("XDG_CACHE_HOME")
+        cache = str(cache_folder().absolute()) if chosen else None
         return cls(folder, os.getcwd(), cache, flags, {SHADOWS: shards, RUNS: runs}, [])
 
     @classmethod

@@ -19,7 +19,7 @@ from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, Metrics, ModelMetrics, ModelName, PartName, read_metrics
 from advunlearn.options import UserError
 from advunlearn.report.plain_text import printable
-from advunlearn.runs.state import read_manifest, runs_below, state_of
+from advunlearn.runs.state import last_line, read_manifest, runs_below, state_of
 from advunlearn.runtime.settings import Settings
 from advunlearn.storage.files import UnreadableFile
 
@@ -177,7 +177,7 @@ def read_run(folder: Path) -> Run:
     try:
         state = state_of(folder)
         if state.name != "completed":
-            return Run(folder, config, None, state.name, _last_line(state.error))
+            return Run(folder, config, None, state.name, last_line(state.error))
         if config.get("attack.shard") is not None:
             return Run(folder, config, None, SHADOWS_ONLY)
         metrics = read_metrics(folder)
@@ -188,7 +188,7 @@ def read_run(folder: Path) -> Run:
     except KeyError as missing:
         return Run(folder, config, None, "other version", f"made by another version of advunlearn, without {missing}")
     except (OSError, ValueError, TypeError) as damage:
-        return Run(folder, config, None, "damaged", f"{type(damage).__name__}: {_last_line(str(damage))}")
+        return Run(folder, config, None, "damaged", f"{type(damage).__name__}: {last_line(str(damage))}")
 
 
 def summarise(folders: Sequence[Path]) -> Summary:
@@ -349,7 +349,3 @@ def _varying(runs: Sequence[Run]) -> list[str]:
 def _label(run: Run, key: str) -> str:
     value = printable(str(run.config.get(key, "")))
     return value.rsplit(".", 1)[-1] if key.endswith(TARGET) else value
-
-
-def _last_line(error: str | None) -> str:
-    return (error or "").strip().rsplit("\n", 1)[-1].strip()
