@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -327,3 +328,19 @@ def test_what_slurm_refuses_is_said_in_a_line_and_can_be_sent_again(place: Place
     assert "queued: JobHeldUser" in status.stdout
     ask("scancel", sent.stdout.split()[1].rstrip(":"))
     assert place.type("status", folder).stdout.splitlines()[-2] == "runs: 1 cancelled"
+
+
+def test_the_entry_point_can_be_the_command_of_a_batch_script(place: Place) -> None:
+    train = Path(__file__).parents[2] / "src" / "advunlearn" / "train.py"
+    words = " ".join([*SMALL, "unlearner.epochs=1", "hydra.run.dir=by-hand"])
+    (place.folder / "train.sh").write_text(f"#!/bin/sh\n#SBATCH --mem=100\nexec {sys.executable} {train} {words}\n")
+    done = subprocess.run(
+        ["sbatch", "--wait", "--output", "train.log", "train.sh"],
+        cwd=place.folder,
+        env={**os.environ, "ADVUNLEARN_CACHE": str(place.cache)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, (place.folder / "train.log").read_text()
+    assert json.loads((place.folder / "by-hand" / "manifest.json").read_text())["status"] == "completed"
