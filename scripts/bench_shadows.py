@@ -58,7 +58,7 @@ def main() -> None:
                 ours.append(time_ours(shadows, Path(folder) / str(repeat)))
             trainer = shadows.trainer
             how = "in stacks" if shadows.stacked else "one by one"
-            how = f"{how}, {trainer.workers} at a time" if trainer.workers > 1 else how
+            how = f"{how}, {trainer.policy.workers} at a time" if trainer.policy.workers > 1 else how
             name, ratio = " ".join(overrides), min(theirs) / min(ours)
             difference = largest_difference(shadows)
             print(
@@ -80,7 +80,7 @@ def set_of(overrides: list[str], folder: Path) -> ShadowSet:
 def time_ours(shadows: ShadowSet, folder: Path) -> float:
     """Train the whole set into an empty store and return the seconds a model, with what it says of every example."""
     fresh = dataclasses.replace(shadows, trainer=dataclasses.replace(shadows.trainer, store=Store(folder)))
-    assert fresh.trainer.warm
+    fresh.trainer.policy.warm_up()
     fresh.stacked  # noqa: B018 - chosen before the clock runs
     start = time.perf_counter()
     fresh.train()
@@ -94,7 +94,7 @@ def time_peer(shadows: ShadowSet, models: int) -> float:
     whole = trainer.examples.subset(np.arange(len(trainer.examples)))
     inputs = torch.cat([batch.cpu().contiguous() for batch, _ in whole.batches()])
     labels = trainer.examples.labels.cpu()
-    trainer.choose_threads()
+    trainer.policy.choose_threads()
     start = time.perf_counter()
     for index in range(models):
         torch.manual_seed(index)
@@ -120,7 +120,7 @@ def time_peer(shadows: ShadowSet, models: int) -> float:
 def largest_difference(shadows: ShadowSet) -> float:
     """Return the largest difference between parameters of stacked and of single models, each trained two epochs."""
     trainer = dataclasses.replace(shadows.trainer, optimizer=dataclasses.replace(shadows.trainer.optimizer, epochs=2))
-    if not trainer.can_stack:
+    if not trainer.policy.try_stack():
         return float("nan")
     indices = range(4)
     stacked = trainer.fitted_stack([shadows.rows(index) for index in indices], "shadow", indices)

@@ -32,7 +32,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "advunlearn"
 RECORD = Path(__file__).with_name("schemas.json")
 # What each number guards, files or folders below the package.
 GUARDED = {
-    "training.trainer.SCHEMA": ["training", "models", "optimizers", "data/examples.py", "data/splits.py"],
+    "training.setup.SCHEMA": ["training", "models", "optimizers", "data/examples.py", "data/splits.py"],
     "shadows.originals.SCHEMA": ["shadows/originals.py"],
     "stages.unlearn.UNLEARN_SCHEMA": ["unlearners", "auditors", "stages/unlearn.py"],
     "stages.attack.ATTACK_SCHEMA": ["attacks", "shadows", "stages/attack.py", "evaluation/metrics.py"],
@@ -109,7 +109,7 @@ def keys(workplace: Path) -> Callable[[], dict[str, Any]]:
 @pytest.mark.parametrize(
     ("name", "guarded"),
     [
-        ("training.trainer.SCHEMA", {"model", "original", "run"}),
+        ("training.setup.SCHEMA", {"model", "original", "run"}),
         ("shadows.originals.SCHEMA", {"original", "attack", "run"}),
         ("stages.unlearn.UNLEARN_SCHEMA", {"original", "unlearner", "attack", "run"}),
         ("stages.attack.ATTACK_SCHEMA", {"attack", "run"}),
@@ -121,7 +121,7 @@ def test_a_raised_number_changes_the_keys_of_what_it_guards(
 ) -> None:
     before = keys()
     monkeypatch.setattr(f"advunlearn.{name}", number(name) + 1)
-    if name != "training.trainer.SCHEMA":  # a name that was imported is a name of its own
+    if name != "training.setup.SCHEMA":  # a name that was imported is a name of its own
         monkeypatch.setattr(f"advunlearn.train.{name.rpartition('.')[2]}", number(name), raising=False)
     after = keys()
     assert {key for key in before if before[key] != after[key]} == guarded

@@ -38,7 +38,7 @@ def epoch_row(bench: Bench, batch: int, precision: str, *words: str) -> Found:
     network = ["model=resnet18", f"model.width={width}", *fitting(batch, precision=precision)]
     with setting([*data, *network, *words], bench.device) as on:
         start = time.perf_counter()
-        assert on.trainer.warm
+        on.trainer.policy.warm_up()
         bench.synchronize()
         warm = time.perf_counter() - start
         seconds = bench.seconds(lambda: on.trainer.fitted(on.splits.train[:count], "speed"), 2)
@@ -119,11 +119,11 @@ def stack_speed(bench: Bench) -> Found:
             rows.append(
                 {
                     "network": f"{model}, {width.removeprefix('model.')}, {size} x {size}",
-                    "GFLOP a step": on.trainer.step_size / 1e9,
+                    "GFLOP a step": on.trainer.policy.step_size / 1e9,
                     "stack (s a network)": stack / copies,
                     "one by one (s)": alone,
                     "ratio": alone * copies / stack,
-                    "chosen": "stack" if on.trainer.stacks else "one by one",
+                    "chosen": "stack" if on.trainer.policy.stacks else "one by one",
                 }
             )
         bench.note({"rows": rows})

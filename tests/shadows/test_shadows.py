@@ -89,7 +89,7 @@ def test_a_stack_holds_the_models_that_one_by_one_training_gives(
     trainer = digits_trainer(tmp_path, augment, model=model, optimizer=optimizer)
     rows = [shadow_rows(np.arange(82), index, seed=0) for index in range(3)]  # 41 examples: a last batch joins another
     stacked = trainer.fitted_stack(rows, "shadow", range(3))
-    assert trainer.can_stack
+    assert trainer.policy.try_stack()
     for index, (network, record) in enumerate(stacked):
         alone, expected = trainer.fitted(rows[index], "shadow", index)
         assert record["loss"] == pytest.approx(expected["loss"], abs=1e-5)
@@ -212,23 +212,23 @@ def test_a_network_that_draws_is_trained_by_itself_and_repeats(
     if not processes:
         monkeypatch.setattr(workers, "forks", lambda: False)
     trainer = digits_trainer(tmp_path / "2", model=Noisy())
-    assert (trainer.draws, trainer.stacks, trainer.workers) == (True, False, 2 if workers.forks() else 1)
+    assert (trainer.draws, trainer.policy.stacks, trainer.policy.workers) == (True, False, 2 if workers.forks() else 1)
     assert np.array_equal(first, said(shadow_set(trainer, 2)))
 
 
 def test_a_network_that_cannot_be_stacked_is_trained_by_itself(tmp_path: Path) -> None:
     trainer = digits_trainer(tmp_path, model=Unstackable())
-    assert (trainer.draws, trainer.stacks, trainer.workers) == (False, False, 2)
+    assert (trainer.draws, trainer.policy.stacks, trainer.policy.workers) == (False, False, 2)
     assert said(shadow_set(trainer, 2)).shape == (2, 110, 1, 10)
 
 
 def test_what_is_stacked_is_chosen_by_the_size_of_a_step(tmp_path: Path) -> None:
-    assert digits_trainer(tmp_path, model=MLP(hidden=32)).stacks
-    assert digits_trainer(tmp_path, model=CNN(width=32)).stacks
-    assert not digits_trainer(tmp_path, model=CNN(width=64)).stacks
-    assert digits_trainer(tmp_path, model=Nested(width=8)).stacks
-    assert not digits_trainer(tmp_path, model=Nested(width=32)).stacks
-    assert digits_trainer(tmp_path, model=MLP(hidden=32)).step_size == 6 * 50 * (64 * 32 + 32 * 10)
+    assert digits_trainer(tmp_path, model=MLP(hidden=32)).policy.stacks
+    assert digits_trainer(tmp_path, model=CNN(width=32)).policy.stacks
+    assert not digits_trainer(tmp_path, model=CNN(width=64)).policy.stacks
+    assert digits_trainer(tmp_path, model=Nested(width=8)).policy.stacks
+    assert not digits_trainer(tmp_path, model=Nested(width=32)).policy.stacks
+    assert digits_trainer(tmp_path, model=MLP(hidden=32)).policy.step_size == 6 * 50 * (64 * 32 + 32 * 10)
 
 
 @pytest.mark.parametrize("stacked", [False, True])

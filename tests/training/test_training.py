@@ -176,7 +176,7 @@ def test_compiled_networks_share_one_graph_of_fixed_shapes(tmp_path: Path, monke
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
     settings = Settings(device="cpu", compile=True)
     trainer = digits_trainer(tmp_path, settings=settings, model=MLP(hidden=8), optimizer=AdamW(epochs=2, batch_size=32))
-    assert trainer.warm
+    trainer.policy.warm_up()
     assert batches == [(32, 1, 8, 8)]
     # The last batches are of 4 and 20.
     networks = [trainer.fitted(np.arange(100), stream)[0] for stream in ("original", "retrained")]
@@ -194,7 +194,7 @@ def test_a_failing_device_is_no_reason_to_fit_one_by_one(
     trainer = digits_trainer(tmp_path)
     monkeypatch.setattr(Trainer, "fitted_stack", raising(error))
     with pytest.raises(type(error)):
-        _ = trainer.can_stack
+        trainer.policy.try_stack()
 
 
 def test_why_networks_are_not_stacked_is_logged(
@@ -202,7 +202,7 @@ def test_why_networks_are_not_stacked_is_logged(
 ) -> None:
     monkeypatch.setattr(Trainer, "fitted_stack", raising(ValueError("no batching rule\nfor this")))
     with caplog.at_level(logging.INFO):
-        assert not digits_trainer(tmp_path).can_stack
+        assert not digits_trainer(tmp_path).policy.try_stack()
     assert caplog.messages == ["networks are fitted one by one, not as a stack: ValueError: no batching rule"]
 
 

@@ -98,8 +98,8 @@ class ModelSet:
     def stacked(self) -> bool:
         """Are the models fitted in stacks?"""
         if self.options.stacked is None:
-            return self.trainer.stacks
-        if self.options.stacked and not self.trainer.can_stack:
+            return self.trainer.policy.stacks
+        if self.options.stacked and not self.trainer.policy.try_stack():
             raise UserError("attack.stacked=true: these networks cannot be fitted as one (try attack.stacked=null)")
         return self.options.stacked
 
@@ -134,7 +134,7 @@ class ModelSet:
         if not groups:
             return
         groups.sort(key=len, reverse=True)  # the long ones first: so no core waits long for another at the end
-        _ = self.trainer.warm  # once, and not in every worker
+        self.trainer.policy.warm_up()  # once, and not in every worker
 
         def task(group: range) -> Callable[[], int]:
             def run() -> int:
@@ -144,7 +144,9 @@ class ModelSet:
             return run
 
         bar = progress(range(sum(map(len, groups))), f"{self.kind} models")
-        with closing(run_tasks([task(group) for group in groups], min(self.trainer.workers, len(groups)))) as done:
+        with closing(
+            run_tasks([task(group) for group in groups], min(self.trainer.policy.workers, len(groups)))
+        ) as done:
             for trained in done:
                 bar.update(trained)
         bar.close()

@@ -124,7 +124,7 @@ class Clock:
     @cached_property
     def _single(self) -> tuple[int, Pace]:
         """Return the largest batch size with a step that is not too long, and the pace of one network with it."""
-        _ = self.trainer.warm
+        self.trainer.policy.warm_up()
         batch_size = min(4, self.batch_size)
         while True:
             pace = self._pace(batch_size, 1, stacked=False)

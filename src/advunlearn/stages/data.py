@@ -27,6 +27,6 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
         manifest.note(splits=sizes, dataset_checksum=pool.checksum)
         examples = examples_of(pool, experiment.dataset, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, experiment.dataset, experiment.model, experiment.optimizer, settings, Store())
-    trainer.choose_threads()
+    trainer.policy.choose_threads()
     manifest.note(threads=torch.get_num_threads())
     return trainer, splits

@@ -168,7 +168,7 @@ class Estimator:
         store = self.trainer.store
         held = {index for group in groups for index in group if store.holds(models.kind, [models.key(index)])}
         missing = [group for group in groups if not held.issuperset(group)]
-        at_once = min(self.trainer.workers, len(missing))
+        at_once = min(self.trainer.policy.workers, len(missing))
         spent = [seconds(group, at_once) for group in missing]
         return Line(
             name,
@@ -260,5 +260,5 @@ def before_a_run(experiment: Experiment) -> Estimator:
     pool = dataset.load() if dataset.is_here() else stand_in_pool(dataset.info())
     examples = examples_of(pool, dataset, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, Store())
-    trainer.choose_threads()
+    trainer.policy.choose_threads()
     return Estimator(experiment, trainer, make_splits(pool, dataset, experiment.forget, settings.seed))

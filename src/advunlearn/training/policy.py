@@ -1,0 +1,129 @@
+"""How models are trained where the setup leaves a choice: what is fastest on this machine, with the same results."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from advunlearn.runtime import workers
+from advunlearn.runtime.threads import CORES
+from advunlearn.training.fit import fit
+from advunlearn.training.layers import in_layers
+from advunlearn.training.setup import Setup
+
+logger = logging.getLogger(__name__)
+
+# Floating-point operations of a step, three times two a multiply-add. Below the first number a second CPU thread costs
+# more than it does; below the others a stack is faster than its networks one by one, whose steps are then preparation
+# more than arithmetic; on the CPU, vmap's own preparation counts as well.
+SMALL_STEP = 1e9
+STACKED_STEP = {"cpu": 3e8, "cuda": 2e10}
+VMAP_STEP = {"cpu": 3e7, "cuda": 2e10}
+ELEMENTWISE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad)
+
+
+@dataclass
+class Policy:
+    """Choose threads, stacks and workers for the training of a setup's models.
+
+    Stacks alone change results, in their rounding: the store's keys hold whether models are stacked.
+    """
+
+    setup: Setup
+    _warm: bool = field(default=False, init=False)
+
+    def choose_threads(self) -> None:
+        """Set torch's CPU threads: as the settings say, else one where a training step is too small to share.
+
+        On small tensors a second thread costs more than it does, and many times more on a machine that is busy.
+        """
+        torch.set_num_threads(self.setup.settings.threads or (1 if self.step_size < SMALL_STEP else CORES))
+
+    @cached_property
+    def step_size(self) -> int:
+        """Return the floating-point operations of a training step."""
+        network = self.setup.fresh("warm").eval()
+        inputs = self.setup.examples.prepare(self.setup.examples.inputs[:1])
+        return 6 * self.setup.optimizer.batch_size * multiply_adds(network, inputs)
+
+    def try_stack(self) -> bool:
+        """Fit two networks as one, and return whether that is possible.
+
+        It is not where one draws from the common generator, or mixes with the others.
+
+        Raises:
+            RuntimeError: an error of the device, such as too little memory: it is no property of the networks.
+        """
+        optimizer = self.setup.optimizer.torch_optimizer([nn.Parameter(torch.zeros(1))])
+        if self.setup.draws or self.setup.settings.compile or not isinstance(optimizer, ELEMENTWISE):
+            return False
+        rows = np.arange(min(4, len(self.setup.examples)))
+        try:
+            self.setup.fitted_stack([rows, rows], "warm", [0, 1], replace(self.setup.optimizer, epochs=1))
+        except Exception as error:  # vmap's own, or whatever a user's network raises under it
+            if _is_of_device(error):
+                raise
+            reason = (str(error).splitlines() or [""])[0]
+            logger.info("networks are fitted one by one, not as a stack: %s: %s", type(error).__name__, reason)
+            return False
+        return True
+
+    @cached_property
+    def stacks(self) -> bool:
+        """Return whether many networks are fitted faster as one, and can be, which is tried once."""
+        largest = STACKED_STEP if in_layers(self.setup.fresh("warm")) else VMAP_STEP
+        return self.step_size < largest[self.setup.settings.torch_device().type] and self.try_stack()
+
+    @property
+    def workers(self) -> int:
+        """Return how many networks may be fitted at the same time, one a CPU core; on a GPU one after another."""
+        settings = self.setup.settings
+        threads_collide = self.setup.draws and not workers.forks()  # on torch's global generators
+        if settings.torch_device().type != "cpu" or settings.compile or threads_collide:
+            return 1
+        return settings.threads or CORES
+
+    def warm_up(self) -> None:
+        """Take a step on a throw-away network, once: a process's first one loads code that no time should include.
+
+        A GPU chooses its algorithms, and the compiler makes its graph, for the size of a whole batch.
+        """
+        if self._warm:
+            return
+        whole = self.setup.settings.compile or self.setup.settings.torch_device().type == "cuda"
+        rows = np.arange(min(self.setup.optimizer.batch_size if whole else 8, len(self.setup.examples)))
+        optimizer = replace(self.setup.optimizer, epochs=1)
+        fit(self.setup.fresh("warm"), self.setup.examples.subset(rows), optimizer, self.setup.settings, "warm")
+        self._warm = True
+
+
+def _is_of_device(error: Exception) -> bool:
+    """Return whether the device failed, by the types of errors or, where torch has none for it, by their words."""
+    types = (MemoryError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", MemoryError))
+    words = ("CUDA error", "CUDA out of memory", "not enough memory", "DefaultCPUAllocator")
+    return isinstance(error, types) or any(each in str(error) for each in words)
+
+
+def multiply_adds(network: nn.Module, inputs: Tensor) -> int:
+    """Return how many multiply-adds the linear and convolution layers of the network spend on these inputs.
+
+    Torch's own counter imports its compiler, which takes longer than the default run's training.
+    """
+    total = 0
+
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        nonlocal total
+        total += output.numel() * next(layer.parameters())[0].numel()
+
+    layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        network(inputs)
+    for hook in hooks:
+        hook.remove()
+    return total

@@ -1,0 +1,115 @@
+"""The setup of an experiment's models: everything that determines a model that is trained on some rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from advunlearn.data.dataset import Dataset, Pool
+from advunlearn.data.examples import QUERIES, Examples
+from advunlearn.models.model import Model
+from advunlearn.optimizers.optimizer import Optimizer
+from advunlearn.runtime.settings import Settings
+from advunlearn.storage.store import Artefact, index_digest
+from advunlearn.training.checkpoint import Checkpoint
+from advunlearn.training.fit import GlobalGenerators, fit, initialise, place, predict, seeded
+from advunlearn.training.stack import fit_stack
+
+SCHEMA = 4  # raise it when this file's or fit's results change: stored models of the old code are then not reused
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every model of an experiment shares: the examples, on the device, and how a network is fitted to some."""
+
+    pool: Pool
+    examples: Examples
+    dataset: Dataset
+    model: Model
+    optimizer: Optimizer
+    settings: Settings
+
+    def key(self, rows: NDArray[np.int64], stream: str, *index: int) -> dict[str, Any]:
+        """Return everything that determines the model trained on these rows: its name in the store."""
+        return {
+            "schema": SCHEMA,
+            "dataset": self.pool.checksum,
+            "view": self.dataset.identity(),
+            "rows": index_digest(rows),
+            "model": self.model.identity(),
+            "optimizer": self.optimizer.identity(),
+            "settings": self.settings.identity(),
+            "stream": [stream, *index],
+        }
+
+    def built(self, stream: str, *index: int) -> nn.Module:
+        """Return an untrained network of this experiment on the CPU."""
+        height, width, channels = self.pool.images.shape[1:]
+        return initialise(self.model, (channels, height, width), self.pool.classes, self.settings, stream, *index)
+
+    def fresh(self, stream: str, *index: int) -> nn.Module:
+        """Return an untrained network of this experiment on the device."""
+        return place(self.built(stream, *index), self.settings)
+
+    @cached_property
+    def draws(self) -> bool:
+        """Does a network draw from torch's global generators as it trains, as dropout does?"""
+        generators = GlobalGenerators(self.settings.torch_device())
+        network = self.fresh("warm").train()
+        with seeded(self.settings, "warm"):
+            before = generators.state_dict()
+            network(self.examples.prepare(self.examples.inputs[:2]))
+            return not all(map(torch.equal, before, generators.state_dict()))
+
+    def fitted(
+        self, rows: NDArray[np.int64], stream: str, *index: int, checkpoint: Checkpoint | None = None
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """Return a network trained on these rows, and its last epoch's mean loss by name, without asking the store."""
+        network = self.fresh(stream, *index)
+        # Row order must not matter: the key holds the rows as a set.
+        examples = self.examples.subset(np.sort(rows))
+        # Only where it is needed: to other threads the process's generators are locked meanwhile.
+        with seeded(self.settings, f"fit/{stream}", *index) if self.draws else nullcontext():
+            loss = fit(network, examples, self.optimizer, self.settings, stream, *index, checkpoint=checkpoint)
+        return network, {"loss": loss}
+
+    def fitted_stack(
+        self,
+        rows: Sequence[NDArray[np.int64]],
+        stream: str,
+        indices: Sequence[int],
+        optimizer: Optimizer | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> list[tuple[nn.Module, dict[str, Any]]]:
+        """Return what `fitted` would, but for rounding, of several equally long sets of rows, fitted as one network."""
+        networks = [self.fresh(stream, index) for index in indices]
+        losses = fit_stack(
+            networks,
+            self.examples,
+            [np.sort(each) for each in rows],
+            optimizer or self.optimizer,
+            self.settings,
+            stream,
+            indices,
+            checkpoint,
+        )
+        return [(network, {"loss": loss}) for network, loss in zip(networks, losses, strict=True)]
+
+    def restore(self, artefact: Artefact, stream: str) -> nn.Module:
+        """Return a network of this experiment with an artefact's weights."""
+        network = self.built(stream)
+        network.load_state_dict(artefact.tensors)
+        return place(network, self.settings).eval()
+
+    def logits(self, network: nn.Module, rows: NDArray[np.int64], queries: int) -> NDArray[np.float32]:
+        """Return what a network says of each row under the first so many of `QUERIES`, (n, queries, classes)."""
+        examples = self.examples.subset(rows)
+        return np.stack([predict(network, examples, query).numpy() for query in QUERIES[:queries]], 1)
