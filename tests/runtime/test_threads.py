@@ -53,4 +53,4 @@ def test_the_manifest_holds_the_threads_that_the_run_computes_with(
 def test_threads_are_set_where_they_are_defined_or_chosen_and_nowhere_else() -> None:
     source = Path(advunlearn.__file__).parent
     setting = [path for path in source.rglob("*.py") if "set_num_threads" in path.read_text()]
-    assert {str(path.relative_to(source)) for path in setting} == {"runtime/threads.py", "training/trainer.py"}
+    assert {str(path.relative_to(source)) for path in setting} == {"runtime/threads.py", "training/policy.py"}

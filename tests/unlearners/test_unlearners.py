@@ -78,7 +78,7 @@ def test_an_own_method_can_be_the_base_and_takes_the_games_steps(named: bool) ->
     alone = Half(weight=0.5 if named else 0.25, **steps).unlearn(network(), task())
     assert same(game.unlearn(network(), task()).network, alone.network)
     assert not same(alone.network, Finetune(**steps).unlearn(network(), task()).network)
-    assert "_source_" in game.resolved()["base"]  # so that another version of the file makes another model
+    assert "source" in game.identity()["base"]  # so that another version of the file makes another model
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
-from safetensors import SafetensorError
-
 from advunlearn.options import UserError
 
 T = TypeVar("T")
@@ -41,6 +39,8 @@ class UnreadableFile(UserError):
 @contextlib.contextmanager
 def system_errors(path: Path) -> Iterator[None]:
     """Let no error of the system pass without its number and a file's name, which numpy and safetensors leave out."""
+    from safetensors import SafetensorError  # metrics are read without it
+
     try:
         yield
     except (OSError, SafetensorError) as error:
