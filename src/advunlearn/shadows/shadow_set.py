@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,10 @@ class ShadowSet(ModelSet):
     observed: NDArray[np.int64]
     stream: str = "shadow"
 
-    kind: ClassVar[str] = "shadow"
+    @property
+    def kind(self) -> str:
+        """Return `shadow`, or `reference` for the models that an auditor of the game compares with."""
+        return self.stream
 
     @property
     def count(self) -> int:
