@@ -187,3 +187,9 @@ def test_what_unlearners_remark_of_shadow_originals_is_not_said(tmp_path: Path) 
         package.removeHandler(handler)
         package.setLevel(level)
     assert (tmp_path / "log").read_text().split() == ["warning"] * 4 + ["afterwards"]
+
+
+def test_the_store_calls_shadow_originals_by_their_name(tmp_path: Path) -> None:
+    originals = original_set(digits_trainer(tmp_path), 4)
+    list(originals.said())
+    assert {entry.kind for entry in originals.trainer.store.entries()} == {"shadow_original"}

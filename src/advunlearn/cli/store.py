@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
 def _show(entry: StoreEntry) -> int:
     """Print an entry's line and return its size."""
     days = (time.time() - entry.used) / 86400
-    sys.stdout.write(f"{entry.digest[:16]}  {entry.kind:<11}{days:>7.1f} days {entry.size / 1e6:>9.2f} MB\n")
+    sys.stdout.write(f"{entry.digest[:16]}  {entry.kind:<16}{days:>7.1f} days {entry.size / 1e6:>9.2f} MB\n")
     return entry.size
 
 
@@ -59,7 +59,7 @@ def _verify(store: Store) -> int:
             continue  # deleted meanwhile
         except (Damaged, OSError) as error:
             damaged += 1
-            sys.stdout.write(f"{entry.digest[:16]}  {entry.kind:<11}{in_words(error)}\n")
+            sys.stdout.write(f"{entry.digest[:16]}  {entry.kind:<16}{in_words(error)}\n")
     sys.stdout.write(f"{read} whole, {damaged} damaged in {store.root}")
     sys.stdout.write(" (what is damaged is made again when a run wants it)\n" if damaged else "\n")
     return 1 if damaged else 0

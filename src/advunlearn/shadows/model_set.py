@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,10 @@ class ModelSet:
     trainer: Trainer
     options: ShadowOptions
 
-    kind: ClassVar[str]
+    @property
+    def kind(self) -> str:
+        """Return what the store calls these models."""
+        raise NotImplementedError
 
     @property
     def count(self) -> int:
@@ -143,7 +146,7 @@ class ModelSet:
 
             return run
 
-        bar = progress(range(sum(map(len, groups))), f"{self.kind} models")
+        bar = progress(range(sum(map(len, groups))), f"{self.kind.replace('_', ' ')} models")
         with closing(
             run_tasks([task(group) for group in groups], min(self.trainer.policy.workers, len(groups)))
         ) as done:

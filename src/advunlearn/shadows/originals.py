@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,10 @@ class OriginalSet(ModelSet):
     unlearn: Unlearn
     unlearner: Mapping[str, Any]
 
-    kind: ClassVar[str] = "original"
+    @property
+    def kind(self) -> str:
+        """Return `shadow_original`; the original of the run itself is a `model`."""
+        return "shadow_original"
 
     @property
     def count(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +48,10 @@ class ShadowSet(ModelSet):
     observed: NDArray[np.int64]
     stream: str = "shadow"
 
-    kind: ClassVar[str] = "shadow"
+    @property
+    def kind(self) -> str:
+        """Return `shadow`, or `reference` for the models that an auditor of the game compares with."""
+        return self.stream
 
     @property
     def count(self) -> int:
