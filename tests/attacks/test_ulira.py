@@ -198,7 +198,7 @@ def test_the_originals_are_there_for_another_attack_and_new_for_another_unlearne
     options = [*QUICK, "optimizer.epochs=2", "attack.originals=8", "attack.stacked=false"]
 
     def stored() -> set[str]:
-        return {entry.digest for entry in Store().entries() if entry.kind == "original"}
+        return {entry.digest for entry in Store().entries() if entry.kind == "shadow_original"}
 
     advunlearn.run(options)
     first = stored()

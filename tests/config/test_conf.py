@@ -34,7 +34,7 @@ OPTIONS = sorted(path for group in FOLDERS for path in (CONF / group).glob("*.ya
 KEYWORDS = {"class": "class_"}
 BIBLIOGRAPHY = {
     key: entry
-    for entry in (CONF.parent / "docs" / "references.bib").read_text().split("\n@")
+    for entry in (Path(__file__).parents[2] / "docs" / "references.bib").read_text().split("\n@")
     for key in re.findall(r"^\w+\{(\w+),", entry)
 }
 
