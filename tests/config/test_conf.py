@@ -94,7 +94,7 @@ def test_every_part_names_its_publication_or_says_that_there_is_none(path: Path)
 
 
 def test_every_publication_is_cited() -> None:
-    sources = "".join(path.read_text() for path in (CONF.parent / "src").rglob("*.py"))
+    sources = "".join(path.read_text() for path in (Path(__file__).parents[2] / "src").rglob("*.py"))
     assert {key for key in BIBLIOGRAPHY if f"[{key}]" not in sources} == set()
 
 
