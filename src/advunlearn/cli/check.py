@@ -21,15 +21,12 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     from omegaconf import OmegaConf
 
-    from advunlearn.config.compose import jobs_from, jobs_to_check
+    from advunlearn.config.compose import jobs_to_check, run_count
     from advunlearn.options import ConfigError
 
-    runs = 1
     try:
         job = jobs_to_check(options.overrides, options.config_dir, multirun=options.multirun)[0]
-        if options.multirun:
-            own = [word for word in options.overrides if not word.lstrip("+~").startswith(("hydra.", "hydra/"))]
-            runs = len(jobs_from(own, options.config_dir))
+        runs = run_count(options.overrides, options.config_dir) if options.multirun else 1
     except ConfigError as error:
         return refuse(error.problems)
     sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(job.experiment.config)))

@@ -1,20 +1,20 @@
-"""What a person types behind `run`: composed by Hydra, with all mistakes collected instead of the first one raised."""
+"""Compose the experiments that the overrides of a command describe."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from advunlearn.config import recipes
 from advunlearn.config.composer import AUDITOR, RECIPE, Composer, composer, single
 from advunlearn.config.experiment import Experiment, read_experiment
+from advunlearn.config.recipes import Recipe, Recipes
 from advunlearn.options import ConfigError
 
 # Our presets of launchers, and the package that each needs.
@@ -23,7 +23,7 @@ _LAUNCHERS = {"slurm": "hydra-submitit-launcher", "joblib": "hydra-joblib-launch
 
 
 def is_installed(package: str | None) -> bool:
-    """Is this package there, or None asked for?"""
+    """Return whether the package is installed; True for None."""
     try:
         return package is None or bool(metadata.version(package))
     except metadata.PackageNotFoundError:
@@ -53,7 +53,7 @@ def expand_aliases(overrides: Sequence[str]) -> list[str]:
 
 
 def experiment_from(overrides: Sequence[str], config_dir: str | None = None) -> Experiment:
-    """Return the experiment that these overrides describe; `config_dir` is a folder with a person's own options.
+    """Return the experiment that these overrides describe; `config_dir` is a folder with the user's own options.
 
     Raises:
         ConfigError: with every mistake in them, one line each.
@@ -79,19 +79,19 @@ def jobs_to_check(overrides: Sequence[str], config_dir: str | None = None, *, mu
 
 @dataclass(frozen=True)
 class Job:
-    """One run, of a sweep for example.
+    """One run.
 
     Attributes:
-        overrides: what was typed for it.
+        overrides: the overrides that the user typed for it.
         choices: the option of each group.
-        experiment: that these make.
+        experiment: the experiment that they describe.
         recipe: that was chosen for its dataset; None where the user chose a recipe or an experiment.
     """
 
     overrides: list[str]
     choices: dict[str, Any]
     experiment: Experiment
-    recipe: recipes.Recipe | None
+    recipe: Recipe | None
 
 
 def jobs_from(overrides: Sequence[str], config_dir: str | None = None) -> list[Job]:
@@ -104,22 +104,29 @@ def jobs_from(overrides: Sequence[str], config_dir: str | None = None) -> list[J
     with composer(config_dir) as here:
         words = expand_aliases(overrides)
         problems += [f"{word}: submit has options of its own for this" for word in words if _is_hydras(word)]
-        typed = here.parse([word for word in words if not _is_hydras(word)], True, problems)
-        fixed = [single(values[0]) for values in typed if len(values) == 1]
-        swept = here.parse(_sweeper_params(here, fixed), True, problems)
-        by_key = {single(values[0]).get_key_element(): values for values in [*swept, *typed]}
-        return _read_all(here, map(list, itertools.product(*by_key.values())), problems)
+        values = _swept(here, [word for word in words if not _is_hydras(word)], problems)
+        return _read_all(here, map(list, itertools.product(*values)), problems)
+
+
+def run_count(overrides: Sequence[str], config_dir: str | None = None) -> int:
+    """Return how many runs a sweep has, without composing them."""
+    with composer(config_dir) as here:
+        words = [word for word in expand_aliases(overrides) if not _is_hydras(word)]
+        return math.prod(map(len, _swept(here, words, [])))
 
 
 def _is_hydras(text: str) -> bool:
     return text.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
-def _sweeper_params(here: Composer, overrides: Sequence[Override]) -> list[str]:
-    """Return what an experiment sweeps over by itself; a mistake in it is found with the runs that it makes."""
-    config = here.compose(overrides, [])
+def _swept(here: Composer, words: Sequence[str], problems: list[str]) -> list[list[str]]:
+    """Return, for each key of a sweep, the overrides of its runs; typed ones replace those of the experiment itself."""
+    typed = here.parse(words, True, problems)
+    config = here.compose([single(values[0]) for values in typed if len(values) == 1], [])
+    # A mistake in the experiment's own words is found with the runs that they make.
     params = OmegaConf.select(config, "hydra.sweeper.params") if config is not None else None
-    return [f"{key}={values}" for key, values in (params or {}).items()]
+    own = here.parse([f"{key}={values}" for key, values in (params or {}).items()], True, problems)
+    return list({single(values[0]).get_key_element(): values for values in [*own, *typed]}.values())
 
 
 def _read_all(here: Composer, runs: Iterable[list[str]], problems: Sequence[str]) -> list[Job]:
@@ -128,16 +135,15 @@ def _read_all(here: Composer, runs: Iterable[list[str]], problems: Sequence[str]
     Raises:
         ConfigError: with every mistake, each once.
     """
-    found, mistakes = [], list(problems)
+    found, mistakes, recipes = [], list(problems), Recipes(here)
     for overrides in runs:
         typed = [single(text) for text in overrides]
-        chosen = recipes.choose(here, typed)
-        words = [single(f"{RECIPE}={chosen[0]}")] if chosen else []
+        recipe = recipes.recipe_for(typed)
+        words = [single(f"{RECIPE}={recipe.name}")] if recipe else []
         config = here.compose([*words, *typed], mistakes)
         if config is None:
             continue
         choices: Any = OmegaConf.to_container(config.pop("hydra").runtime.choices)
-        recipe = recipes.describe(here, chosen, typed, choices, config) if chosen else None
         try:
             found.append(Job(overrides, choices, read_experiment(config), recipe))
         except ConfigError as error:
@@ -148,7 +154,7 @@ def _read_all(here: Composer, runs: Iterable[list[str]], problems: Sequence[str]
 
 
 def _with_its_origin(problem: str, overrides: Sequence[str], choices: Mapping[str, Any]) -> str:
-    """Say of an option that is none where it may come from, if nobody typed it."""
+    """Return the problem; if it is an unknown option that nobody typed, name the experiment that may set it."""
     key, found, _ = problem.partition(": no such option")
     typed = tuple(text.lstrip("+").split("=")[0] for text in overrides)
     experiment = choices.get("experiment")
@@ -158,7 +164,7 @@ def _with_its_origin(problem: str, overrides: Sequence[str], choices: Mapping[st
 
 
 def _variants(parsed: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    """Yield the first of all, and each further value beside the first of the others: a sum of checks, not a product."""
+    """Yield the first run, and one for each further value with the first of the others: a sum, not a product."""
     first = [values[0] for values in parsed]
     yield first
     for position, values in enumerate(parsed):

@@ -26,7 +26,7 @@ from advunlearn.options import ConfigError
 from advunlearn.storage.paths import config_folder
 
 RECIPE = "recipe"
-# An auditor is nested in the unlearner that has one; a person types `auditor=svm`.
+# An auditor is nested in its unlearner; users type `auditor=svm`.
 AUDITOR = "auditor@unlearner.auditor"
 
 
@@ -36,7 +36,7 @@ def version_base() -> dict[str, str]:
 
 
 def register_resolvers() -> None:
-    """Give configs `${uid:}`, four random letters: two runs of one second do not share a folder."""
+    """Define `${uid:}`, four random letters, so that two runs of the same second do not share a folder."""
     # OmegaConf 2.3 has a `register_resolver` as well, an older one with another signature.
     name = "register_new_resolver" if omegaconf.__version__.startswith("2.3") else "register_resolver"
     getattr(OmegaConf, name)("uid", lambda: secrets.token_hex(2), use_cache=True, replace=True)
@@ -44,7 +44,7 @@ def register_resolvers() -> None:
 
 @contextlib.contextmanager
 def composer(config_dir: str | None) -> Iterator[Composer]:
-    """Give a composer of the shipped configs and of the user's own ones in `config_dir`.
+    """Yield a composer of the shipped configs and of the user's own in `config_dir`.
 
     Raises:
         ConfigError: if there is no such folder.
@@ -73,7 +73,7 @@ class Composer:
     known: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
 
     def options(self, group: str) -> list[str]:
-        """Return the shipped options of a group and the user's own, in whose folder the loader does not search."""
+        """Return the shipped options of a group and the user's own, which Hydra's loader does not know."""
         mine = sorted((self.own / group).glob("*.yaml")) if self.own else []
         return [*self.loader.get_group_options(group), *(path.stem for path in mine)]
 
@@ -137,12 +137,12 @@ class Composer:
 
 
 def single(text: str) -> Override:
-    """Return the override that a word describes, which is no sweep."""
+    """Return the override that a word describes; the word must not be a sweep."""
     return OverridesParser.create().parse_override(text)
 
 
 def _reason(error: Exception) -> str:
-    """Return the parser's own words, unless they speak of its insides."""
+    """Return the parser's message, unless it names internals of the parser."""
     words = str(error).splitlines()[0]
     return "" if "Exception" in words else f" ({words})"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -25,7 +25,7 @@ class Recipe:
     Attributes:
         name: an option of the group `recipe`.
         reason: why it was chosen, in words.
-        brought: the overrides that would have the same effect, without what the user typed or what is the default.
+        brought: the overrides with the same effect, without those that the user typed.
     """
 
     name: str
@@ -37,30 +37,66 @@ class Recipe:
         return f"recipe={self.name} for {self.reason}: {' '.join(self.brought) or 'the defaults'}"
 
 
-def is_chosen(overrides: Sequence[Override]) -> bool:
-    """Return whether the user chose a recipe, or an experiment, which is a whole setting."""
-    return bool({RECIPE, "experiment"} & {override.key_or_group for override in overrides})
+@dataclass
+class Recipes:
+    """Choose the recipes of runs.
 
-
-def choose(composer: Composer, typed: Sequence[Override]) -> tuple[str, str] | None:
-    """Return the recipe of the run's dataset and the reason for it, unless the user chose a setting.
-
-    A file of the dataset's name, among the user's own options for example, comes before the choice by size.
+    Attributes:
+        composer: that composes the runs.
+        known: what was chosen before, by the words that matter: the runs of a sweep over seeds share one recipe.
     """
-    if is_chosen(typed):
-        return None
-    of_dataset = [each for each in typed if each.key_or_group.split(".")[0] == "dataset"]
-    config = composer.compose(of_dataset, [])
-    if config is None:
-        return None
-    name = config.hydra.runtime.choices.dataset
-    if name in composer.options(RECIPE):
-        return name, f"dataset={name}"
-    try:
-        dataset = build_dataset(OmegaConf.to_container(config.dataset, resolve=True))
-        return None if dataset is None else by_size(dataset.info())
-    except (ValueError, OmegaConfBaseException):  # a mistake, which is found with all others
-        return None
+
+    composer: Composer
+    known: dict[tuple[str, ...], Recipe | None] = field(default_factory=dict)
+
+    def recipe_for(self, typed: Sequence[Override]) -> Recipe | None:
+        """Return the recipe for a run's dataset; None if the user chose a recipe, or an experiment, a whole setting."""
+        if {RECIPE, "experiment"} & {override.key_or_group for override in typed}:
+            return None
+        words = tuple(map(self._word, typed))
+        if words not in self.known:
+            found = self._name(typed)
+            self.known[words] = Recipe(*found, self._brought(found[0], typed)) if found else None
+        return self.known[words]
+
+    def _word(self, override: Override) -> str:
+        """Return what a recipe can depend on: the key, and for the dataset and for groups the value as well."""
+        key = override.key_or_group
+        whole = override.is_delete() or key.startswith("dataset.") or self.composer.options(key)
+        return str(override.input_line) if whole else key
+
+    def _name(self, typed: Sequence[Override]) -> tuple[str, str] | None:
+        """Return the name of the recipe and the reason; None if the dataset cannot be read, a mistake reported later.
+
+        A recipe with the dataset's name, for example one of the user's own, takes precedence over the choice by size.
+        """
+        config = self.composer.compose([each for each in typed if each.key_or_group.split(".")[0] == "dataset"], [])
+        if config is None:
+            return None
+        name = config.hydra.runtime.choices.dataset
+        if name in self.composer.options(RECIPE):
+            return name, f"dataset={name}"
+        try:
+            dataset = build_dataset(OmegaConf.to_container(config.dataset, resolve=True))
+            return None if dataset is None else by_size(dataset.info())
+        except (ValueError, OmegaConfBaseException):
+            return None
+
+    def _brought(self, name: str, typed: Sequence[Override]) -> list[str]:
+        """Return what the recipe changes, as overrides: first the choices of groups, then the options."""
+        config = self.composer.compose([single(f"{RECIPE}={name}"), *typed], [])
+        plain = self.composer.compose(typed, [])
+        if config is None or plain is None:
+            return []
+        chosen, before = (each.pop("hydra").runtime.choices for each in (config, plain))
+        same = [single(f"{group}={chosen[group]}") for group in GROUPS if chosen[group]]
+        parts = self.composer.compose([*same, *typed], [])
+        if parts is None:
+            return []
+        del parts["hydra"]
+        groups = [f"{group}={chosen[group]}" for group in GROUPS if chosen[group] != before[group]]
+        with_recipe, without = (_plain(each) for each in (config, parts))
+        return groups + differences(with_recipe, without)
 
 
 def by_size(info: DatasetInfo) -> tuple[str, str]:
@@ -75,24 +111,8 @@ def by_size(info: DatasetInfo) -> tuple[str, str]:
     return "few_images" if info.train < MANY else "many_images", reason
 
 
-def describe(
-    composer: Composer,
-    chosen: tuple[str, str],
-    typed: Sequence[Override],
-    choices: Mapping[str, Any],
-    config: DictConfig,
-) -> Recipe:
-    """Return the recipe with what it brought: what differs from the same options without it."""
-    plain = composer.compose(typed, [])
-    same = [single(f"{group}={choices[group]}") for group in GROUPS if choices[group]]
-    parts = composer.compose([*same, *typed], [])
-    if plain is None or parts is None:
-        return Recipe(*chosen, [])
-    before = plain.hydra.runtime.choices
-    groups = [f"{group}={choices[group]}" for group in GROUPS if choices[group] != before[group]]
-    del parts["hydra"]
-    raw, other = (OmegaConf.to_container(each, throw_on_missing=False) for each in (config, parts))
-    return Recipe(*chosen, groups + differences(raw, other))  # type: ignore[arg-type]
+def _plain(config: DictConfig) -> Any:
+    return OmegaConf.to_container(config, throw_on_missing=False)
 
 
 def differences(config: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
