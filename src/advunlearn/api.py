@@ -23,7 +23,6 @@ from advunlearn.evaluation.metrics_file import AttackMetrics
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.settings import Settings
-from advunlearn.runtime.switches import kept_switches
 from advunlearn.stages.attack import score_model, split_scores
 from advunlearn.train import Result, run_experiment
 from advunlearn.training.fit import predict
@@ -108,8 +107,7 @@ def unlearn(
         selection=None if selection is None else _examples(selection, "selection", settings),
     )
     network = copy.deepcopy(model).to(settings.torch_device())
-    with kept_switches():
-        settings.set_switches()
+    with settings.switches():
         unlearned = experiment.unlearner.run(network, task).network
     for part, before in zip(unlearned.modules(), model.modules(), strict=True):
         part.training = before.training
@@ -169,8 +167,7 @@ def audit(
     def answers(examples: Examples) -> Answers:
         return Answers(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
 
-    with kept_switches():
-        settings.set_switches()
+    with settings.switches():
         said = answers(both)
         target = Observations(
             said.logits,
