@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,12 +16,20 @@ from advunlearn.runs.state import read_manifest, state_of
 from advunlearn.storage.files import file_digest, write_json
 from advunlearn.storage.store import Store
 
+logger = logging.getLogger(__name__)
+
 OWN = {"manifest.json", "advunlearn.log", "config.yaml", "job.json"}  # a folder's own, whatever run it holds
 
 
 def note(store: Store, key: Mapping[str, Any], folder: Path) -> None:
-    """Remember that the run which `key`, plain data, determines is finished in this folder."""
-    write_json(_entry(store, key), {"folder": str(folder.absolute())})
+    """Remember that the run which `key`, plain data, determines is finished in this folder.
+
+    The run has all of its results: a store that cannot be written to is no reason for it to fail.
+    """
+    try:
+        write_json(_entry(store, key), {"folder": str(folder.absolute())})
+    except OSError as error:
+        logger.warning("later runs will not find this one (%s)", error)
 
 
 def find(store: Store, key: Mapping[str, Any]) -> Path | None:
