@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from advunlearn import __version__
 from advunlearn.cli.problems import fail, refuse
+from advunlearn.options import UserError, located
 
 USAGE = """\
 advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
@@ -59,8 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         module = "list_" if verb == "list" else verb  # here, `list` is the built-in one
         return int(importlib.import_module(f"advunlearn.cli.{module}").main(rest))
+    except UserError as error:
+        return refuse(error.problems)
     except OSError as error:  # a full disk, a folder of somebody else's: a run's log has the traceback
         return fail(error)
+    except Exception as error:  # a bug, of ours or in a part of the user: a line says where
+        if os.environ.get("ADVUNLEARN_TRACEBACK"):
+            raise
+        return fail(f"{located(error)}; ADVUNLEARN_TRACEBACK=1 shows the whole traceback")
     except KeyboardInterrupt as interrupted:
         sys.stderr.write("interrupted; what is finished is in the store, and the same command goes on from there\n")
         return 128 + getattr(interrupted, "number", signal.SIGINT)
