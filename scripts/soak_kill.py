@@ -87,7 +87,7 @@ class Place:
         manifests = list(self.folder.rglob("manifest.json"))
         if not manifests:
             return "start"
-        manifest = json.loads(manifests[0].read_text())
+        manifest = json.loads(manifests[0].read_text(encoding="utf-8"))
         stages = ["data", "pretrain", "retrain", "unlearn", "attack", "report", "end"]
         return stages[len(manifest["stages"])] if manifest["status"] == "running" else manifest["status"]
 
@@ -96,16 +96,18 @@ class Place:
         path = max(self.folder.rglob("metrics.json"), key=lambda path: path.stat().st_mtime, default=None)
         if path is None:
             return None
-        return {name: value for name, value in json.loads(path.read_text()).items() if name not in TIMES}
+        return {
+            name: value for name, value in json.loads(path.read_text(encoding="utf-8")).items() if name not in TIMES
+        }
 
     def artefacts(self) -> dict[str, dict[str, Any]]:
         """Return the markers of what is in the store, by digest."""
         found = (self.folder / "cache" / "store").glob("??/*/complete.json")
-        return {path.parent.name: json.loads(path.read_text()) for path in found}
+        return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in found}
 
     def log(self) -> str:
         """Return all that the command said."""
-        return (self.folder / "output.txt").read_text()
+        return (self.folder / "output.txt").read_text(encoding="utf-8")
 
 
 def contents(artefacts: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from advunlearn import __version__
 from advunlearn.cli.problems import fail, refuse
 from advunlearn.cli.streams import tolerant_streams
+from advunlearn.options import UserError, located
 
 USAGE = """\
 advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
@@ -74,8 +75,14 @@ def _dispatch(arguments: list[str]) -> int:
         sys.path.append(os.getcwd())  # so that a person's own classes, named by _target_, are found
         module = "list_" if verb == "list" else verb  # here, `list` is the built-in one
         return int(importlib.import_module(f"advunlearn.cli.{module}").main(rest))
+    except UserError as error:
+        return refuse(error.problems)
     except OSError as error:  # a full disk, a folder of somebody else's: a run's log has the traceback
         return fail(error)
+    except Exception as error:  # a bug, of ours or in a part of the user: a line says where
+        if os.environ.get("ADVUNLEARN_TRACEBACK"):
+            raise
+        return fail(f"{located(error)}; ADVUNLEARN_TRACEBACK=1 shows the whole traceback")
     except KeyboardInterrupt as interrupted:
         sys.stderr.write("interrupted; what is finished is in the store, and the same command goes on from there\n")
         return 128 + getattr(interrupted, "number", signal.SIGINT)

@@ -196,7 +196,7 @@ class Store:
                 if file_digest(folder / name) != checksum:
                     raise Damaged(f"{name} is damaged")
             name = "record.json"
-            record = json.loads((folder / name).read_text())
+            record = json.loads((folder / name).read_text(encoding="utf-8"))
             tensors, arrays = {}, {}
             if (name := "tensors.safetensors") in files:
                 tensors = load_file(folder / name)
@@ -263,7 +263,7 @@ class Store:
         """Yield what determines each stored artefact of this kind; one that cannot be read is passed over."""
         for path in sorted(self.root.glob("??/*/key.json")):
             with contextlib.suppress(OSError, ValueError):
-                key = json.loads(path.read_text())
+                key = json.loads(path.read_text(encoding="utf-8"))
                 if key["kind"] == kind:
                     yield key
 
@@ -287,7 +287,7 @@ def folder_size(folder: Path) -> int:
 
 def _marker(folder: Path) -> Any:
     """Return what an artefact's marker says, of which its own checksum covers every word."""
-    marker = json.loads((folder / MARKER).read_text())
+    marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     checksum = marker.pop("checksum", None)
     if marker["schema"] != 1 and checksum != Store.digest("marker", marker):  # the first schema had no checksum
         raise Damaged(f"{MARKER} is damaged")

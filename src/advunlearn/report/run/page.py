@@ -54,7 +54,7 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
         with atomic_write(folder / f"{name}.png") as temporary:
             temporary.write_bytes(picture)
     with atomic_write(folder / "metrics.csv") as temporary:
-        temporary.write_text(metrics_csv(metrics))
+        temporary.write_text(metrics_csv(metrics), encoding="utf-8")
     page = folder / "report.html"
     with atomic_write(page) as temporary:
         temporary.write_text(render(metrics, manifest, pictures), encoding="utf-8")
