@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from advunlearn.attacks.attack import Answers, Attack, Observations
@@ -55,7 +56,8 @@ def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Resu
     if folder is None:
         name = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
         folder = Path("outputs") / "api" / name
-    with Manifest(Path(folder), {"overrides": hydra_words(overrides)}) as manifest:
+    config = OmegaConf.create(experiment.config)
+    with Manifest(Path(folder), {"overrides": hydra_words(overrides)}, config=config) as manifest:
         return run_experiment(experiment, manifest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     from advunlearn.train import run_experiment
 
     try:
-        with Manifest(folder, about, resume=sweep) as manifest:
+        with Manifest(folder, about, config=config, resume=sweep) as manifest:
             result = run_experiment(read_experiment(config), manifest, adopt=sweep)
     except (UserError, OSError):
         raise
@@ -51,13 +52,13 @@ def resume(folder: Path) -> int:
     """Run what a folder's config says, unless it is completed, and return the exit status."""
     from advunlearn.config.yaml_files import read_yaml
     from advunlearn.options import ConfigError, UserError
-    from advunlearn.runs.state import state_of
+    from advunlearn.runs.state import config_of, state_of
 
     if state_of(folder).name == "completed":
         sys.stdout.write(f"{folder}: completed already\n")
         return _show_again(folder)
     try:
-        config = read_yaml(folder / "config.yaml")
+        config = read_yaml(config_of(folder))
         run_in(folder, config, _about(folder), sweep=True)
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
@@ -87,11 +88,11 @@ class Typed(TypedDict, total=False):
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    """Return what the run's manifest says of the command that it came from, or where it was never begun its job."""
-    from advunlearn.storage.files import read_json
+    """Return what the run's manifest, or its job if there is none, holds of the command that the run comes from."""
+    from advunlearn.storage.files import UnreadableFile, read_json
 
     for name in ("manifest.json", "job.json"):
-        if (folder / name).is_file():
+        with contextlib.suppress(UnreadableFile):  # missing, or damaged: only the config has to be read
             said = read_json(folder / name, Typed, optional=True)
             return {key: said[key] for key in ("overrides", "choices") if key in said}
     return {}

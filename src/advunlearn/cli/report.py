@@ -54,13 +54,18 @@ def _folder(path: Path) -> Path:
 
 def _one(run: Path) -> int:
     from advunlearn.evaluation.metrics_file import read_metrics
+    from advunlearn.options import UserError
     from advunlearn.report.run.page import write_report
     from advunlearn.report.run.table import comparison_table
 
     try:
         table = comparison_table(read_metrics(run))
+    except UserError as error:
+        return refuse([str(error)])
+    try:
         page = write_report(run)
-    except ValueError as error:
+    except UserError as error:  # a damaged manifest: the numbers are there
+        sys.stdout.write(f"{table}\n")
         return refuse([str(error)])
     except OSError as error:  # a folder of another user, for example
         sys.stdout.write(f"{table}\n")

@@ -22,24 +22,18 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     from advunlearn.report.summary.at_end import print_sweep_report
+    from advunlearn.runs.state import runs_below
     from advunlearn.runtime.signals import heed_signals
 
     logging.basicConfig(**LOG)
-    problems = [f"{path}: no run at or below it" for path in options.runs if not _resumable(path)]
+    problems = [f"{path}: no run at or below it" for path in options.runs if not runs_below(path)]
     if problems:
         return refuse(problems)
     statuses = []
     with heed_signals():
         for path in options.runs:
-            folders = _resumable(path)
+            folders = runs_below(path)
             statuses += [resume(folder) for folder in folders]
             if folders != [path]:
                 print_sweep_report(path)
     return max(statuses)
-
-
-def _resumable(path: Path) -> list[Path]:
-    """Return the runs at and below a path that can be gone on with: a config says what they are."""
-    from advunlearn.runs.state import runs_below
-
-    return [folder for folder in runs_below(path) if (folder / "config.yaml").is_file()]

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from advunlearn.options import ConfigError, UserError
-from advunlearn.runs.state import CLAIM, read_manifest
+from advunlearn.runs.state import CLAIM, State, read_manifest, state_of
 from advunlearn.runtime.signals import halt_point
-from advunlearn.storage.files import file_digest, write_json
+from advunlearn.storage.files import UnreadableFile, atomic_write, file_digest, write_json
 from advunlearn.storage.locks import claim
 
 logger = logging.getLogger(__name__)
@@ -57,21 +58,29 @@ class Manifest:
     Used as a context: what leaves it by an exception is recorded, with its traceback in the log, and passed on.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any] | None = None, *, resume: bool = False) -> None:
+    def __init__(
+        self, folder: Path, about: dict[str, Any] | None = None, *, config: Any = None, resume: bool = False
+    ) -> None:
         """Take the folder for one run; `about` is what the manifest says of it besides.
 
         Args:
+            config: of the run, written before the manifest, so that a run that was killed can always be resumed; None
+                leaves it to the caller.
             resume: go on with a run that is not completed; without, the folder must not hold one.
 
         Raises:
             ConfigError: if the folder holds another run.
             UserError: if its run is completed, or its manifest cannot be read.
         """
-        before, self.folder = read_manifest(folder), folder
-        if before is not None and not resume:
+        state, self.folder, self.config = state_of(folder), folder, config
+        if state.name != "waiting" and not resume:
             raise ConfigError([f"{folder} already holds a run; choose another folder (hydra.run.dir=...)"])
-        if before is not None and before["status"] == "completed":
+        if state.name == "completed":
             raise UserError(f"{folder}: this run is completed")
+        if state.name == "other version":
+            raise UserError(f"{folder}: {state.error}")
+        before = _earlier(folder, state)
+        self._damage = state.error if state.name == "damaged" else None
         folder.mkdir(parents=True, exist_ok=True)
         self.device = torch.device("cpu")
         self.data: dict[str, Any] = {
@@ -114,6 +123,11 @@ class Manifest:
         self._level, self._start = root.level, time.perf_counter()
         root.addHandler(self._handler)
         root.setLevel(logging.INFO)
+        if self._damage is not None:
+            logger.warning("%s: %s; the run is done again", self.folder, self._damage)
+        if self.config is not None and not (self.folder / "config.yaml").is_file():
+            with atomic_write(self.folder / "config.yaml") as temporary:
+                OmegaConf.save(self.config, temporary)
         self.write()
         return self
 
@@ -171,6 +185,18 @@ class Manifest:
     def write(self) -> None:
         """Write `manifest.json` as it stands."""
         write_json(self.folder / "manifest.json", self.data)
+
+
+def _earlier(folder: Path, state: State) -> dict[str, Any] | None:
+    """Return the manifest of an earlier attempt in the folder; of one that cannot be read, what is known of it."""
+    try:
+        before = read_manifest(folder)
+    except UnreadableFile:
+        os.replace(folder / "manifest.json", folder / "manifest.damaged.json")  # a person may still read it
+        before = {}
+    if before is not None and state.name == "damaged":
+        before |= {"status": state.name, "error": state.error}
+    return before
 
 
 def _now() -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from advunlearn.storage.files import read_json
+from advunlearn.evaluation.metrics_file import read_metrics
+from advunlearn.storage.files import UnreadableFile, read_json
 from advunlearn.storage.locks import seems_held
 
 CLAIM = ".running"  # held while a run goes on
@@ -32,7 +33,8 @@ class State:
     """How far a run's folder is, and what went wrong, in words, if anything did.
 
     `waiting` has a config and was never begun; `running`; `completed`; `failed` by an error; `interrupted` by a signal,
-    cleanly; `died` without a word, as by kill -9 or a power cut.
+    cleanly; `died` without a word, as by kill -9 or a power cut; `damaged` in its manifest or its metrics, so that it
+    has to be done again; of an `other version` of advunlearn, which may understand it.
     """
 
     name: str
@@ -85,13 +87,34 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def state_of(folder: Path) -> State:
-    """Return how far the run in this folder is."""
-    found = read_manifest(folder)
+    """Return how far the run in this folder is; a file that cannot be read is a state, never an error."""
+    try:
+        found = read_manifest(folder)
+    except UnreadableFile as error:
+        return State("other version" if error.other_version else "damaged", f"manifest.json: {error.reason}")
     if found is None:
         return State("waiting")
     if found["status"] == "running" and not _is_held(folder):
         return State("died", found["error"])
-    return State(found["status"], found["error"])
+    damage = _damage(folder, found) if found["status"] == "completed" else None
+    return State("damaged", damage) if damage else State(found["status"], found["error"])
+
+
+def _damage(folder: Path, manifest: dict[str, Any]) -> str | None:
+    """Return what is wrong with the metrics of a completed run; None if nothing is, or if it has none: a shard."""
+    if "metrics.json" not in manifest.get("checksums", {}) and not (folder / "metrics.json").exists():
+        return None
+    try:
+        read_metrics(folder)
+    except UnreadableFile as error:
+        return None if error.other_version else f"metrics.json: {error.reason}"
+    return None
+
+
+def config_of(folder: Path) -> Path:
+    """Return the path of a run's config, there or not: its own, or that of Hydra until it has written its own."""
+    own, hydras = folder / "config.yaml", folder / ".hydra" / "config.yaml"
+    return hydras if hydras.is_file() and not own.is_file() else own
 
 
 def _is_held(folder: Path) -> bool:

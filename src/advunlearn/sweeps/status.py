@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from advunlearn.options import UserError
 from advunlearn.runs.state import last_line, state_of
+from advunlearn.storage.files import UnreadableFile, read_json
 from advunlearn.sweeps import slurm
 from advunlearn.sweeps.submission import RUNS, Sweep
+
+UNREADABLE = ("damaged", "other version")
+
+
+class _About(TypedDict, total=False):
+    overrides: list[str]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Status:
     @property
     def stuck(self) -> bool:
         """Will it not be completed unless somebody does something?"""
-        return self.state in ("failed", "died", "cancelled", "interrupted", "not submitted")
+        return self.state in ("failed", "died", "cancelled", "interrupted", "not submitted", *UNREADABLE)
 
 
 def statuses(folder: Path, part: str = RUNS) -> tuple[list[Status], str | None]:
@@ -36,7 +44,7 @@ def statuses(folder: Path, part: str = RUNS) -> tuple[list[Status], str | None]:
     Raises:
         ValueError: if there is no job in it.
     """
-    sweep = Sweep.read(folder) if (folder / "sweep.json").is_file() else None
+    sweep, damage = _read_sweep(folder)
     here = folder / part
     numbers = sorted(int(path.name) for path in here.glob("*") if path.name.isdigit() and _is_job(path))
     if not numbers and part == RUNS:
@@ -45,22 +53,30 @@ def statuses(folder: Path, part: str = RUNS) -> tuple[list[Status], str | None]:
     known, trouble = _ask_slurm(set(tasks.values()))
     found = []
     for number in numbers:
-        about = _read_json(here / str(number) / "job.json") | _read_json(here / str(number) / "manifest.json")
+        about = _about(here / str(number))
         task = tasks.get(number)
         own = state_of(here / str(number))
         state, detail = judge(own.name, *(known.get(task, ("", "")) if task else ("", "")))
         if sweep and not task and state == "waiting":
             state = "not submitted"
-        if state in ("failed", "died"):
+        if state in ("failed", "died", *UNREADABLE):
             detail = last_line(own.error) or last_line(_log(here, number)) or detail
         found.append(Status(number, about.get("overrides", []), state, detail, about.get("seconds")))
-    return found, trouble
+    return found, damage or trouble
 
 
 def varying(overrides: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return of each run's overrides those that not all runs have."""
     common = set.intersection(*map(set, overrides)) if overrides else set()
     return [[word for word in words if word not in common] for words in overrides]
+
+
+def _read_sweep(folder: Path) -> tuple[Sweep | None, str | None]:
+    """Return what was sent to Slurm, if anything was, and why that is not known."""
+    try:
+        return (Sweep.read(folder) if (folder / "sweep.json").is_file() else None), None
+    except UnreadableFile as error:
+        return None, str(error)
 
 
 def _is_job(folder: Path) -> bool:
@@ -91,7 +107,7 @@ def judge(own: str, state: str, words: str) -> tuple[str, str]:
         if state in ("PENDING", "REQUEUED"):
             return "queued" if own == "waiting" else "requeued", words
         return "running", "" if state == "RUNNING" else state.lower()
-    if own in ("failed", "running"):
+    if own in ("failed", "running", *UNREADABLE):
         return own, ""
     if state == slurm.CANCELLED:
         return "cancelled", ""
@@ -106,5 +122,10 @@ def _log(folder: Path, number: int) -> str:
     return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _about(folder: Path) -> _About:
+    """Return what is known of a job from those of its files that can be read."""
+    about: _About = {}
+    for name in ("job.json", "manifest.json"):
+        with contextlib.suppress(UnreadableFile):
+            about.update(read_json(folder / name, _About, optional=True))
+    return about

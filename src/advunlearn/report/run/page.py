@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from advunlearn.evaluation.comparison import strongest_attack
 from advunlearn.evaluation.metrics_file import MODELS, Metrics, Trace, read_metrics
-from advunlearn.report.drawing import drawing, drawn
+from advunlearn.report.drawing import NotDrawn, drawing, drawn
 from advunlearn.report.html import Card, render_page
 from advunlearn.report.run.table import metrics_csv, notes, rows, verdict
 from advunlearn.storage.files import atomic_write, read_json
@@ -47,9 +47,7 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
     """
     metrics, manifest = read_metrics(folder), read_json(folder / "manifest.json", Provenance)
     if pictures is None:
-        with np.load(folder / "scores.npz", allow_pickle=False) as stored:
-            scores = dict(stored)
-        pictures = drawn(lambda: draw_pictures(metrics["trace"], scores))
+        pictures = drawn(lambda: draw_pictures(metrics["trace"], _read_scores(folder / "scores.npz")))
     for name, picture in pictures.items():
         with atomic_write(folder / f"{name}.png") as temporary:
             temporary.write_bytes(picture)
@@ -59,6 +57,19 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
     with atomic_write(page) as temporary:
         temporary.write_text(render(metrics, manifest, pictures), encoding="utf-8")
     return page
+
+
+def _read_scores(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the scores of a run.
+
+    Raises:
+        NotDrawn: if the file cannot be read: what is drawn from it is only a part of the report.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    except Exception as error:  # NumPy and zipfile raise errors of many families for what a file may hold
+        raise NotDrawn(f"{path}: {type(error).__name__}: {error}") from error
 
 
 def draw_pictures(trace: Trace, scores: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -13,13 +12,13 @@ from typing import Any, Final, Literal
 import numpy as np
 from omegaconf import OmegaConf
 from scipy.stats import t
-from yaml import YAMLError
 
+from advunlearn.config.yaml_files import read_yaml
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, Metrics, ModelMetrics, ModelName, PartName, read_metrics
 from advunlearn.options import UserError
 from advunlearn.report.plain_text import printable
-from advunlearn.runs.state import last_line, read_manifest, runs_below, state_of
+from advunlearn.runs.state import config_of, last_line, read_manifest, runs_below, state_of
 from advunlearn.runtime.settings import Settings
 from advunlearn.storage.files import UnreadableFile
 
@@ -316,10 +315,10 @@ def _latest(finished: Sequence[Run]) -> tuple[list[Run], int]:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    for path in (folder / "config.yaml", folder / ".hydra" / "config.yaml"):
-        with contextlib.suppress(OSError, ValueError, YAMLError):
-            return dict(_flatten(OmegaConf.to_container(OmegaConf.load(path))))
-    return {}
+    try:
+        return dict(_flatten(OmegaConf.to_container(read_yaml(config_of(folder)))))
+    except UnreadableFile:
+        return {}
 
 
 def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
