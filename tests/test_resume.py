@@ -20,6 +20,10 @@ from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runs.state import state_of
+from advunlearn.runtime.signals import halt_point, heed_signals
+from advunlearn.runtime.threads import CORES
+from advunlearn.runtime.workers import forks, run_tasks
+from advunlearn.shadows import model_set
 from tests.conftest import Command
 from tests.test_run import QUICK, without_seconds
 
@@ -73,6 +77,67 @@ def test_a_run_killed_in_its_first_training_and_then_interrupted_goes_on(workpla
     shutil.rmtree(cache)
     unbroken = advunlearn.run(LONG, workplace / "unbroken").metrics
     assert without_seconds(read(folder / "metrics.json")) == without_seconds(unbroken)
+
+
+SHADOWS = ["attack=lira", "attack.shadows=32", "attack.stacked=false", "optimizer.epochs=40", "unlearner.epochs=1"]
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    return list(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()))
+
+
+@pytest.mark.skipif(not forks() or CORES < 2, reason="there are no two workers here")
+def test_a_worker_that_the_system_kills_ends_the_run_with_137_and_the_next_try_has_fewer(
+    workplace: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    process = start("run", *SHADOWS, "workers=2", "hydra.run.dir=run")
+    folder = workplace / "run"
+    wait_for(process, lambda: (folder / "manifest.json").is_file())
+    wait_for(process, lambda: len(read(folder / "manifest.json")["stages"]) == 4 and len(children(process)) == 2)
+    os.kill(children(process)[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 137, said
+    (line,) = (line for line in said.splitlines() if "rror" in line)
+    assert line.startswith("error: the system killed one of 2 worker processes, most likely because memory ran out")
+    assert line.endswith(f"; advunlearn resume {folder} continues with workers=1")
+    assert state_of(folder).name == "failed"
+
+    started: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            model_set, "run_tasks", lambda tasks, workers: started.append(workers) or run_tasks(tasks, workers)
+        )
+        assert main(["resume", str(folder)]) == 0
+    assert started == [1]
+    assert read(folder / "manifest.json")["attempts"][0]["most_workers"] == 1
+    shutil.rmtree(os.environ["ADVUNLEARN_CACHE"])
+    unbroken = advunlearn.run(SHADOWS, workplace / "unbroken").metrics
+    assert without_seconds(read(folder / "metrics.json")) == without_seconds(unbroken)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU])
+def test_a_closed_terminal_or_a_limit_of_time_leaves_a_checkpoint(workplace: Path, number: signal.Signals) -> None:
+    cache = Path(os.environ["ADVUNLEARN_CACHE"])
+    process = start("run", *LONG[:1], "optimizer.epochs=4000", "hydra.run.dir=run")  # a checkpoint each minute
+    wait_for(process, lambda: any((cache / "store" / "claims").glob("*")))  # the first training has begun
+    for _ in range(2):  # a shell and its terminal both send it
+        process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, said
+    assert "Traceback" not in said
+    assert state_of(workplace / "run").name == "interrupted"
+    assert len(list((cache / "store" / "checkpoints").glob("*/*.safetensors"))) == 1
+
+
+def test_nohup_keeps_a_run_from_a_closed_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with heed_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            halt_point()
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_what_has_failed_can_be_tried_again(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import logging
+import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -20,7 +25,7 @@ import torch
 from advunlearn.runtime import workers
 from advunlearn.runtime.settings import Settings
 from advunlearn.runtime.signals import Halted, Interrupted, halt_point, heed_signals, is_asked
-from advunlearn.runtime.workers import run_tasks
+from advunlearn.runtime.workers import ShortOfMemory, run_tasks
 from advunlearn.training.fit import seeded
 
 FORKS = workers.forks()
@@ -132,9 +137,68 @@ def test_an_error_that_cannot_be_sent_is_told() -> None:
 
 
 @processes_only
-def test_a_worker_that_is_killed_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="a worker process ended with exit code -9"):
-        list(run_tasks([lambda: os.kill(os.getpid(), signal.SIGKILL)] * 2, 2))
+@pytest.mark.parametrize("half_sent", [False, True])
+def test_a_worker_that_is_killed_names_memory_and_the_option_that_lowers_it(half_sent: bool) -> None:
+    """The kernel kills one with signal 9 when memory is short: before its result is sent, or while it is."""
+
+    def task() -> Any:
+        if half_sent:
+            # The only connection that is open for writing is that of the result: 4 bytes of its length, and no more.
+            descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
+            pipes = [number for number in descriptors if number > 2 and _is_writable_pipe(number)]
+            os.write(pipes[-1], b"\0\0\1\0half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    words = r"the system killed one of 4 worker processes, most likely because memory ran out \(try workers=2,"
+    with pytest.raises(ShortOfMemory, match=words) as raised:
+        list(run_tasks([task] * 4, 4))
+    assert raised.value.status == 137
+
+
+def _is_writable_pipe(number: int) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISFIFO(os.fstat(number).st_mode) and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_WRONLY != 0
+    return False
+
+
+@processes_only
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: not enough memory")])
+def test_a_worker_without_memory_names_the_option_as_well(error: Exception) -> None:
+    def fails() -> None:
+        raise error
+
+    with pytest.raises(ShortOfMemory, match=r"memory ran out in one of 2 worker processes \(try workers=1,") as raised:
+        list(run_tasks([fails] * 2, 2))
+    assert raised.value.status == 1
+
+
+@processes_only
+def test_any_other_end_of_a_worker_is_an_error() -> None:
+    for end, code in ((lambda: os._exit(3), 3), (lambda: os.kill(os.getpid(), signal.SIGUSR2), -signal.SIGUSR2)):
+        with pytest.raises(RuntimeError, match=f"a worker process ended with exit code {code}$"):
+            list(run_tasks([end] * 2, 2))
+
+
+@processes_only
+def test_where_no_more_processes_can_be_started_fewer_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit on processes, `ulimit -u` or that of a container, makes a fork fail."""
+    fork, running = os.fork, [0]
+
+    def limited() -> int:
+        running[0] = len(multiprocessing.active_children())
+        if running[0] >= 2:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        return fork()
+
+    monkeypatch.setattr(os, "fork", limited)
+    assert sorted(run_tasks([lambda n=n: n for n in range(6)], 4)) == list(range(6))
+    monkeypatch.setattr(os, "fork", lambda: limited() if running[0] > 9 else _no_fork())
+    with pytest.raises(OSError, match="temporarily"):
+        list(run_tasks([int] * 2, 2))
+
+
+def _no_fork() -> int:
+    raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
 
 
 @processes_only
@@ -233,7 +297,7 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from advunlearn.runtime.signals import halt_point
-from advunlearn.runtime.workers import run_tasks
+from advunlearn.runtime.workers import ShortOfMemory, run_tasks
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, as this may be, lacks
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from advunlearn.cli.problems import RunFailed, fail, in_words, refuse
+from advunlearn.cli.problems import RunFailed, RunStopped, fail, in_words, refuse
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,6 +26,7 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     from advunlearn.config.experiment import read_experiment
     from advunlearn.options import UserError
     from advunlearn.runs.manifest import Manifest
+    from advunlearn.runtime.workers import ShortOfMemory
     from advunlearn.train import run_experiment
 
     try:
@@ -33,6 +34,8 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
             result = run_experiment(read_experiment(config), manifest, adopt=sweep)
     except (UserError, OSError):
         raise
+    except ShortOfMemory as error:
+        raise RunStopped(error, folder) from error
     except Exception as error:
         raise RunFailed(error, folder) from error
     show(folder, result.metrics)
@@ -63,7 +66,7 @@ def resume(folder: Path) -> int:
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
     except (RunFailed, UserError, OSError) as error:  # the others of a sweep go on
-        return fail(f"{folder}: {' '.join(in_words(error).split())}")
+        return fail(f"{folder}: {' '.join(in_words(error).split())}", getattr(error, "status", 1))
     return 0
 
 

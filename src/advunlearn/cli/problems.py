@@ -7,14 +7,32 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from advunlearn.runtime.workers import ShortOfMemory
 
 
 class RunFailed(Exception):
-    """A run ended by an exception that is no `UserError`: a bug, whose traceback is in the run's log."""
+    """A run ended by an exception that is no `UserError`: a bug, whose traceback is in the run's log.
+
+    Attributes:
+        status: the exit status of the command.
+    """
+
+    status = 1
 
     def __init__(self, error: Exception, folder: Path) -> None:
         words = " ".join(f"{type(error).__name__}: {error}".split())
         super().__init__(f"{words} (traceback in {folder / 'advunlearn.log'})")
+
+
+class RunStopped(RunFailed):
+    """A run ended because its workers ran out of memory: resumed, it has fewer of them."""
+
+    def __init__(self, error: ShortOfMemory, folder: Path) -> None:
+        self.status = error.status
+        Exception.__init__(self, f"{error}; advunlearn resume {folder} continues with workers={error.fewer}")
 
 
 def refuse(problems: Sequence[str]) -> int:
@@ -23,10 +41,10 @@ def refuse(problems: Sequence[str]) -> int:
     return 2
 
 
-def fail(error: object) -> int:
-    """Say in one line why the work could not be done and return exit status 1."""
+def fail(error: object, status: int | None = None) -> int:
+    """Say in one line why the work could not be done and return the exit status: that of the error, else 1."""
     _say([in_words(error)])
-    return 1
+    return status or int(getattr(error, "status", 1))
 
 
 def in_words(error: object) -> str:

@@ -22,13 +22,15 @@ from omegaconf import OmegaConf
 from advunlearn.options import ConfigError, UserError
 from advunlearn.runs.state import CLAIM, State, read_manifest, state_of
 from advunlearn.runtime.signals import halt_point
+from advunlearn.runtime.workers import ShortOfMemory
 from advunlearn.storage.files import UnreadableFile, atomic_write, file_digest, write_json
 from advunlearn.storage.locks import claim
 
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("advunlearn", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "safetensors")
-ATTEMPT = ("status", "error", "host", "started", "finished", "seconds", "stages")  # what is kept of an earlier attempt
+# What is kept of an earlier attempt.
+ATTEMPT = ("status", "error", "host", "started", "finished", "seconds", "stages", "most_workers")
 SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURMD_NODENAME")
 
 
@@ -112,6 +114,11 @@ class Manifest:
         """Add to the manifest; it is written at the end of the stage, or of the run."""
         self.data.update(notes)
 
+    def most_workers(self) -> int | None:
+        """Return how many workers this try may have, if memory was not enough for those of an earlier one."""
+        known = [attempt.get("most_workers") for attempt in self.data["attempts"]]
+        return next((most for most in reversed(known) if isinstance(most, int)), None)
+
     def __enter__(self) -> Manifest:
         self._held = contextlib.ExitStack()
         if not self._held.enter_context(claim(self.folder / CLAIM, wait=False, sure=True)):
@@ -137,6 +144,8 @@ class Manifest:
         else:
             status = "failed" if isinstance(error, Exception) else "interrupted"
             self.note(status=status, error=f"{type(error).__name__}: {error}".removesuffix(": "))
+            if isinstance(error, ShortOfMemory):
+                self.note(most_workers=error.fewer)
             if isinstance(error, Exception):
                 self._handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "failed", (), sys.exc_info()))
         self.note(finished=_now(), seconds=self.seconds())

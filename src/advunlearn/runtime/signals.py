@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGXCPU)
+# They may come more than once for one request: from Slurm; from a shell and its terminal that close; every second.
+_REPEATED = (signal.SIGUSR1, signal.SIGHUP, signal.SIGXCPU)
 _asked: list[int] = []  # signals that came; a handler has nowhere else to leave them
 worker = threading.local()  # in a worker: `halt`, the event that its pool sets when nobody wants its result, or None
 
@@ -31,8 +33,12 @@ class Halted(Exception):
 
 @contextmanager
 def heed_signals() -> Iterator[None]:
-    """Inside, let Ctrl-C, SIGTERM and SIGUSR1 end the process at its next `halt_point`, and a second one at once."""
-    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    """Inside, let the signals that ask a process to end do so at its next `halt_point`.
+
+    These are Ctrl-C, SIGTERM, SIGUSR1, a closed terminal (SIGHUP, unless it is ignored, as under `nohup`) and the end
+    of the processor time that is allowed (SIGXCPU). A second Ctrl-C or SIGTERM ends it at once.
+    """
+    before = {number: signal.signal(number, _note) for number in heeded()}
     try:
         yield
     finally:
@@ -41,8 +47,14 @@ def heed_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def heeded() -> list[signal.Signals]:
+    """Return the signals that this process is to heed."""
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in SIGNALS if not (nohup and number == signal.SIGHUP)]
+
+
 def _note(number: int, frame: Any) -> None:
-    if _asked and number != signal.SIGUSR1:  # Slurm may send that one more than once
+    if _asked and number not in _REPEATED:
         raise Interrupted(number)
     _asked.append(number)
 

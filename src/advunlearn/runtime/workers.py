@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import logging
 import multiprocessing
 import os
 import pickle
@@ -24,6 +26,8 @@ from advunlearn.runtime import signals
 from advunlearn.runtime.progress import silence
 from advunlearn.runtime.threads import one_thread
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -38,6 +42,27 @@ _PR_SET_PDEATHSIG = 1
 
 class _InWorker(Exception):
     """The traceback of a worker's error, as text."""
+
+
+class ShortOfMemory(Exception):
+    """A worker could not have the memory that it needed.
+
+    Attributes:
+        workers: how many there were.
+        status: the exit status of a command that ends by this: that of a process that was killed, if one was.
+    """
+
+    def __init__(self, workers: int, *, killed: bool) -> None:
+        self.workers = workers
+        self.status = 128 + signal.SIGKILL if killed else 1
+        what = "the system killed one of {} worker processes, most likely because memory ran out"
+        what = what if killed else "memory ran out in one of {} worker processes"
+        super().__init__(f"{what.format(workers)} (try workers={self.fewer}, or a machine with more memory)")
+
+    @property
+    def fewer(self) -> int:
+        """Return how many workers the next try may have."""
+        return max(1, self.workers // 2)
 
 
 def forks() -> bool:
@@ -70,11 +95,19 @@ def _in_processes(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running.update([_start(waiting.pop(0))])
+                try:
+                    running.update([_start(waiting[0])])
+                except OSError as error:
+                    if not running or error.errno not in (errno.EAGAIN, errno.ENOMEM):
+                        raise
+                    workers = len(running)  # the system allows no more
+                    logger.warning("no more than %d worker processes can be started (%s)", workers, error.strerror)
+                else:
+                    waiting.pop(0)
             signals.halt_point()
             for ready in wait(list(running), _LOOK):
                 connection = cast("Connection", ready)
-                result = _result(connection, running[connection])
+                result = _result(connection, running[connection], workers)
                 del running[connection]
                 yield result
     finally:
@@ -104,7 +137,7 @@ def _work(task: Callable[[], Any], writing: Connection, parent: int) -> None:
     if os.getppid() != parent:
         return
     signals.worker.halt = None
-    for number in signals.SIGNALS:
+    for number in signals.heeded():
         signal.signal(number, signals.ask)
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
@@ -127,14 +160,18 @@ def _picklable(error: BaseException) -> BaseException:
     return error
 
 
-def _result(connection: Connection, process: BaseProcess) -> Any:
+def _result(connection: Connection, process: BaseProcess, workers: int) -> Any:
     try:
         result, error, trace = connection.recv()
-    except EOFError:
+    except (EOFError, OSError):  # before its result, and in the middle of it
         process.join()
+        if process.exitcode == -signal.SIGKILL:
+            raise ShortOfMemory(workers, killed=True) from None
         raise RuntimeError(f"a worker process ended with exit code {process.exitcode}") from None
     process.join()
     connection.close()
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        raise ShortOfMemory(workers, killed=False) from _InWorker(trace)
     if error is not None:
         raise error from _InWorker(trace)
     return result

@@ -26,6 +26,7 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
         sizes = {part: len(rows) for part, rows in vars(splits).items()}
         manifest.note(splits=sizes, dataset_checksum=pool.checksum)
         trainer = trainer_of(experiment, pool, Store())
+    trainer.policy.most_workers = manifest.most_workers()
     manifest.note(threads=torch.get_num_threads())
     return trainer, splits
 

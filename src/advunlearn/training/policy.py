@@ -32,9 +32,14 @@ class Policy:
     """Choose threads, stacks and workers for the training of a setup's models.
 
     Stacks alone change results, in their rounding: the store's keys hold whether models are stacked.
+
+    Attributes:
+        setup: of the models.
+        most_workers: a limit on `workers`, after an earlier try for which memory was not enough; None sets none.
     """
 
     setup: Setup
+    most_workers: int | None = None
     _warm: bool = field(default=False, init=False)
 
     def choose_threads(self) -> None:
@@ -86,7 +91,7 @@ class Policy:
         threads_collide = self.setup.draws and not workers.forks()  # on torch's global generators
         if settings.torch_device().type != "cpu" or settings.compile or threads_collide:
             return 1
-        return settings.threads or CORES
+        return min(filter(None, (settings.threads or CORES, settings.workers, self.most_workers)))
 
     def warm_up(self) -> None:
         """Take a step on a temporary network, once: a process's first step loads code, which no timing should include.
