@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from advunlearn.cli import main
+from advunlearn.storage.folders import folder_size
 from advunlearn.storage.paths import cache_folder
-from advunlearn.storage.prune import DAY, HOUR, delete, doomed, parse_size, warn_of_little_room
-from advunlearn.storage.store import MARKER, Artefact, Store, folder_size
+from advunlearn.storage.prune import DAY, HOUR, parse_size, prune, warn_of_little_room
+from advunlearn.storage.store import MARKER, Artefact, Store
 
 MEGABYTE = 10**6
 
@@ -52,8 +53,7 @@ def test_prune_goes_by_the_last_use(tmp_path: Path) -> None:
     stored(store, "used", 10 * DAY)
     stored(store, "new", 0)
     store.get_or_make("model", {"name": "used"}, lambda: Artefact({}, {}, {}))
-    for entry in doomed(store, days=5):
-        delete(store, entry)
+    assert all(gone for _, gone in prune(store, days=5))
     assert names(store) == {"used", "new"}
 
 
@@ -62,43 +62,71 @@ def test_prune_to_a_size_begins_with_the_least_recently_used_and_keeps_the_last_
     for number, name in enumerate("cab"):
         stored(store, name, (5 - number) * HOUR)
     stored(store, "in use", 0)
-    assert list(doomed(store, max_size=5 * MEGABYTE)) == []
-    for entry in doomed(store, max_size=3 * MEGABYTE):
-        delete(store, entry)
+    assert list(prune(store, max_size=5 * MEGABYTE)) == []
+    assert all(gone for _, gone in prune(store, max_size=3 * MEGABYTE))
     assert names(store) == {"b", "in use"}
     assert folder_size(tmp_path) <= 3 * MEGABYTE
-    for entry in doomed(store, max_size=0):
-        delete(store, entry)
+    assert all(gone for _, gone in prune(store, max_size=0))
     assert names(store) == {"in use"}
-    for entry in doomed(store, days=0):
-        delete(store, entry)
+    assert all(gone for _, gone in prune(store, days=0))
     assert names(store) == set()
+
+
+def leave(folder: Path, name: str, seconds_ago: float) -> Path:
+    """Make a folder of this name with a file in it, as a process that ended so long ago left it."""
+    path = folder / name
+    path.mkdir(parents=True)
+    (path / "part").write_text("half")
+    for each in (path / "part", path):
+        os.utime(each, (time.time() - seconds_ago,) * 2)
+    return path
+
+
+AREAS = {"claims": HOUR, "drafts": HOUR, "damaged": DAY, "checkpoints": DAY}
+
+
+def own_names(area: str) -> list[str]:
+    """Return two names such as a run gives in this folder of the store."""
+    digests = [Store.digest("model", {"name": name}) for name in "ab"]
+    end = {"drafts": "-4321-0123abcd", "damaged": "-0123abcd"}.get(area)
+    return digests if end is None else [digest[:16] + end for digest in digests]
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    digest = stored(store, "kept", 0)
-    for area, age in (("claims", 2 * HOUR), ("drafts", 2 * HOUR), ("damaged", 2 * DAY), ("checkpoints", 2 * DAY)):
-        for name, ago in ((f"old-{area}", age), (f"new-{area}", age / 4)):
-            path = tmp_path / area / name / "part"
-            path.parent.mkdir(parents=True)
-            path.write_text("half")
-            for each in (path, path.parent):
-                os.utime(each, (time.time() - ago,) * 2)
-    lonely = tmp_path / "claims" / "file"
-    lonely.touch()
-    os.utime(lonely, (0, 0))
-    found = list(doomed(store, days=30))
-    assert {entry.digest for entry in found} == {"old-claims", "old-drafts", "old-damaged", "old-checkpoints", "file"}
-    for entry in found:
-        delete(store, entry)
-    assert {path.name for path in tmp_path.glob("*/*")} == {
-        "new-claims",
-        "new-drafts",
-        "new-damaged",
-        "new-checkpoints",
-        digest,
-    }
+    kept = {store.folder(stored(store, "kept", 0))}
+    dead = set()
+    for area, age in AREAS.items():
+        old, new = own_names(area)
+        dead.add(leave(tmp_path / area, old, 2 * age))
+        kept.add(leave(tmp_path / area, new, age / 4))
+    assert {entry.path for entry, gone in prune(store, days=30) if gone} == dead
+    assert set(tmp_path.glob("*/*")) == kept
+
+
+def test_an_old_claim_a_file_goes_too(tmp_path: Path) -> None:
+    claim = tmp_path / "claims" / own_names("claims")[0]
+    claim.parent.mkdir()
+    claim.touch()
+    os.utime(claim, (0, 0))
+    assert all(gone for _, gone in prune(Store(tmp_path)))
+    assert not claim.exists()
+
+
+def test_a_damaged_artefact_that_is_old_goes_too(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = store.folder(stored(store, "damaged", 0))
+    (folder / MARKER).unlink()
+    os.utime(folder, (0, 0))
+    assert [(entry.kind, gone) for entry, gone in prune(store, days=1)] == [("damaged", True)]
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("area", [*AREAS, "", "ab"])
+def test_what_has_no_name_of_ours_is_never_touched(tmp_path: Path, area: str) -> None:
+    theirs = [leave(tmp_path / area, name, 100 * DAY) for name in ("photos", "a" * 63, "A" * 64, f"{'a' * 64}.bak")]
+    assert list(prune(Store(tmp_path), days=0, max_size=0)) == []
+    assert all((path / "part").exists() for path in theirs)
 
 
 def _make(root: Path) -> None:
@@ -118,8 +146,7 @@ def test_what_is_being_made_and_what_was_read_survive_pruning(tmp_path: Path) ->
         time.sleep(0.01)
     store = Store(tmp_path / "store")
     digest = stored(store, "promised", 0)
-    for entry in doomed(store, days=0, max_size=0):
-        delete(store, entry)
+    assert all(gone for _, gone in prune(store, days=0, max_size=0))
     (tmp_path / "end").touch()
     maker.join()
     assert maker.exitcode == 0

@@ -10,12 +10,16 @@ import os
 import re
 import reprlib
 import secrets
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
 
 from advunlearn.options import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -66,6 +70,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
             sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
+    """Write a safetensors file with the mode that any other new file gets: safetensors itself always writes 0600."""
+    from safetensors.torch import save_file  # imports torch, which takes seconds
+
+    with system_errors(path):
+        path.touch()
+        mode = stat.S_IMODE(path.stat().st_mode)
+        save_file(dict(tensors), path, metadata=about)
+        path.chmod(mode)
 
 
 def write_json(path: Path, data: Any) -> None:
