@@ -13,6 +13,7 @@ from advunlearn.evaluation.metrics_file import Metrics, read_metrics
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runs.state import read_manifest, state_of
 from advunlearn.storage.files import file_digest, write_json
+from advunlearn.storage.folders import make_folder
 from advunlearn.storage.store import Store
 
 OWN = {"manifest.json", "advunlearn.log", "config.yaml", "job.json"}  # a folder's own, whatever run it holds
@@ -20,6 +21,7 @@ OWN = {"manifest.json", "advunlearn.log", "config.yaml", "job.json"}  # a folder
 
 def note(store: Store, key: Mapping[str, Any], folder: Path) -> None:
     """Remember that the run which `key`, plain data, determines is finished in this folder."""
+    make_folder(store.area("runs"))
     write_json(_entry(store, key), {"folder": str(folder.absolute())})
 
 
@@ -58,4 +60,4 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _entry(store: Store, key: Mapping[str, Any]) -> Path:
-    return store.root / "runs" / f"{store.digest('run', key)}.json"
+    return store.area("runs") / f"{store.digest('run', key)}.json"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
 
 from advunlearn.options import UserError
 from advunlearn.storage.folders import below, delete_tree, folder_size, names_in
@@ -51,6 +54,27 @@ def prune(
     may count on; it loses no more than time if that is deleted too. Nothing is deleted that is being made. What belongs
     to another user, who does not let this one delete it, stays.
     """
+    if store.root.is_dir():
+        with nullcontext() if dry_run else _alone(store.root):
+            yield from _prune(store, days, max_size, dry_run)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for others of this machine: two at once would both measure the excess, and together delete too much.
+
+    The lock is on the folder itself, as a full disk has no room for the file of a claim.
+    """
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _prune(store: Store, days: float | None, max_size: int | None, dry_run: bool) -> Iterator[tuple[StoreEntry, bool]]:
     now = time.time()
     excess = 0 if max_size is None else _size(store) - max_size
     for entry in leftovers(store, now):
