@@ -1,4 +1,4 @@
-"""A store that several users share: real user ids, real modes, real links."""
+"""A store that several users share: real user ids and real modes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sklearn
 import torch
 
 import advunlearn
 from advunlearn.cli import main
+from advunlearn.data.fetch import array_digest, fetched
 from advunlearn.storage.files import write_tensors
 from advunlearn.storage.folders import make_folder
 from advunlearn.storage.locks import claim
 from advunlearn.storage.store import Store
 from advunlearn.training.checkpoint import Checkpoint
-from tests.storage.test_store import KEY, made
+from tests.storage.test_store import KEY, made, refuse
 from tests.test_run import without_seconds
 
 QUICK = ["optimizer.epochs=1", "unlearner.epochs=1", "attack=[threshold,lira]", "attack.shadows=2"]
@@ -184,3 +186,89 @@ def test_two_users_with_umasks_002_and_077_work_in_one_store(shared: Path, monke
     assert len(list(Store().entries())) == private_count
     assert as_user(BOB, 0o077, typed("store", "prune", "--days", "0"))[0] == 0
     assert list(Store().entries()) == []
+
+
+def test_a_claim_and_a_checkpoint_of_another_user_block_nobody(shared: Path) -> None:
+    store = Store()
+
+    def leave_private_things() -> None:
+        checkpoint = Checkpoint(store.checkpoints("model", KEY), 0, "key")
+        checkpoint.write([1])
+        private = store.area("claims") / "private"
+        (store.area("claims")).mkdir(exist_ok=True)
+        private.write_text("process 1 on elsewhere")  # as an older version left it
+
+    def go_on() -> list[Any]:
+        checkpoint = Checkpoint(store.checkpoints("model", KEY), 0, "key")
+        before = checkpoint.read()
+        checkpoint.write([2])
+        with claim(store.area("claims") / "private", wait=False) as ours:
+            return [before, checkpoint.read(), ours]
+
+    make_folder(store.area("claims"))
+    (store.area("claims")).chmod(0o2777)
+    as_user(BOB, 0o077, leave_private_things)
+    assert as_user(ANN, 0o002, go_on) == [None, [2], False]  # the claim is taken once it has been silent for a minute
+    assert as_user(BOB, 0o077, go_on) == [[1], [2], False]
+
+
+def test_a_dead_users_claim_is_taken_over_at_once(shared: Path) -> None:
+    path = Store().area("claims") / "thing"
+
+    def die() -> int:
+        child = os.fork()
+        if child == 0:
+            with claim(path):
+                os._exit(0)
+        return os.waitpid(child, 0)[1]
+
+    def take() -> bool:
+        with claim(path, wait=False) as ours:
+            return ours
+
+    assert as_user(BOB, 0o077, die) == 0
+    assert path.exists()
+    assert as_user(ANN, 0o022, take)
+    assert not path.exists()
+
+
+def test_a_damaged_artefact_that_another_user_keeps_is_made_again_next_to_it(shared: Path) -> None:
+    store = Store()
+
+    def make() -> str:
+        return store.get_or_make("model", KEY, made).digest
+
+    digest = as_user(BOB, 0o022, make)  # the group may read it, and not move it
+    (store.folder(digest) / "record.json").write_text("{}")
+    assert as_user(ANN, 0o002, make) == digest
+    assert as_user(ANN, 0o002, lambda: store.get_or_make("model", KEY, refuse).reused)
+    status, said = as_user(ANN, 0o002, typed("store", "verify"))
+    assert (status, said.splitlines()[-1].split(" in ")[0]) == (1, "1 whole, 1 damaged")
+
+
+def test_who_may_not_write_is_told_so_before_the_work(shared: Path) -> None:
+    store = Store()
+    make_folder(store.area(Store.digest("model", KEY)[:2]))
+    for folder in (store.root, *store.root.iterdir()):
+        folder.chmod(0o755)
+
+    def try_it() -> str:
+        with pytest.raises(PermissionError) as refused:
+            store.get_or_make("model", KEY, refuse)
+        return str(refused.value.filename)
+
+    assert as_user(ANN, 0o002, try_it).startswith(str(store.root))
+
+
+def test_a_fetched_dataset_is_for_all(shared: Path) -> None:
+    arrays = {"images": np.arange(12)}
+    digests = {"images": array_digest(arrays["images"])}
+
+    def fetch() -> bool:
+        return bool((fetched("mine", digests, [("source", lambda: arrays)])["images"] == arrays["images"]).all())
+
+    def find() -> bool:
+        return bool((fetched("mine", digests, [])["images"] == arrays["images"]).all())
+
+    assert as_user(BOB, 0o077, fetch)
+    assert as_user(ANN, 0o002, find)
