@@ -7,13 +7,17 @@ import os
 import shutil
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from advunlearn.cli import main
-from advunlearn.storage.folders import folder_size
+from advunlearn.storage import store as store_module
+from advunlearn.storage.files import file_digest
+from advunlearn.storage.folders import delete_tree, folder_size
 from advunlearn.storage.paths import cache_folder
 from advunlearn.storage.prune import DAY, HOUR, parse_size, prune, warn_of_little_room
 from advunlearn.storage.store import MARKER, Artefact, Store
@@ -232,3 +236,97 @@ def test_a_store_near_its_quota_is_said_once(
     monkeypatch.setenv("ADVUNLEARN_QUOTA", "plenty")
     with pytest.raises(ValueError, match=r"^ADVUNLEARN_QUOTA must be a size such as 20GB or 500MB, got plenty$"):
         warn_of_little_room(Store())
+
+
+def _come_and_go(root: Path) -> None:
+    """Make and delete artefacts, drafts, claims and checkpoints until the file `end` is there."""
+    store, number = Store(root / "store"), 0
+    while not (root / "end").exists():
+        number += 1
+        digest = store.get_or_make("model", {"name": number, "by": os.getpid()}, lambda: Artefact({}, {}, {})).digest
+        leave(store.area("checkpoints"), digest, 2 * DAY)
+        store.remove(digest)
+        delete_tree(store.area("checkpoints") / digest)
+
+
+def test_a_busy_store_can_be_looked_at_and_pruned_by_many(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = cache_folder()
+    root.mkdir()
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_come_and_go, args=(root,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    store, end = Store(), time.monotonic() + 3
+    while time.monotonic() < end:
+        assert folder_size(store.root) >= 0
+        assert {entry.kind for entry in store.entries()} <= {"model", "damaged"}
+        assert None not in names(store)
+        assert main(["store", "prune", "--max-size", "0B"]) == 0
+        assert main(["store", "verify"]) == 0
+    (root / "end").touch()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert " 0 damaged in " in capsys.readouterr().out
+
+
+def _prune(root: Path, begin: Path, size: int) -> None:
+    while not begin.exists():
+        time.sleep(0.001)
+    assert all(gone for _, gone in prune(Store(root), max_size=size))
+
+
+def test_of_many_prunes_at_once_each_works_and_together_they_delete_no_more_than_one(tmp_path: Path) -> None:
+    store, begin = Store(tmp_path / "store"), tmp_path / "begin"
+    for number in range(20):
+        stored(store, f"{number:02}", (100 - number) * HOUR)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_prune, args=(store.root, begin, 10 * MEGABYTE + 50_000)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    begin.touch()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert names(store) == {f"{number:02}" for number in range(10, 20)}
+
+
+@pytest.mark.parametrize("when", ["walk", "list"])
+def test_a_folder_that_goes_between_two_looks_counts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    folder = leave(tmp_path, "folder", 0)
+    scandir, lstat = os.scandir, os.lstat
+
+    def going(look: Callable[..., Any]) -> Callable[..., Any]:
+        def after(path: Any) -> Any:
+            if Path(os.fsdecode(path)).is_relative_to(folder):
+                shutil.move(folder, tmp_path / "gone")
+            return look(path)
+
+        return after
+
+    monkeypatch.setattr(os, "scandir" if when == "walk" else "lstat", going(scandir if when == "walk" else lstat))
+    assert folder_size(folder) == 0
+
+
+def test_an_artefact_that_is_deleted_and_made_again_while_it_is_read_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+
+    def make(seconds: float) -> str:
+        return store.get_or_make("model", {"name": "again"}, lambda: Artefact({"seconds": seconds}, {}, {})).digest
+
+    digest = make(1.0)
+
+    def after_a_prune(path: Path) -> str:
+        monkeypatch.undo()
+        store.remove(digest)
+        make(2.0)  # its record is another, and so is its checksum
+        return file_digest(path)
+
+    monkeypatch.setattr(store_module, "file_digest", after_a_prune)
+    with pytest.raises(FileNotFoundError):
+        store.read(digest)
+    assert store.read(digest).record == {"seconds": 2.0}
