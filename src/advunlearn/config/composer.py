@@ -28,6 +28,8 @@ from advunlearn.storage.paths import config_folder
 RECIPE = "recipe"
 # An auditor is nested in its unlearner; users type `auditor=svm`.
 AUDITOR = "auditor@unlearner.auditor"
+# What was composed of the shipped configs, which do not change while a process runs; Hydra takes a tenth of a second.
+_SHIPPED: dict[tuple[str, ...], DictConfig] = {}
 
 
 def version_base() -> dict[str, str]:
@@ -55,7 +57,7 @@ def composer(config_dir: str | None) -> Iterator[Composer]:
         raise ConfigError([f"--config-dir {config_dir}: no such folder"])
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), **version_base()):
-        yield Composer(GlobalHydra.instance().config_loader(), own)
+        yield Composer(GlobalHydra.instance().config_loader(), own, {} if own else _SHIPPED)
 
 
 @dataclass
@@ -66,16 +68,20 @@ class Composer:
         loader: Hydra's, of the shipped configs.
         own: the folder with the user's own options.
         known: what was composed before, by the choices of groups.
+        groups: the options of each group that was asked for.
     """
 
     loader: ConfigLoader
     own: Path | None
-    known: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
+    known: dict[tuple[str, ...], DictConfig]
+    groups: dict[str, list[str]] = field(default_factory=dict)
 
     def options(self, group: str) -> list[str]:
         """Return the shipped options of a group and the user's own, which Hydra's loader does not know."""
-        mine = sorted((self.own / group).glob("*.yaml")) if self.own else []
-        return [*self.loader.get_group_options(group), *(path.stem for path in mine)]
+        if group not in self.groups:
+            mine = sorted((self.own / group).glob("*.yaml")) if self.own else []
+            self.groups[group] = [*self.loader.get_group_options(group), *(path.stem for path in mine)]
+        return self.groups[group]
 
     def parse(self, overrides: Sequence[str], multirun: bool, problems: list[str]) -> list[list[str]]:
         """Return, for each override that can be read, the single overrides that it sweeps over."""
@@ -127,7 +133,7 @@ class Composer:
         return groups, values
 
     def _composed(self, groups: Sequence[str]) -> DictConfig:
-        """Return a copy of the config of these choices; composition takes Hydra a tenth of a second."""
+        """Return a copy of the config of these choices."""
         if tuple(groups) not in self.known:
             searched = [f"hydra.searchpath=[file://{self.own}]"] if self.own else []
             self.known[tuple(groups)] = compose("config", [*searched, *groups], return_hydra_config=True)
