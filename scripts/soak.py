@@ -59,6 +59,7 @@ class Job:
     output: Path
     seed: int = 0
     folder: Path = Path()
+    delay: float = float("inf")  # seconds to its kill from its manifest on; if negative, from its start on
     dies: float = float("inf")  # the moment of its kill
     killed: bool = False
 
@@ -126,7 +127,7 @@ class Soak:
             time.sleep(0.02)
         self.minutes = (time.monotonic() - start) / 60
         for job in self.jobs:
-            job.dies = float("inf")
+            job.delay = job.dies = float("inf")
         self.wait()
         for seed in range(self.options.seeds):
             self.begin_run(seed, float("inf"))
@@ -136,31 +137,33 @@ class Soak:
 
     def start_run(self) -> None:
         """Start a run, or resume one that was killed; nine of ten are to be killed."""
-        dies = time.monotonic() + self.rng.uniform(0, self.seconds) if self.rng.random() < 0.9 else float("inf")
+        delay = self.rng.uniform(-0.1, 1) * self.seconds if self.rng.random() < 0.9 else float("inf")
         if self.died and self.rng.random() < 0.5:
             before = self.died.pop(self.rng.randrange(len(self.died)))
-            self.begin("resume", ["resume", str(before.folder)], before.seed, before.folder, dies)
+            self.begin("resume", ["resume", str(before.folder)], before.seed, before.folder, delay)
         else:
-            self.begin_run(self.rng.randrange(self.options.seeds), dies)
+            self.begin_run(self.rng.randrange(self.options.seeds), delay)
 
-    def begin_run(self, seed: int, dies: float) -> None:
+    def begin_run(self, seed: int, delay: float) -> None:
         """Start a run in a folder of its own."""
         folder = self.place / "runs" / str(self.number)
-        self.begin("run", ["run", *self.overrides, f"seed={seed}", f"hydra.run.dir={folder}"], seed, folder, dies)
+        self.begin("run", ["run", *self.overrides, f"seed={seed}", f"hydra.run.dir={folder}"], seed, folder, delay)
 
     def begin(
-        self, kind: str, words: list[str], seed: int = 0, folder: Path = Path(), dies: float = float("inf")
+        self, kind: str, words: list[str], seed: int = 0, folder: Path = Path(), delay: float = float("inf")
     ) -> None:
-        """Start a process that types a command, and is to die at a moment."""
+        """Start a process that types a command, and is to die some seconds after it wrote its manifest."""
         output = self.place / f"output{self.number}.txt"
         self.number += 1
         process = multiprocessing.get_context("fork").Process(target=type_it, args=(words, self.place, output))
         process.start()
-        self.jobs.append(Job(kind, process, output, seed, folder, dies))
+        self.jobs.append(Job(kind, process, output, seed, folder, delay))
 
     def look(self) -> None:
         """Kill what is to die now, and note what has ended."""
         for job in self.jobs:
+            if job.dies == float("inf") and (job.delay < 0 or (job.folder / "manifest.json").exists()):
+                job.dies = time.monotonic() + abs(job.delay)
             if time.monotonic() >= job.dies and job.process.is_alive():
                 os.kill(job.process.pid or 0, signal.SIGKILL)
                 job.process.join()
