@@ -110,6 +110,8 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.chdir(folder)
         if as_user(ANN, 0o022, lambda: Path(sklearn.__file__).read_text()) is None:
             pytest.skip("other users cannot read the packages of this Python")
+        for _ in range(2):  # this loads what Python loads late, from where perhaps only root may read
+            Store(folder / "alone").get_or_make("model", KEY, made)
         yield folder
 
 
@@ -272,3 +274,18 @@ def test_a_fetched_dataset_is_for_all(shared: Path) -> None:
 
     assert as_user(BOB, 0o077, fetch)
     assert as_user(ANN, 0o002, find)
+
+
+def test_in_a_sticky_store_users_reuse_and_do_not_delete_each_others_artefacts(shared: Path) -> None:
+    Store().root.parent.chmod(0o3775)
+
+    def make(name: str) -> Callable[[], bool]:
+        return lambda: Store().get_or_make("model", {"name": name}, made).reused
+
+    assert not as_user(BOB, 0o002, make("his"))
+    assert as_user(ANN, 0o002, make("his"))
+    assert not as_user(ANN, 0o002, make("hers"))
+    status, said = as_user(ANN, 0o002, typed("store", "prune", "--days", "0"))
+    assert (status, said.count("not deleted: it belongs to ")) == (1, 1)
+    assert [key["name"] for key in Store().keys("model")] == ["his"]
+    assert as_user(BOB, 0o002, typed("store", "prune", "--days", "0"))[0] == 0
