@@ -47,7 +47,7 @@ def test_what_is_printed_alone_fails_on_a_full_disk_and_a_run_does_not(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for words, status in ((["list"], 1), (["run", *QUICK], 0)):
-        with open("/dev/full", "w") as output:
+        with open("/dev/full", "w", encoding="utf-8") as output:
             monkeypatch.setattr(sys, "stdout", output)
             assert main(words) == status
         assert capfd.readouterr().err.splitlines()[-1] == "error: standard output: No space left on device"
