@@ -32,8 +32,8 @@ Unlearn = Callable[[Trainer, nn.Module, Rows, Rows, Checkpoint], nn.Module]
 def matched(rows: Rows, others: Rows, labels: NDArray[np.int64], rng: np.random.Generator) -> Rows:
     """Return, sorted, as many of the other rows of each class as there are among `rows`, fewer where there are not."""
     drawn = rng.permutation(np.sort(others))
-    parts = [drawn[labels[drawn] == each][: (labels[rows] == each).sum()] for each in np.unique(labels[rows])]
-    return np.sort(np.concatenate(parts))
+    wanted = np.bincount(labels[rows], minlength=labels.max() + 1)
+    return np.sort(drawn[_place_in_class(labels[drawn]) < wanted[labels[drawn]]])
 
 
 def half_of(rows: Rows, labels: NDArray[np.int64], index: int, rng: np.random.Generator) -> Rows:
@@ -42,12 +42,19 @@ def half_of(rows: Rows, labels: NDArray[np.int64], index: int, rng: np.random.Ge
     The odd row of a class is in neither.
     """
     drawn = rng.permutation(np.sort(rows))
-    parts = []
-    for each in np.unique(labels[rows]):
-        own = drawn[labels[drawn] == each]
-        half = len(own) // 2
-        parts.append(own[:half] if index % 2 == 0 else own[half : 2 * half])
-    return np.sort(np.concatenate(parts))
+    own = labels[drawn]
+    half = np.bincount(own)[own] // 2
+    place = _place_in_class(own) - (index % 2) * half
+    return np.sort(drawn[(place >= 0) & (place < half)])
+
+
+def _place_in_class(labels: NDArray[np.int64]) -> Rows:
+    """Return how many examples of the same class come before each of n examples, (n,)."""
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    place = np.empty(len(labels), dtype=np.int64)
+    place[order] = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
+    return place
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from advunlearn.stages.unlearn import Models
 from advunlearn.storage.store import Artefact, index_digest
 from advunlearn.training.trainer import Trainer
 
-ATTACK_SCHEMA = 5  # raise it when the results of this code change, as that of stage `unlearn`
+ATTACK_SCHEMA = 6  # raise it when the results of this code change, as that of stage `unlearn`
 ALGORITHM = "algorithm"  # what attacks find of the unlearner, beside what they find of each model
 
 
