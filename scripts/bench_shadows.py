@@ -22,13 +22,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from advunlearn.config.compose import experiment_from
-from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import make_splits
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.shadow_set import ShadowSet
+from advunlearn.stages.data import trainer_of
 from advunlearn.stages.shadows import shadow_set
 from advunlearn.storage.store import Store
-from advunlearn.training.trainer import Trainer
 
 DEFAULT = (
     ["model=mlp", "model.hidden=32"],
@@ -69,12 +68,9 @@ def main() -> None:
 def set_of(overrides: list[str], folder: Path) -> ShadowSet:
     """Return the shadow models of the experiment that these overrides compose."""
     experiment = experiment_from(overrides)
-    settings, dataset = experiment.settings, experiment.dataset
-    pool = dataset.load()
-    examples = examples_of(pool, dataset, settings.torch_device(), channels_last=settings.channels_last)
-    trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, Store(folder))
-    splits = make_splits(pool, dataset, experiment.forget, settings.seed)
-    return shadow_set(trainer, splits, experiment.shadow_options)
+    pool = experiment.dataset.load()
+    splits = make_splits(pool, experiment.dataset, experiment.forget, experiment.settings.seed)
+    return shadow_set(trainer_of(experiment, pool, Store(folder)), splits, experiment.shadow_options)
 
 
 def time_ours(shadows: ShadowSet, folder: Path) -> float:

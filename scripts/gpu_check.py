@@ -74,7 +74,7 @@ STEPS = (
     Step("auditors_agree", "check", "Each auditor, CPU and device: largest difference", 40, 5),
     Step("epochs_agree", "check", "Weights after one epoch, CPU and device: largest difference", 60, 8),
     Step("stacks_agree", "check", "Weights of networks fitted as a stack and one by one: largest difference", 40, 5),
-    Step("resumes", "check", "A training that is cut off and goes on: largest difference", 40, 5),
+    Step("resumes", "check", "A training that is interrupted and resumed: largest difference", 40, 5),
     Step("waits", "check", "Times that the CPU waits for the device", 30, 5),
     Step("resnet_epoch", "check", "ResNet-18, seconds for an epoch of 50,000 images of CIFAR-10's size", 90, 15),
     Step("default_run", "check", "The default run on the CPU and on the device", 90, 15),

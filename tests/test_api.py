@@ -5,17 +5,25 @@ from __future__ import annotations
 import doctest
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
 import advunlearn
 from advunlearn import api
-from advunlearn.options import ConfigError
+from advunlearn.attacks.attack import Attack, Observations
+from advunlearn.attacks.threshold import Threshold
+from advunlearn.auditors.logistic import Logistic
+from advunlearn.options import ConfigError, option
+from advunlearn.shadows.outputs import ShadowOutputs
+from advunlearn.unlearners.sg import SG
+from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
 
 Part = tuple[torch.Tensor, torch.Tensor]
 
@@ -111,11 +119,11 @@ def test_arrays_and_one_attack_by_its_name_are_taken() -> None:
     assert list(advunlearn.audit(model(), forget=forget, test=test, attacks="classifier")) == ["classifier"]
 
 
-def test_what_needs_a_recipe_is_refused() -> None:
+def test_what_needs_a_training_setup_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lira trains shadow models.*use advunlearn\.run"):
         advunlearn.audit(model(), forget=blobs(9, 0), test=blobs(9, 1), attacks=["lira"])
     parts = {name: blobs(9, 0) for name in ("retain", "forget", "audit")}
-    with pytest.raises(ValueError, match="needs a model's recipe"):
+    with pytest.raises(ValueError, match="needs a training setup"):
         advunlearn.unlearn(model(), **parts, method="retrain")
 
 
@@ -131,9 +139,9 @@ def test_importing_the_package_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_an_auditor_with_reference_models_needs_a_recipe() -> None:
+def test_an_auditor_with_reference_models_needs_a_training_setup() -> None:
     parts = {"retain": blobs(30, 0), "forget": blobs(12, 1), "audit": blobs(12, 2)}
-    with pytest.raises(ValueError, match=r"needs reference models, which take a recipe to train: use advunlearn.run"):
+    with pytest.raises(ValueError, match=r"needs reference models, which need a training setup: use advunlearn.run"):
         advunlearn.unlearn(model(), **parts, auditor="likelihood_ratio")
 
 
@@ -146,6 +154,66 @@ def test_attacks_compare_with_the_examples_that_are_given() -> None:
     for name in ("population", "mia_efficacy"):
         with pytest.raises(ValueError, match=f"{name} needs"):
             advunlearn.audit(model(), **parts, attacks=name)
+
+
+def test_an_unlearner_and_its_auditor_are_taken_as_objects() -> None:
+    parts = {"retain": blobs(30, 0), "forget": blobs(12, 1), "audit": blobs(12, 2)}
+    by_name = advunlearn.unlearn(model(), **parts, method="sg", alpha=2.0, epochs=2, auditor="logistic")
+    game = SG(lr=0.01, momentum=0.9, batch_size=50, alpha=2.0, epochs=2, auditor=Logistic())
+    by_object = advunlearn.unlearn(model(), **parts, method=game)
+    nested = advunlearn.unlearn(model(), **parts, method="sg", alpha=2.0, epochs=2, auditor=Logistic())
+    for other in (by_object, nested):
+        assert all(map(torch.equal, by_name.parameters(), other.parameters()))
+
+
+@dataclass
+class Shrink(Unlearner):
+    """Multiply all weights by a factor."""
+
+    factor: float = option(0.5, above=0)
+
+    def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
+        with torch.no_grad():
+            for weight in network.parameters():
+                weight *= self.factor
+        return Unlearned(network)
+
+
+@dataclass
+class First(Attack):
+    """Score examples by their first logit."""
+
+    def score(
+        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
+    ) -> dict[str, NDArray[np.float64]]:
+        return {"": target.logits[:, 0, 0].astype(float)}
+
+
+def test_own_classes_are_taken_as_objects() -> None:
+    parts = {"retain": blobs(30, 0), "forget": blobs(12, 1), "audit": blobs(12, 2)}
+    shrunk = advunlearn.unlearn(model(), **parts, method=Shrink(0.25))
+    assert torch.equal(shrunk[0].weight, model()[0].weight * 0.25)
+    forget, test = blobs(30, 0), blobs(30, 1)
+    found = advunlearn.audit(model(), forget=forget, test=test, attacks=["threshold", First()])
+    assert [name for name in found if "/" not in name] == ["threshold", "First"]
+    with torch.no_grad():
+        ours, others = (model()(inputs)[:, 0].numpy() for inputs in (forget[0], test[0]))
+    greater = (ours[:, None] > others).mean()
+    assert found["First"]["auc"] == pytest.approx(greater)
+    alone = advunlearn.audit(model(), forget=forget, test=test, attacks=Threshold())
+    assert alone == {name: metrics for name, metrics in found.items() if name != "First"}
+
+
+def test_objects_are_refused_where_they_do_not_fit() -> None:
+    parts = {"retain": blobs(30, 0), "forget": blobs(12, 1), "audit": blobs(12, 2)}
+    with pytest.raises(ValueError, match=r"factor: give the options to Shrink\(...\) itself"):
+        advunlearn.unlearn(model(), **parts, method=Shrink(), factor=0.1)
+    with pytest.raises(ConfigError, match=r"^unlearner\.auditor: no such option"):
+        advunlearn.unlearn(model(), **parts, method="finetune", auditor=Logistic())
+    with pytest.raises(ValueError, match="auditor must be an Auditor"):
+        advunlearn.unlearn(model(), **parts, auditor=Threshold())
+    with pytest.raises(ValueError, match="threshold is given twice"):
+        advunlearn.audit(model(), forget=blobs(9, 0), test=blobs(9, 1), attacks=["threshold", Threshold()])
 
 
 def test_another_auditor_is_chosen_by_its_name() -> None:

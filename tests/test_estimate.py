@@ -292,4 +292,4 @@ def test_the_table_is_aligned() -> None:
     lines = [Line("original", "a network", 1, 0, 1, 2.0), Line("unlearning", "Own", 1, 0, 1, None)]
     head, first, second, total = table(Estimate(lines)).splitlines()
     assert len(head) == len(first) == len(second)
-    assert total == "in all about 2.0 s without unlearning, whose time is unknown"
+    assert total == "total: about 2.0 s without unlearning, whose time is unknown"

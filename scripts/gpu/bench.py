@@ -128,14 +128,14 @@ class Setting:
 
 @contextlib.contextmanager
 def setting(words: Sequence[str], device: torch.device) -> Iterator[Setting]:
-    """Give what a run of these overrides computes with; inside, torch's switches are set as the run would set them."""
+    """Yield what a run of these overrides computes with; inside, torch's switches are set as the run would set them."""
     experiment = experiment_from([*words, f"device={device}"])
     with (
         tempfile.TemporaryDirectory() as folder,
         clean_state(experiment.settings.seed),
+        experiment.settings.switches(),
         Manifest(Path(folder)) as manifest,
     ):
-        experiment.settings.set_switches()
         yield Setting(experiment, *prepare(experiment, manifest))
 
 

@@ -108,7 +108,7 @@ def stacks_agree(bench: Bench) -> Found:
     return {"ok": all(row["difference"] < 1e-3 for row in rows), "rows": rows}
 
 
-class CutOff(Checkpoint):
+class InterruptAfterFive(Checkpoint):
     """A checkpoint of a process that is asked to end after five steps."""
 
     steps = 0
@@ -122,7 +122,7 @@ class CutOff(Checkpoint):
 
 
 def resumes(bench: Bench) -> Found:
-    """Cut a training off, go on, and compare with one that was not; with `deterministic` they must be equal."""
+    """Compare a training that is interrupted and resumed with an uninterrupted one; equal with `deterministic`."""
     rows = []
     for deterministic in (False, True):
         words = [*bench.images(256, 16), "model=cnn", NETWORKS["cnn"], *fitting(32), "optimizer.epochs=2"]
@@ -134,17 +134,17 @@ def resumes(bench: Bench) -> Found:
             whole, again = fitted(None), fitted(None)
             folder = bench.out / f"checkpoint-{time.time_ns()}"
             with heed_signals(), contextlib.suppress(Interrupted):
-                fitted(CutOff(folder, 1e9))
-                raise AssertionError("the training was not cut off")
+                fitted(InterruptAfterFive(folder, 1e9))
+                raise AssertionError("the training was not interrupted")
             rows.append(
                 {
                     "deterministic": deterministic,
                     "done twice": largest_difference(again, whole),
-                    "cut off and resumed": largest_difference(fitted(Checkpoint(folder, 1e9)), whole),
+                    "interrupted and resumed": largest_difference(fitted(Checkpoint(folder, 1e9)), whole),
                 }
             )
-    exact = max(rows[1]["done twice"], rows[1]["cut off and resumed"]) == 0
-    return {"ok": exact and rows[0]["cut off and resumed"] < 1e-3, "rows": rows}
+    exact = max(rows[1]["done twice"], rows[1]["interrupted and resumed"]) == 0
+    return {"ok": exact and rows[0]["interrupted and resumed"] < 1e-3, "rows": rows}
 
 
 def waits_in(function: Callable[[], object]) -> int:

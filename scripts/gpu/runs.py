@@ -15,7 +15,6 @@ from pathlib import Path
 import advunlearn
 from advunlearn.config.compose import experiment_from
 from advunlearn.data.cifar10 import Cifar10
-from advunlearn.storage.paths import config_folder
 from advunlearn.train import Result
 from gpu.bench import NEEDS_CUDA, Bench, Found
 
@@ -89,11 +88,6 @@ def unpack(bench: Bench) -> None:
         raise ValueError((done.stderr or done.stdout).strip()[-500:])
 
 
-def has_cifar10() -> bool:
-    """Is CIFAR-10 in the cache?"""
-    return "in the cache" in Cifar10.status()
-
-
 def cifar10(bench: Bench, name: str, *words: str) -> Found:
     """Run a variant of `experiment=cifar10_resnet18`; with `tiny`, one of them, with a small network on digits."""
     if bench.tiny:
@@ -101,12 +95,10 @@ def cifar10(bench: Bench, name: str, *words: str) -> Found:
         if name != "likelihood-ratio":
             experiment_from([*chosen, *words])
             return {"skipped": "composed, but not run: --tiny runs one variant"}
-    elif not (config_folder() / "experiment" / "cifar10_resnet18.yaml").is_file():
-        return {"skipped": "there is no experiment=cifar10_resnet18"}
     else:
-        if bench.data is not None and not has_cifar10():
+        if bench.data is not None and not Cifar10().is_here():
             unpack(bench)
-        if not has_cifar10():
+        if not Cifar10().is_here():
             return {"skipped": "CIFAR-10 is not in the cache (try --data FOLDER)"}
         chosen = ["experiment=cifar10_resnet18", "attack.shadows=8"]
     result = run(bench, name, [*chosen, *words], bench.device.type)

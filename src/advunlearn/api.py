@@ -1,11 +1,13 @@
-"""The Python interface: a whole run, or unlearning and auditing for a person's own model."""
+"""The Python interface: a whole run, or unlearning and auditing of your own model."""
 
 from __future__ import annotations
 
 import copy
 import datetime
+import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from advunlearn.attacks.attack import Answers, Observations
+from advunlearn.attacks.attack import Answers, Attack, Observations
 from advunlearn.config.compose import expand_aliases, experiment_from
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import Examples
 from advunlearn.evaluation.comparison import measure_attack
 from advunlearn.evaluation.metrics_file import AttackMetrics
-from advunlearn.options import UserError
+from advunlearn.options import Component, ConfigError, UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.settings import Settings
-from advunlearn.runtime.switches import kept_switches
 from advunlearn.stages.attack import score_model, split_scores
 from advunlearn.train import Result, run_experiment
 from advunlearn.training.fit import predict
-from advunlearn.unlearners.unlearner import Task
+from advunlearn.unlearners.unlearner import Task, Unlearner
 
 Part = tuple[Tensor, Tensor] | tuple[NDArray[Any], NDArray[Any]]
 
@@ -64,7 +65,7 @@ def unlearn(
     forget: Part,
     audit: Part,
     selection: Part | None = None,
-    method: str = "sg",
+    method: str | Unlearner = "sg",
     seed: int = 0,
     device: str = "auto",
     **options: Any,
@@ -76,8 +77,9 @@ def unlearn(
         retain, forget, audit: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,), tensors
             or arrays: what to keep, what to remove, and held-out examples that were never trained on, for the auditor.
         selection: other held-out examples, on which `keep_epoch="best"` chooses the epoch.
-        method: an option of the group `unlearner`: sg, finetune, ...
-        options: the method's options, such as `alpha=3, epochs=10`.
+        method: an option of the group `unlearner` (sg, finetune, ...), or an unlearner such as `SG(alpha=3)`.
+        options: the options of a method that is given by name, such as `alpha=3, epochs=10, auditor="logistic"`, or
+            `auditor=SVM(regularization=0.5)`.
 
     Raises:
         ConfigError: for an unknown method or a bad option, one line each.
@@ -98,7 +100,7 @@ def unlearn(
         >>> unlearned(inputs).shape
         torch.Size([60, 3])
     """
-    experiment = _experiment([f"unlearner={method}", *_overrides("unlearner", options)], seed, device)
+    experiment = _with_method(method, options, seed, device)
     settings = experiment.settings
     task = Task(
         retain=_examples(retain, "retain", settings),
@@ -108,8 +110,7 @@ def unlearn(
         selection=None if selection is None else _examples(selection, "selection", settings),
     )
     network = copy.deepcopy(model).to(settings.torch_device())
-    with kept_switches():
-        settings.set_switches()
+    with settings.switches():
         unlearned = experiment.unlearner.run(network, task).network
     for part, before in zip(unlearned.modules(), model.modules(), strict=True):
         part.training = before.training
@@ -123,7 +124,7 @@ def audit(
     test: Part,
     retain: Part | None = None,
     population: Part | None = None,
-    attacks: str | Sequence[str] = ("threshold", "classifier"),
+    attacks: str | Attack | Sequence[str | Attack] = ("threshold", "classifier"),
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, AttackMetrics]:
@@ -139,11 +140,12 @@ def audit(
         retain: training examples that the model keeps, which the attack `mia_efficacy` compares with.
         population: further examples that were never trained on, which `population` compares with, and `threshold` for
             thresholds of each class.
-        attacks: options of the group `attack`.
+        attacks: options of the group `attack`, or attacks such as `Population(...)`; the result names such an attack
+            by its option, and your own by its class.
 
     Raises:
         ConfigError: for an unknown attack.
-        ValueError: for an attack that trains shadow models, which takes a recipe to train from: use `run` for those;
+        ValueError: for an attack that trains shadow models, which needs a training setup: use `run` for those;
             and for one that compares with examples that are not given.
 
     Example:
@@ -154,12 +156,11 @@ def audit(
         >>> 0 <= found["threshold"]["auc_low"] <= found["threshold"]["auc"] <= found["threshold"]["auc_high"] <= 1
         True
     """
-    names = [attacks] if isinstance(attacks, str) else attacks
-    experiment = _experiment([f"attack=[{','.join(names)}]"], seed, device)
+    experiment = _with_attacks([attacks] if isinstance(attacks, (str, Attack)) else attacks, seed, device)
     untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if untrained:
         raise UserError(
-            f"{', '.join(untrained)} trains shadow models, which takes a recipe to train from: use advunlearn.run"
+            f"{', '.join(untrained)} trains shadow models, which needs a training setup: use advunlearn.run"
         )
     settings = experiment.settings
     members, nonmembers = _examples(forget, "forget", settings), _examples(test, "test", settings)
@@ -169,8 +170,7 @@ def audit(
     def answers(examples: Examples) -> Answers:
         return Answers(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
 
-    with kept_switches():
-        settings.set_switches()
+    with settings.switches():
         said = answers(both)
         target = Observations(
             said.logits,
@@ -189,13 +189,41 @@ def audit(
 
 
 def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:
-    return experiment_from(["recipe=none", *overrides, f"seed={seed}", f"device={device}"])  # no dataset of ours
+    return experiment_from(["recipe=none", *overrides, f"seed={seed}", f"device={device}"])  # the data is the caller's
 
 
-def _overrides(group: str, options: dict[str, Any]) -> list[str]:
+def _with_method(method: str | Unlearner, options: dict[str, Any], seed: int, device: str) -> Experiment:
+    """Return an experiment with this unlearner; an option that is an object replaces what its default would name."""
+    if isinstance(method, Unlearner):
+        if options:
+            raise UserError(f"{', '.join(options)}: give the options to {type(method).__name__}(...) itself")
+        return replace(_experiment([], seed, device), unlearner=method)
+    parts = {name: value for name, value in options.items() if isinstance(value, Component)}
+    plain = {name: value for name, value in options.items() if name not in parts}
+    experiment = _experiment([f"unlearner={method}", *_overrides(plain)], seed, device)
+    unknown = parts.keys() - vars(experiment.unlearner).keys()
+    if unknown:
+        raise ConfigError([f"unlearner.{name}: no such option" for name in sorted(unknown)])
+    return replace(experiment, unlearner=replace(experiment.unlearner, **parts))  # type: ignore[type-var]
+
+
+def _with_attacks(attacks: Sequence[str | Attack], seed: int, device: str) -> Experiment:
+    """Return an experiment with these attacks, by name and in this order."""
+    names = [each for each in attacks if isinstance(each, str)]
+    experiment = _experiment([f"attack=[{','.join(names)}]"] if names else [], seed, device)
+    chosen: dict[str, Attack] = {}
+    for each in attacks:
+        name = each if isinstance(each, str) else re.split("[./]", each.identity()["part"])[-1]
+        if name in chosen:
+            raise UserError(f"attacks: {name} is given twice; audit with one of them at a time")
+        chosen[name] = experiment.attacks[name] if isinstance(each, str) else each
+    return replace(experiment, attacks=chosen)
+
+
+def _overrides(options: dict[str, Any]) -> list[str]:
     return [
         # The auditor is an option with options of its own, typed by its name.
-        f"auditor={value}" if name == "auditor" else f"{group}.{name}={'null' if value is None else value}"
+        f"auditor={value}" if name == "auditor" else f"unlearner.{name}={'null' if value is None else value}"
         for name, value in options.items()
     ]
 

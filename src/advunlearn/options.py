@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import math
@@ -18,7 +19,7 @@ from typing import Any, ClassVar
 
 
 class UserError(ValueError):
-    """What the user gave cannot be worked with; the message is one line that says what to change.
+    """The user's input cannot be used; the message is one line that tells what to change.
 
     The command line prints it as it is. Any other exception is a bug, of ours or of the user's own part, and keeps its
     traceback in the run's log.
@@ -82,7 +83,7 @@ def _complaint(field: dataclasses.Field[Any], value: Any) -> str | None:
 
 
 class Component:
-    """Base of everything that a config composes: plain options, checked when it is made, that do no work."""
+    """Base class of config components: a dataclass of options, validated on construction."""
 
     group: ClassVar[str] = ""
     """The config group that it is an option of; bases of the groups name it."""
@@ -111,23 +112,23 @@ class Component:
     def identity(self) -> dict[str, Any]:
         """Return what identifies this component in the store, as plain data: its name and its options.
 
-        One of ours is named by its group and its file, such as `optimizer/sgd`, wherever that file lies; its results
-        are guarded by schema numbers. A class of the user is named by its import path and the source of all that it
-        uses.
+        One of ours is named by its group and its file, such as `optimizer/sgd`, independent of the folder; schema
+        numbers guard its results. A class of the user is named by its import path and the source of all that it uses.
         """
         options = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         plain = {name: value.identity() if isinstance(value, Component) else value for name, value in options.items()}
-        cls = type(self)
+        cls: type = type(self)
         if _is_ours(cls.__module__):
             return {"part": f"{self.group}/{cls.__module__.rpartition('.')[2].rstrip('_')}", **plain}
         return {"part": f"{cls.__module__}.{cls.__qualname__}", "source": source_digest(cls), **plain}
 
 
+@functools.cache
 def source_digest(cls: type) -> str:
     """Return the SHA-256 of the user's own source that a class depends on.
 
-    That is the modules of its base classes and, one by one, those that any of them imports, but for installed packages.
-    A class without a file, typed into an interpreter, is like no other.
+    That is the modules of its base classes and all modules that these import, directly or not, except for installed
+    packages. A class without a file, typed into an interpreter, gets a random digest.
     """
     found: dict[str, bytes] = {}
     waiting = [base.__module__ for base in cls.__mro__]
@@ -138,15 +139,16 @@ def source_digest(cls: type) -> str:
             found[name] = path.read_bytes()
             waiting += _imports(name, found[name])
     if cls.__module__ not in found:
-        found[cls.__module__] = _UNLIKE.setdefault(cls, secrets.token_bytes(16))
+        found[cls.__module__] = secrets.token_bytes(16)
     digest = hashlib.sha256()
     for name, content in sorted(found.items()):
         digest.update(f"{name} {len(content)} ".encode() + content)
     return digest.hexdigest()
 
 
-_UNLIKE: dict[type, bytes] = {}
-_INSTALLED = tuple(Path(path).resolve() for path in {*sysconfig.get_paths().values(), *site.getsitepackages()})
+_LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_LIBRARIES += [*site.getsitepackages(), site.getusersitepackages()]
+_INSTALLED = tuple({Path(folder).resolve() for folder in _LIBRARIES})
 
 
 def _is_ours(module: str) -> bool:
@@ -154,7 +156,7 @@ def _is_ours(module: str) -> bool:
 
 
 def _own_file(module: str) -> Path | None:
-    """Return the source file of a module of the user; None for ours, for an installed one, and where there is none."""
+    """Return the source file of a module of the user; None for our modules, installed ones, and ones without a file."""
     if _is_ours(module):
         return None
     try:

@@ -2,18 +2,18 @@
 
 This file is the chain of its stages:
 
-    dataset, split   forget, retain, audit, selection and test set                  here
+    dataset, split   forget, retain, audit, selection and test set                  stages/data.py
     estimate         what will be trained, and how long it will take                stages/estimate.py
-    pretrain         the original model, on everything                              here
-    retrain          the retrained model, without the forget set                    here
+    pretrain         the original model, on everything                              stages/models.py
+    retrain          the retrained model, without the forget set                    stages/models.py
     unlearn          the unlearned model: the game, or a baseline in its place      stages/unlearn.py
     attack           membership inference on all three                              stages/attack.py
                      with shadow models to compare with                             stages/shadows.py
-    evaluate         the three models side by side                                  stages/evaluate.py
+    evaluate         the three models compared                                      stages/evaluate.py
     report           metrics, scores, weights, pictures and the page                stages/report.py
 
-Each stage is a function of a part of the config and of what earlier stages made. Its result is kept in the store, so
-that a second run does only what is new.
+Each stage is a function of a part of the config and of the results of earlier stages. Its result is kept in the store,
+so that a second run computes only what is new.
 
 As a script (`python -m advunlearn.train`, `torchrun src/advunlearn/train.py`) it is the same as `advunlearn run`.
 """
@@ -60,14 +60,6 @@ from advunlearn.storage.prune import warn_of_little_room
 from advunlearn.storage.store import Store, index_digest
 from advunlearn.training.trainer import Trainer
 
-if __name__ == "__main__":  # first: as a script, the modules of this folder would hide others of the same names
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path = [os.path.dirname(here) if folder == here else folder for folder in sys.path]
-    from advunlearn.cli import main
-
-    sys.exit(main(["run", *sys.argv[1:]]))
-
-
 logger = logging.getLogger(__name__)
 
 
@@ -77,8 +69,8 @@ class Result:
 
     The network is in evaluation mode and on the CPU, whatever device the run computed on.
 
-    `metrics` and `network` are None for a run that only trains a shard of the shadow models; `network` also for a run
-    that took over another's files.
+    `metrics` and `network` are None for a run that only trains a shard of the shadow models; `network` is also None for
+    a run that took over the files of another.
     """
 
     folder: Path
@@ -87,21 +79,20 @@ class Result:
 
 
 def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = False) -> Result:
-    """Run an experiment in the folder of its manifest, which is entered, from wherever an earlier attempt ended.
+    """Run an experiment in the folder of its manifest, which is open; an interrupted run continues where it ended.
 
     Args:
         experiment: what to run.
         manifest: of the run's folder.
-        adopt: take over the files of a finished run of the same config and data, if one is still there; the result then
-            has no network.
+        adopt: if a finished run of the same config and data exists, take over its files; the result has no
+            network then.
 
     Raises:
-        ValueError: in one line, if the data cannot be had, the run is over budget, or a stage cannot work with these
+        UserError: in one line, if the data is not available, the run is over budget, or a stage cannot work with these
             options.
     """
     settings, folder = experiment.settings, manifest.folder
-    with clean_state(settings.seed):
-        settings.set_switches()
+    with clean_state(settings.seed), settings.switches():
         manifest.computes(settings.torch_device(), settings.seed)
         warn_of_little_room(Store())
         with atomic_write(folder / "config.yaml") as temporary:

@@ -21,7 +21,7 @@ from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from
 from advunlearn.data import catalogue, parts
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool, channel_statistics
-from advunlearn.data.fetch import Arrays, array_digest, cached, keep
+from advunlearn.data.fetch import Arrays, add_to_cache, array_digest, cached
 from advunlearn.runs.manifest import Manifest
 from advunlearn.train import run_experiment
 
@@ -135,7 +135,7 @@ def test_a_run_from_parts_has_the_numbers_of_a_run_from_the_fetched_data(
         return {name: found[name] for name in ("models", "gap")}
 
     monkeypatch.setenv("ADVUNLEARN_CACHE", str(workplace / "fetched"))
-    keep("tiny", ARRAYS)
+    add_to_cache("tiny", ARRAYS)
     fetched = metrics("first")
     monkeypatch.setenv("ADVUNLEARN_CACHE", str(workplace / "unpacked"))
     assert Tiny.status() == "not here"
@@ -272,7 +272,7 @@ def test_what_is_packed_must_be_in_the_cache_and_fit(
         return found
 
     assert line("tiny", "parts") == "error: tiny is not in the cache (advunlearn data fetch tiny)"
-    keep("tiny", ARRAYS)
+    add_to_cache("tiny", ARRAYS)
     assert line("digits", "parts") == "error: digits is not a dataset that is fetched; choose one of tiny"
     assert line("tiny", "parts", "--part-size", "big").startswith("error: --part-size must be a size such as 20GB")
     assert line("tiny", "parts", "--part-size", "5KB").startswith("error: --part-size is too small")

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from gpu.bench import setting
+from gpu.checks import InterruptAfterFive, waits_in, weights
 
 import advunlearn
-from advunlearn.config.compose import experiment_from
-from advunlearn.runs.manifest import Manifest
-from advunlearn.runtime.seeding import clean_state
-from advunlearn.runtime.signals import Interrupted, ask, heed_signals
-from advunlearn.stages.data import prepare
+from advunlearn.runtime.signals import Interrupted, heed_signals
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 
@@ -30,28 +25,10 @@ SMALL += ["optimizer=sgd", "optimizer.lr=0.01", "optimizer.batch_size=25", "opti
 
 
 @contextlib.contextmanager
-def trainer(folder: Path, *words: str) -> Iterator[Trainer]:
-    """Give a trainer on the GPU, with torch's switches as a run sets them."""
-    experiment = experiment_from([*SMALL, "device=cuda", *words])
-    with clean_state(0), Manifest(folder) as manifest:
-        experiment.settings.set_switches()
-        yield prepare(experiment, manifest)[0]
-
-
-def weights(network: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().cpu().flatten() for parameter in network.parameters()])
-
-
-def waits_in(function: Callable[[], object]) -> int:
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            function()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    return sum("synchronizing CUDA operation" in str(each.message) for each in caught)
+def trainer(*words: str, device: str = "cuda") -> Iterator[Trainer]:
+    """Yield the trainer of a small experiment, with torch's switches as a run sets them."""
+    with setting([*SMALL, *words], torch.device(device)) as on:
+        yield on.trainer
 
 
 def test_a_run_takes_the_gpu_by_itself_and_returns_its_network_on_the_cpu(workplace: Path) -> None:
@@ -69,16 +46,16 @@ def test_waits_are_counted() -> None:
 
 @pytest.mark.parametrize("model", ["cnn", "resnet18"])
 def test_a_training_step_does_not_wait_for_the_gpu(workplace: Path, model: str) -> None:
-    with trainer(Path("run"), f"model={model}", "model.width=8", "optimizer.epochs=1") as one:
+    with trainer(f"model={model}", "model.width=8", "optimizer.epochs=1") as one:
         one.fitted(np.arange(50), "test")  # cuDNN chooses its algorithms
         few, many = (waits_in(lambda count=count: one.fitted(np.arange(count), "test")) for count in (75, 200))
     assert many == few
 
 
 def test_one_epoch_gives_the_weights_of_the_cpu(workplace: Path) -> None:
-    with trainer(Path("cuda"), "optimizer.epochs=1") as one:
+    with trainer("optimizer.epochs=1") as one:
         on_gpu = weights(one.fitted(np.arange(200), "test")[0])
-    with trainer(Path("cpu"), "optimizer.epochs=1", "device=cpu") as one:
+    with trainer("optimizer.epochs=1", device="cpu") as one:
         on_cpu = weights(one.fitted(np.arange(200), "test")[0])
     assert (on_gpu - on_cpu).abs().max() < 1e-3
 
@@ -95,25 +72,13 @@ def test_a_default_run_reports_what_it_reports_on_the_cpu(workplace: Path) -> No
         assert on_gpu["accuracy"] == pytest.approx(on_cpu["accuracy"], abs=0.02)
 
 
-class CutOff(Checkpoint):
-    """A checkpoint of a process that is asked to end after five steps."""
-
-    steps = 0
-
-    def step(self, state: Callable[[], Any]) -> None:
-        self.steps += 1
-        if self.steps == 5:
-            ask(signal.SIGTERM)
-        super().step(state)
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_with_deterministic_a_training_repeats_and_resumes_to_the_bit(workplace: Path, precision: str) -> None:
     rows = np.arange(200)
-    with trainer(Path("run"), "deterministic=true", f"precision={precision}") as one:
+    with trainer("deterministic=true", f"precision={precision}") as one:
         whole, again = (weights(one.fitted(rows, "test")[0]) for _ in range(2))
         with heed_signals(), pytest.raises(Interrupted):
-            one.fitted(rows, "test", checkpoint=CutOff(Path("checkpoint"), 1e9))
+            one.fitted(rows, "test", checkpoint=InterruptAfterFive(Path("checkpoint"), 1e9))
         assert list(Path("checkpoint").iterdir())
         resumed = weights(one.fitted(rows, "test", checkpoint=Checkpoint(Path("checkpoint"), 1e9))[0])
     assert torch.equal(again, whole)
@@ -123,7 +88,7 @@ def test_with_deterministic_a_training_repeats_and_resumes_to_the_bit(workplace:
 @pytest.mark.parametrize("stacked", [False, True])
 def test_memory_does_not_grow_from_one_shadow_model_to_the_next(workplace: Path, stacked: bool) -> None:
     held = []
-    with trainer(Path("run"), "optimizer.epochs=1") as one:
+    with trainer("optimizer.epochs=1") as one:
         for index in range(6):
             if stacked:
                 one.fitted_stack([np.arange(100)] * 2, "test", [2 * index, 2 * index + 1])
@@ -135,7 +100,7 @@ def test_memory_does_not_grow_from_one_shadow_model_to_the_next(workplace: Path,
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "auto"])
 def test_every_precision_learns(workplace: Path, precision: str) -> None:
-    with trainer(Path("run"), f"precision={precision}", "optimizer.epochs=20", "dataset.augment=none") as one:
+    with trainer(f"precision={precision}", "optimizer.epochs=20", "dataset.augment=none") as one:
         loss = one.fitted(np.arange(200), "test")[1]["loss"]
     assert loss < 0.8 * np.log(10)  # of a network that knows nothing
 
@@ -143,6 +108,6 @@ def test_every_precision_learns(workplace: Path, precision: str) -> None:
 def test_a_compiled_network_learns_what_one_does_that_is_not(workplace: Path) -> None:
     losses = []
     for compiled in ("false", "true"):
-        with trainer(Path(compiled), f"compile={compiled}") as one:
+        with trainer(f"compile={compiled}") as one:
             losses.append(one.fitted(np.arange(190), "test")[1]["loss"])  # the last batch is a short one
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)

@@ -290,7 +290,7 @@ def test_none_leaves_the_model_as_it_is() -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_retrain_asks_for_a_stream_of_its_own_and_needs_a_recipe() -> None:
+def test_retrain_asks_for_a_stream_of_its_own_and_needs_a_training_setup() -> None:
     streams: list[str] = []
 
     def retrain(stream: str) -> nn.Module:
@@ -299,7 +299,7 @@ def test_retrain_asks_for_a_stream_of_its_own_and_needs_a_recipe() -> None:
 
     assert same(Retrain().unlearn(network(), task(retrain=retrain)).network, network(7))
     assert streams == ["retrain"]
-    with pytest.raises(ValueError, match="needs a model's recipe"):
+    with pytest.raises(ValueError, match="needs a training setup"):
         Retrain().unlearn(network(), task())
 
 

@@ -38,12 +38,12 @@ def main(arguments: list[str]) -> int:
 
 def _estimate(experiment: Experiment, runs: int) -> int:
     """Print what a run would train and how long it would take; return exit status 1 if that is over its budget."""
-    from advunlearn.stages.budget import over_budget, remarks, table
+    from advunlearn.stages.budget import estimated, over_budget, remarks, table
     from advunlearn.stages.estimate import before_a_run
 
     try:
         estimator = before_a_run(experiment)
-        estimate = estimator.estimate()
+        estimate = estimated(estimator)
     except ValueError as error:  # what the run would fail with
         return fail(error)
     lines = [table(estimate), *remarks(experiment, estimate)]

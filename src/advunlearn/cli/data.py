@@ -18,28 +18,28 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        if options.verb == "ls":
-            return _ls()
-        if options.verb == "unpack":
-            return _unpack(options.folder)
-        return (
-            _pack(options.name, options.folder, options.part_size) if options.verb == "pack" else _fetch(options.name)
-        )
-    except ValueError as error:
+        return int(options.run(options))
+    except UserError as error:
         return fail(error)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("advunlearn data", description=main.__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("ls", help="every dataset and where it is")
+    ls = verbs.add_parser("ls", help="every dataset and where it is")
+    ls.set_defaults(run=lambda _: _ls())
     fetch = verbs.add_parser("fetch", help="fetch and verify a dataset")
+    fetch.set_defaults(run=lambda given: _fetch(given.name))
     fetch.add_argument("name")
     pack = verbs.add_parser("pack", help="write a fetched dataset as lossless parts, for a machine without network")
+    pack.set_defaults(run=lambda given: _pack(given.name, given.folder, given.part_size))
     pack.add_argument("name")
     pack.add_argument("folder", type=Path)
-    pack.add_argument("--part-size", default=PART_SIZE, metavar="SIZE", help=f"of a part at most (default {PART_SIZE})")
+    pack.add_argument(
+        "--part-size", default=PART_SIZE, metavar="SIZE", help=f"the largest size of a part (default {PART_SIZE})"
+    )
     unpack = verbs.add_parser("unpack", help="fill the cache from the parts in a folder")
+    unpack.set_defaults(run=lambda given: _unpack(given.folder))
     unpack.add_argument("folder", type=Path)
     return parser
 
@@ -86,7 +86,7 @@ def _pack(name: str, folder: Path, part_size: str) -> int:
 
 def _unpack(folder: Path) -> int:
     from advunlearn.data.catalogue import datasets
-    from advunlearn.data.fetch import keep
+    from advunlearn.data.fetch import add_to_cache
     from advunlearn.data.parts import find, unpack
 
     if not folder.is_dir():
@@ -95,6 +95,6 @@ def _unpack(folder: Path) -> int:
     for name, parts in find(folder).items():
         if name not in known or not known[name].digests:
             raise UserError(f"{parts[0].path}: this version does not know the dataset {name}")
-        keep(name, unpack(parts, known[name].digests, known[name]().info()))
+        add_to_cache(name, unpack(parts, known[name].digests, known[name]().info()))
         sys.stdout.write(f"{name}: {known[name].status()}\n")
     return 0

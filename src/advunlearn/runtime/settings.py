@@ -6,13 +6,14 @@ import contextlib
 import importlib.util
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from advunlearn.options import Component, UserError, option
-from advunlearn.runtime.switches import set_switches
+from advunlearn.runtime.switches import kept_switches, set_switches
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _DURATION = rf"(\d+(?:\.\d+)?)({'|'.join(_SECONDS)})"
@@ -20,22 +21,22 @@ _DURATION = rf"(\d+(?:\.\d+)?)({'|'.join(_SECONDS)})"
 
 @dataclass
 class Settings(Component):
-    """The scalars of a config.
+    """How a run computes: the options at the top level of a config.
 
     Attributes:
         seed: root of every random stream.
-        device: `auto` takes CUDA where there is one; `cpu`, `cuda` or `cuda:N`.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`, which is CUDA if it is available.
         precision: of training on CUDA. `fp32` is true float32; `tf32` lets convolutions and matrix products round their
             inputs to TF32; `bf16` is mixed precision (float32 weights, bfloat16 autocast), also on a CPU; `auto` is
-            `bf16` on a GPU that has it, else `fp32`. Under `bf16`, logits for attacks are still made in float32.
+            `bf16` on a GPU that supports it, else `fp32`. Logits for attacks are computed in float32 in any case.
         channels_last: memory format of images, the faster one for convolutions.
         compile: compile each network with torch.compile; worth its start-up time on a GPU only.
-        deterministic: on CUDA, use only algorithms that give the same bits every time, which are slower; only with it
-            does a run repeat, and resume, to the bit there. A CPU always does.
-        threads: CPU threads of torch; null leaves torch's own choice.
-        checkpoint_seconds: from one checkpoint of a training to the next; it changes no result.
-        budget: the longest estimated time with which a run starts: `90s`, `30min`, `2h`, `1d`; it changes no result.
-        tensorboard: write a run's trace and metrics for TensorBoard into its folder as well; it changes no result.
+        deterministic: on CUDA, use only deterministic algorithms, which are slower; without it, a repeated or resumed
+            run on CUDA differs in the last bits. On a CPU, runs are always deterministic.
+        threads: CPU threads of torch; null chooses them by the size of a training step.
+        checkpoint_seconds: seconds between the checkpoints of a training; does not affect results.
+        budget: a run whose estimated time is longer does not start: `90s`, `30min`, `2h` or `1d`.
+        tensorboard: also write the run's trace and metrics for TensorBoard; does not affect results.
     """
 
     seed: int = option(0, at_least=0, below=2**32)
@@ -50,7 +51,7 @@ class Settings(Component):
     tensorboard: bool = False
 
     def conflicts(self) -> list[str]:
-        """Refuse a bad device, a budget that is not a duration, and TensorBoard where it is not installed."""
+        """Return what is wrong with the device, the budget and the choice of TensorBoard; see `Component.conflicts`."""
         problems = []
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             problems.append(f"device must be one of auto, cpu, cuda, cuda:N, got {self.device}")
@@ -65,7 +66,7 @@ class Settings(Component):
         return problems
 
     def budget_seconds(self) -> float:
-        """Return the budget in seconds; infinite if there is none."""
+        """Return the budget in seconds; infinite if it is not set."""
         found = re.fullmatch(_DURATION, self.budget or "")
         return float(found[1]) * _SECONDS[found[2]] if found else math.inf
 
@@ -73,7 +74,7 @@ class Settings(Component):
         """Return the device to compute on.
 
         Raises:
-            ValueError: if CUDA is asked for and is not available.
+            UserError: if this CUDA device is not available.
         """
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -96,10 +97,13 @@ class Settings(Component):
             return contextlib.nullcontext()
         return torch.autocast(self.torch_device().type, torch.bfloat16)
 
-    def set_switches(self) -> None:
-        """Set torch's process-wide switches as these settings say, inside `kept_switches`; on a CPU there are none."""
-        if self.torch_device().type == "cuda":
-            set_switches(tf32=self.resolved_precision() == "tf32", deterministic=self.deterministic)
+    @contextlib.contextmanager
+    def switches(self) -> Iterator[None]:
+        """Set torch's process-wide switches of CUDA for these settings, and restore them at the end."""
+        with kept_switches():
+            if self.torch_device().type == "cuda":
+                set_switches(tf32=self.resolved_precision() == "tf32", deterministic=self.deterministic)
+            yield
 
     def identity(self) -> dict[str, Any]:
         """Return what changes the bits of a result: the settings' part in the store's keys."""

@@ -1,4 +1,4 @@
-"""What follows from an estimate: its table and its line in the log, and no start if it is over budget."""
+"""Print an estimate as a table or log it, and refuse a run that is over its budget."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.options import UserError
+from advunlearn.report.plain_text import align
 from advunlearn.runs.manifest import Manifest
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.estimate import Estimate, Estimator
@@ -30,12 +31,11 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
     """
     estimator, budget = Estimator(experiment, trainer, splits), experiment.settings.budget
     try:
-        estimate = estimator.estimate()
-    except Exception as error:  # the run itself fails where it matters, if it does
-        words = f"the time of this run is unknown ({type(error).__name__}: {error})"
+        estimate = estimated(estimator)
+    except UserError as error:  # the run itself fails where it matters, if it does
         if budget is not None:
-            raise UserError(f"budget={budget}: {words}") from error
-        logger.warning(words)
+            raise UserError(f"budget={budget}: {error}") from error
+        logger.warning(error)
         return
     seconds = {line.name: line.seconds for line in estimate.lines}
     manifest.note(estimate={"after": manifest.seconds(), "seconds": estimate.seconds, "parts": seconds})
@@ -50,26 +50,25 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
         raise UserError(problem)
 
 
+def estimated(estimator: Estimator) -> Estimate:
+    """Return the estimate.
+
+    Raises:
+        UserError: that the time is unknown, whatever failed: an error in the user's own method, for example.
+    """
+    try:
+        return estimator.estimate()
+    except Exception as error:
+        raise UserError(f"the time of this run is unknown ({type(error).__name__}: {error})") from error
+
+
 def table(estimate: Estimate) -> str:
-    """Return the estimate as text, one line a kind of work."""
+    """Return the estimate as text, one line per kind of work."""
     rows = [("to compute", "", "in the store", "to make", "time")]
-    rows += [
-        (
-            f"  {line.name}",
-            line.about,
-            f"{line.held} of {line.wanted}",
-            str(line.missing),
-            duration(line.seconds) if line.missing else "-",
-        )
-        for line in estimate.lines
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  "
-        + "  ".join(f"{cell:>{width}}" for cell, width in zip(row[2:], widths[2:], strict=True))
-        for row in rows
-    ]
-    return "\n".join([*lines, f"in all {total(estimate)}"])
+    for line in estimate.lines:
+        time = duration(line.seconds) if line.missing else "-"
+        rows.append((f"  {line.name}", line.about, f"{line.held} of {line.wanted}", str(line.missing), time))
+    return "\n".join([*align(rows, right=(2, 3, 4)), f"total: {total(estimate)}"])
 
 
 def total(estimate: Estimate) -> str:

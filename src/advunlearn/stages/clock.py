@@ -42,7 +42,7 @@ class Stopwatch(Checkpoint):
         super().__init__(Path(), 0.0)
         self.device, self.steps = device, steps
         self.count = 0
-        self.start = self.first = self.last = time.perf_counter()
+        self.start = self.first = time.perf_counter()
 
     def part(self, name: str) -> Checkpoint:
         """Return the same stopwatch; see `Checkpoint.part`."""

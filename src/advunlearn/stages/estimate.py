@@ -15,7 +15,6 @@ from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.dataset import DatasetInfo, Pool
-from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
 from advunlearn.models.model import skeleton
 from advunlearn.shadows.model_set import ModelSet, ShadowOptions
@@ -24,6 +23,7 @@ from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key
 from advunlearn.stages.clock import STREAM, Clock, steps_of
+from advunlearn.stages.data import trainer_of
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.store import Artefact, Store
@@ -256,9 +256,7 @@ def stand_in_pool(info: DatasetInfo) -> Pool:
 
 def before_a_run(experiment: Experiment) -> Estimator:
     """Return the estimator of a run that is not started; nothing is downloaded for it."""
-    dataset, settings = experiment.dataset, experiment.settings
+    dataset = experiment.dataset
     pool = dataset.load() if dataset.is_here() else stand_in_pool(dataset.info())
-    examples = examples_of(pool, dataset, settings.torch_device(), channels_last=settings.channels_last)
-    trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, Store())
-    trainer.policy.choose_threads()
-    return Estimator(experiment, trainer, make_splits(pool, dataset, experiment.forget, settings.seed))
+    splits = make_splits(pool, dataset, experiment.forget, experiment.settings.seed)
+    return Estimator(experiment, trainer_of(experiment, pool, Store()), splits)

@@ -18,9 +18,9 @@ from advunlearn.training.setup import Setup
 
 logger = logging.getLogger(__name__)
 
-# Floating-point operations of a step, three times two a multiply-add. Below the first number a second CPU thread costs
-# more than it does; below the others a stack is faster than its networks one by one, whose steps are then preparation
-# more than arithmetic; on the CPU, vmap's own preparation counts as well.
+# Floating-point operations of a step, three times two a multiply-add. Below the first number a second CPU thread
+# makes a step slower; below the others a stack is faster than its networks one by one, whose steps are then mostly
+# overhead; on the CPU, vmap's own overhead counts as well.
 SMALL_STEP = 1e9
 STACKED_STEP = {"cpu": 3e8, "cuda": 2e10}
 VMAP_STEP = {"cpu": 3e7, "cuda": 2e10}
@@ -40,7 +40,7 @@ class Policy:
     def choose_threads(self) -> None:
         """Set torch's CPU threads: as the settings say, else one where a training step is too small to share.
 
-        On small tensors a second thread costs more than it does, and many times more on a machine that is busy.
+        On small tensors a second thread makes a step slower, on a busy machine many times slower.
         """
         torch.set_num_threads(self.setup.settings.threads or (1 if self.step_size < SMALL_STEP else CORES))
 
@@ -54,7 +54,7 @@ class Policy:
     def try_stack(self) -> bool:
         """Fit two networks as one, and return whether that is possible.
 
-        It is not where one draws from the common generator, or mixes with the others.
+        It is not if a network draws from the global generators, or if one affects another.
 
         Raises:
             RuntimeError: an error of the device, such as too little memory: it is no property of the networks.
@@ -62,9 +62,9 @@ class Policy:
         optimizer = self.setup.optimizer.torch_optimizer([nn.Parameter(torch.zeros(1))])
         if self.setup.draws or self.setup.settings.compile or not isinstance(optimizer, ELEMENTWISE):
             return False
-        rows = np.arange(min(4, len(self.setup.examples)))
+        rows, one_epoch = np.arange(min(4, len(self.setup.examples))), replace(self.setup.optimizer, epochs=1)
         try:
-            self.setup.fitted_stack([rows, rows], "warm", [0, 1], replace(self.setup.optimizer, epochs=1))
+            replace(self.setup, optimizer=one_epoch).fitted_stack([rows, rows], "warm", [0, 1])
         except Exception as error:  # vmap's own, or whatever a user's network raises under it
             if _is_of_device(error):
                 raise
@@ -75,13 +75,13 @@ class Policy:
 
     @cached_property
     def stacks(self) -> bool:
-        """Return whether many networks are fitted faster as one, and can be, which is tried once."""
+        """Return whether many networks can be fitted as one, which is tried once, and whether that is faster."""
         largest = STACKED_STEP if in_layers(self.setup.fresh("warm")) else VMAP_STEP
         return self.step_size < largest[self.setup.settings.torch_device().type] and self.try_stack()
 
     @property
     def workers(self) -> int:
-        """Return how many networks may be fitted at the same time, one a CPU core; on a GPU one after another."""
+        """Return how many networks may be fitted at the same time: one per CPU core; on a GPU one."""
         settings = self.setup.settings
         threads_collide = self.setup.draws and not workers.forks()  # on torch's global generators
         if settings.torch_device().type != "cpu" or settings.compile or threads_collide:
@@ -89,9 +89,9 @@ class Policy:
         return settings.threads or CORES
 
     def warm_up(self) -> None:
-        """Take a step on a throw-away network, once: a process's first one loads code that no time should include.
+        """Take a step on a temporary network, once: a process's first step loads code, which no timing should include.
 
-        A GPU chooses its algorithms, and the compiler makes its graph, for the size of a whole batch.
+        A GPU chooses its algorithms, and the compiler builds its graph, for the size of a full batch.
         """
         if self._warm:
             return

@@ -61,7 +61,7 @@ class Setup:
 
     @cached_property
     def draws(self) -> bool:
-        """Does a network draw from torch's global generators as it trains, as dropout does?"""
+        """Return whether a network draws from torch's global generators during training, as dropout does."""
         generators = GlobalGenerators(self.settings.torch_device())
         network = self.fresh("warm").train()
         with seeded(self.settings, "warm"):
@@ -72,7 +72,7 @@ class Setup:
     def fitted(
         self, rows: NDArray[np.int64], stream: str, *index: int, checkpoint: Checkpoint | None = None
     ) -> tuple[nn.Module, dict[str, Any]]:
-        """Return a network trained on these rows, and its last epoch's mean loss by name, without asking the store."""
+        """Train a network on these rows, whatever the store holds; return it and the mean loss of its last epoch."""
         network = self.fresh(stream, *index)
         # Row order must not matter: the key holds the rows as a set.
         examples = self.examples.subset(np.sort(rows))
@@ -86,16 +86,15 @@ class Setup:
         rows: Sequence[NDArray[np.int64]],
         stream: str,
         indices: Sequence[int],
-        optimizer: Optimizer | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> list[tuple[nn.Module, dict[str, Any]]]:
-        """Return what `fitted` would, but for rounding, of several equally long sets of rows, fitted as one network."""
+        """Return the results of `fitted`, within rounding, for sets of rows of one length, fitted as one network."""
         networks = [self.fresh(stream, index) for index in indices]
         losses = fit_stack(
             networks,
             self.examples,
             [np.sort(each) for each in rows],
-            optimizer or self.optimizer,
+            self.optimizer,
             self.settings,
             stream,
             indices,
@@ -110,6 +109,6 @@ class Setup:
         return place(network, self.settings).eval()
 
     def logits(self, network: nn.Module, rows: NDArray[np.int64], queries: int) -> NDArray[np.float32]:
-        """Return what a network says of each row under the first so many of `QUERIES`, (n, queries, classes)."""
+        """Return the logits of a network for each row under the first `queries` of `QUERIES`, (n, queries, classes)."""
         examples = self.examples.subset(rows)
         return np.stack([predict(network, examples, query).numpy() for query in QUERIES[:queries]], 1)

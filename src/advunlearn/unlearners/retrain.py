@@ -24,8 +24,8 @@ class Retrain(Unlearner):
         """Return a newly trained network.
 
         Raises:
-            ValueError: if the task has no recipe to train from.
+            ValueError: if the task has no training setup.
         """
         if task.retrain is None:
-            raise UserError("unlearner retrain needs a model's recipe to train from; only `advunlearn run` has one")
+            raise UserError("unlearner retrain needs a training setup: use advunlearn.run")
         return Unlearned(task.retrain("retrain"))

@@ -155,7 +155,7 @@ class Game:
             pool = np.asarray(references[1].membership.any(0))
             audited = audited[pool[audited]]
         elif options.reference_models():
-            raise UserError("this auditor needs reference models, which take a recipe to train: use advunlearn.run")
+            raise UserError("this auditor needs reference models, which need a training setup: use advunlearn.run")
         audit = task.audit.subset(audited)
         self.counts = len(task.forget), len(audit)
         self.size = min(options.audit_size, *self.counts)

@@ -26,13 +26,12 @@ class Task:
         retain, forget: the training examples to keep and to remove.
         audit: held-out non-members that the game's auditor may see.
         settings: device, precision, seed.
-        selection: held-out non-members on which an unlearner may choose among its own epochs; None where there are
-            none.
-        retrain: trains a model from scratch on the retain set, from a random stream of its own; None where there is no
-            recipe to train from, as for a person's own model.
-        references: what the unlearner's reference models say of the forget and of the audit examples; None where it
-            asks for none, or there is no recipe.
-        checkpoint: of a long unlearning, from which another process goes on; None keeps nothing.
+        selection: held-out non-members on which an unlearner may choose among its own epochs; None if not given.
+        retrain: trains a model from scratch on the retain set, from a random stream of its own; None without a training
+            setup, as for the caller's own model in the Python API.
+        references: the outputs of the unlearner's reference models on the forget and on the audit examples; None if it
+            uses none, or without a training setup.
+        checkpoint: from which an interrupted unlearning resumes; None keeps nothing.
     """
 
     retain: Examples
