@@ -24,6 +24,7 @@ from advunlearn.evaluation.comparison import measure_attack
 from advunlearn.evaluation.metrics_file import AttackMetrics
 from advunlearn.options import Component, ConfigError, UserError
 from advunlearn.runs.manifest import Manifest
+from advunlearn.runtime.seeding import clean_state
 from advunlearn.runtime.settings import Settings
 from advunlearn.stages.attack import score_model, split_scores
 from advunlearn.train import Result, run_experiment
@@ -102,15 +103,15 @@ def unlearn(
     """
     experiment = _with_method(method, options, seed, device)
     settings = experiment.settings
-    task = Task(
-        retain=_examples(retain, "retain", settings),
-        forget=_examples(forget, "forget", settings),
-        audit=_examples(audit, "audit", settings),
-        settings=settings,
-        selection=None if selection is None else _examples(selection, "selection", settings),
-    )
-    network = copy.deepcopy(model).to(settings.torch_device())
-    with settings.switches():
+    with clean_state(seed), settings.switches():
+        task = Task(
+            retain=_examples(retain, "retain", settings),
+            forget=_examples(forget, "forget", settings),
+            audit=_examples(audit, "audit", settings),
+            settings=settings,
+            selection=None if selection is None else _examples(selection, "selection", settings),
+        )
+        network = copy.deepcopy(model).to(settings.torch_device())
         unlearned = experiment.unlearner.run(network, task).network
     for part, before in zip(unlearned.modules(), model.modules(), strict=True):
         part.training = before.training
@@ -163,14 +164,14 @@ def audit(
             f"{', '.join(untrained)} trains shadow models, which needs a training setup: use advunlearn.run"
         )
     settings = experiment.settings
-    members, nonmembers = _examples(forget, "forget", settings), _examples(test, "test", settings)
-    both = members.followed_by(nonmembers)
-    network = copy.deepcopy(model).to(settings.torch_device())
+    with clean_state(seed), settings.switches():
+        members, nonmembers = _examples(forget, "forget", settings), _examples(test, "test", settings)
+        both = members.followed_by(nonmembers)
+        network = copy.deepcopy(model).to(settings.torch_device())
 
-    def answers(examples: Examples) -> Answers:
-        return Answers(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
+        def answers(examples: Examples) -> Answers:
+            return Answers(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
 
-    with settings.switches():
         said = answers(both)
         target = Observations(
             said.logits,
@@ -179,12 +180,14 @@ def audit(
             retain=None if retain is None else answers(_examples(retain, "retain", settings)),
             population=None if population is None else answers(_examples(population, "population", settings)),
         )
-    _, scores = split_scores(score_model(experiment, target))
-    found = {}
-    for key, score in scores.items():
-        attack = experiment.attacks[key.split("/")[0]]
-        figures = attack.figures(target) if key in experiment.attacks else {}
-        found[key] = measure_attack(score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures)
+        _, scores = split_scores(score_model(experiment, target))
+        found = {}
+        for key, score in scores.items():
+            attack = experiment.attacks[key.split("/")[0]]
+            figures = attack.figures(target) if key in experiment.attacks else {}
+            found[key] = measure_attack(
+                score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures
+            )
     return found
 
 

@@ -125,17 +125,27 @@ def _parts(held_out: int, dataset: Dataset) -> tuple[int, int, int]:
 
 
 def _draw(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Return `size` of the rows and the others, both sorted; in proportion by class where there are enough of each."""
+    """Return `size` of the rows and the others, both sorted; each class is divided in proportion, within one row."""
     if size == len(rows):
         return rows, rows[:0]
     counts = np.unique(labels[rows], return_counts=True)[1]
-    can_stratify = counts.min() >= 2 and min(size, len(rows) - size) >= len(counts)
     seed = int(rng.integers(2**31))
-    stratify = labels[rows] if can_stratify else None
+    if counts.min() < 2 or min(size, len(rows) - size) < len(counts):  # scikit-learn refuses to stratify these
+        drawn = _draw_evenly(rows, labels, size, np.random.default_rng(seed))
+        return drawn, np.setdiff1d(rows, drawn)
     from sklearn.model_selection import train_test_split
 
-    drawn, others = train_test_split(rows, train_size=size, random_state=seed, stratify=stratify)
+    drawn, others = train_test_split(rows, train_size=size, random_state=seed, stratify=labels[rows])
     return np.sort(drawn), np.sort(others)
+
+
+def _draw_evenly(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> Rows:
+    """Return `size` of the rows, sorted: evenly spaced in an order by class, random within and among the classes."""
+    classes = rng.permutation(labels.max() + 1)
+    shuffled = rng.permutation(rows)
+    in_order = shuffled[np.argsort(classes[labels[shuffled]], kind="stable")]
+    places = (np.arange(size) + rng.random()) * len(rows) / size
+    return np.sort(in_order[np.minimum(places.astype(np.int64), len(rows) - 1)])
 
 
 def _require(required: Rows, parts: list[Rows], labels: Rows, rng: np.random.Generator) -> list[Rows]:
