@@ -78,6 +78,8 @@ def check_sizes(info: DatasetInfo, dataset: Dataset, forget: Forget) -> list[str
     """Return one line for each way in which dataset and forget scenario do not fit, with an option's full key."""
     size = train_size_of(info, dataset)
     held_out = info.test or info.train - size
+    if len(info.classes) < 2:
+        return [f"dataset must have examples of two classes or more, got one class ({info.classes[0]})"]
     if size > info.train:
         return [f"dataset.train_size must be at most {info.train}, the dataset's training examples, got {size}"]
     if min(_parts(held_out, dataset)) < 1:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from advunlearn.attacks.attack import STDERR, Answers, Observations
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.config.experiment import LOSS, Experiment
+from advunlearn.data.comparable import comparable
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
 from advunlearn.evaluation.metrics_file import ModelName
-from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.originals import OriginalSet
@@ -125,14 +125,12 @@ def attack_key(
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the rows that attacks tell apart, and which of them are members.
 
-    The members are the forget set, the others are the test examples of its classes.
-    Test examples of other classes would be told apart by their class alone where a whole class is forgotten.
+    The members are the forget set, the others are the test examples of its classes, as far as the classes have the same
+    shares of both; see `comparable`.
     """
-    same_class = splits.test[np.isin(labels[splits.test], labels[splits.forget])]
-    if len(same_class) == 0:
-        raise UserError("the test set holds no example of the forget set's classes, so no attack can be run")
-    rows = np.concatenate([splits.forget, same_class])
-    return rows, np.arange(len(rows)) < len(splits.forget)
+    members, others, _ = comparable(labels[splits.forget], labels[splits.test])
+    rows = np.concatenate([splits.forget[members], splits.test[others]])
+    return rows, np.arange(len(rows)) < len(members)
 
 
 def score_model(

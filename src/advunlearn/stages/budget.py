@@ -27,12 +27,12 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
     """Log the estimate of a run that starts now, and note it in the manifest.
 
     Raises:
-        UserError: in one line, if it is over budget.
+        UserError: in one line, if it is over budget, or an option cannot work with this data.
     """
     estimator, budget = Estimator(experiment, trainer, splits), experiment.settings.budget
     try:
         estimate = estimated(estimator)
-    except UserError as error:  # the run itself fails where it matters, if it does
+    except TimeUnknown as error:  # the run itself fails where it matters, if it does
         if budget is not None:
             raise UserError(f"budget={budget}: {error}") from error
         logger.warning(error)
@@ -50,16 +50,23 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
         raise UserError(problem)
 
 
+class TimeUnknown(UserError):
+    """The time of a run cannot be estimated."""
+
+
 def estimated(estimator: Estimator) -> Estimate:
     """Return the estimate.
 
     Raises:
-        UserError: that the time is unknown, whatever failed: an error in the user's own method, for example.
+        TimeUnknown: whatever failed: an error in the user's own method, for example.
+        UserError: if an option cannot work with this data; the run would end with the same error.
     """
     try:
         return estimator.estimate()
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(f"the time of this run is unknown ({type(error).__name__}: {error})") from error
+        raise TimeUnknown(f"the time of this run is unknown ({type(error).__name__}: {error})") from error
 
 
 def table(estimate: Estimate) -> str:

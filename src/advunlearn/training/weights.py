@@ -1,0 +1,45 @@
+"""The weights of a network as named tensors: what the store keeps, and how a network gets them back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from advunlearn.options import UserError
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the network's weights and buffers by name; a tied one is there once, under its first name.
+
+    Raises:
+        UserError: if the network's state holds something that is not a tensor.
+    """
+    state = network.state_dict()
+    return {name: state[name].detach().clone() for name, first in _first_names(network).items() if name == first}
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy such weights into a network of the same class; what is tied there stays tied.
+
+    Raises:
+        RuntimeError: if they are those of another class.
+    """
+    names = _first_names(network)
+    missing = [first for first in names.values() if first not in weights]
+    if missing:
+        raise RuntimeError(f"the weights lack {', '.join(missing)}")
+    known = {name: weights[first] for name, first in names.items()}
+    network.load_state_dict({**weights, **known})
+
+
+def _first_names(network: nn.Module) -> dict[str, str]:
+    """Return, for each name of the state, the first name of the same tensor: its own, unless the tensor is tied."""
+    first: dict[object, str] = {}
+    names = {}
+    for name, tensor in network.state_dict().items():
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"model: its state holds {name}, which is not a tensor; only tensors can be stored")
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if tensor.numel() else name
+        names[name] = first.setdefault(place, name)
+    return names
