@@ -6,7 +6,7 @@ import contextlib
 import copy
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +78,20 @@ class Composer:
         loader: Hydra's, of the shipped configs.
         own: the folder with the user's own options.
         known: what was composed before, by the choices of groups.
+        groups: the options of each group that was asked for.
     """
 
     loader: ConfigLoader
     own: Path | None
     known: dict[tuple[str, ...], DictConfig]
+    groups: dict[str, list[str]] = field(default_factory=dict)
 
     def options(self, group: str) -> list[str]:
         """Return the shipped options of a group and the user's own, which Hydra's loader does not know."""
-        mine = sorted((self.own / group).glob("*.yaml")) if self.own else []
-        return [*self.loader.get_group_options(group), *(path.stem for path in mine)]
+        if group not in self.groups:
+            mine = sorted((self.own / group).glob("*.yaml")) if self.own else []
+            self.groups[group] = [*self.loader.get_group_options(group), *(path.stem for path in mine)]
+        return self.groups[group]
 
     def parse(self, overrides: Sequence[str], multirun: bool, problems: list[str]) -> list[list[str]]:
         """Return, for each override that can be read, the single overrides that it sweeps over."""

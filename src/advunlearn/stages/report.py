@@ -18,7 +18,7 @@ from advunlearn.storage.files import atomic_write, write_json
 from advunlearn.storage.store import Artefact, Store
 from advunlearn.training.trainer import Trainer
 
-PICTURES_SCHEMA = 2  # raise it when the pictures change, as that of stage `unlearn`
+PICTURES_SCHEMA = 3  # raise it when the pictures change, as that of stage `unlearn`
 
 
 def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence: Evidence, metrics: Metrics) -> None:

@@ -58,11 +58,34 @@ def draw(trace: Trace, scores: Mapping[str, Array]) -> dict[str, bytes]:
         return {name: png(figure) for name, figure in figures.items()}
 
 
+def _figure(
+    rows: int, columns: int, width: float, height: float, *, beside: float = 0.0, sharey: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure and its panels, each with its margins `width` x `height` inches.
+
+    The margins are fixed: matplotlib's own layouts take as long as the drawing itself. `beside` inches more are left
+    to the right of each panel, for the labels of a second axis.
+    """
+    figure = Figure(figsize=(columns * width, rows * height))
+    left, right, bottom, top, gap = 0.8, 0.2 + beside, 0.5, 0.35, 0.65 + beside
+    panels = figure.subplots(rows, columns, sharey=sharey, squeeze=False)
+    inner_width = (columns * width - left - right - (columns - 1) * gap) / columns
+    inner_height = (rows * height - bottom - top - (rows - 1) * (bottom + top)) / rows
+    figure.subplots_adjust(
+        left=left / (columns * width),
+        right=1 - right / (columns * width),
+        bottom=bottom / (rows * height),
+        top=1 - top / (rows * height),
+        wspace=gap / inner_width,
+        hspace=(bottom + top) / inner_height,
+    )
+    return figure, list(panels.flat)
+
+
 def trace_figure(trace: Trace) -> Figure:
     """Return the two players step by step: the leader's loss, what the auditor can tell, both gradient norms."""
     played = all(norm is not None for norm in trace["game_gradient_norm"])
-    figure = Figure(figsize=(12, 6) if played else (12, 3), layout="constrained")
-    panels = figure.subplots(2, 2).flatten() if played else figure.subplots(1, 3)
+    figure, panels = _figure(2, 2, 6, 3, beside=0.85) if played else _figure(1, 3, 4, 3, beside=0.85)
     steps = trace["step"]
     panels[0].plot(steps, trace["base_loss"], color=DARK, linewidth=1)
     scale = "log" if min(trace["base_loss"]) > 0 else "linear"  # a loss that ascends somewhere may fall below zero
@@ -74,7 +97,7 @@ def trace_figure(trace: Trace) -> Figure:
         # A capped auditor that sees nothing has no gradient: a gap in the line, not a fall to 1e-300.
         game = np.array(trace["game_gradient_norm"])
         panels[2].plot(steps, np.where(game > 0, game, np.nan), color=FORGET, linewidth=1, label="game")
-        panels[3].plot(steps, trace["cosine"], color=DARK, linewidth=1)
+        panels[3].plot(steps, np.array(trace["cosine"], float), color=DARK, linewidth=1)
         panels[3].axhline(0, color="#bbbbbb", linestyle=":", linewidth=1)
         panels[3].set(title="cosine of the two gradients", ylim=(-1, 1))
     for axes in panels:
@@ -106,8 +129,7 @@ def roc_figure(scores: Mapping[str, Array]) -> Figure:
     """Return one log-log ROC panel for each attack, with the three models in it."""
     attacks = [name.split("/", 1)[1] for name in scores if name.startswith(f"{MODELS[0]}/")]
     attacks = [name for name in primary(attacks) if name != "loss"]
-    figure = Figure(figsize=(4 * max(len(attacks), 2), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(attacks), squeeze=False)[0]
+    figure, panels = _figure(1, len(attacks), 4 * max(1, 2 / len(attacks)), 3.8)
     members = scores["member"]
     least = 0.5 / max(1, int((~members).sum()))
     for axes, attack in zip(panels, attacks, strict=True):
@@ -128,15 +150,15 @@ def loss_figure(scores: Mapping[str, Array]) -> Figure:
     losses = {model: np.maximum(scores[f"{model}/loss"], FLOOR) for model in MODELS}
     everything = np.concatenate(list(losses.values()))
     bins = np.geomspace(everything.min() * 0.999, everything.max() * 1.001, 31)
-    figure = Figure(figsize=(12, 3), layout="constrained")
-    for axes, model in zip(figure.subplots(1, 3, sharey=True), MODELS, strict=True):
+    figure, panels = _figure(1, 3, 4, 3, sharey=True)
+    for axes, model in zip(panels, MODELS, strict=True):
         for name, part, color in (("forget", members, FORGET), ("test", ~members, TEST)):
             values = losses[model][part]
             weights = np.full(len(values), 1 / len(values))
-            axes.hist(values, bins, weights=weights, color=color, alpha=0.45, label=f"{name} ({len(values)})")
+            axes.hist(values, bins.tolist(), weights=weights, color=color, alpha=0.45, label=f"{name} ({len(values)})")
         axes.set(title=model, xscale="log", xlabel="cross-entropy (nats)")
-    figure.axes[0].set_ylabel("share of examples")
-    figure.axes[0].legend(loc="upper left")
+    panels[0].set_ylabel("share of examples")
+    panels[0].legend(loc="upper left")
     return figure
 
 
