@@ -12,11 +12,12 @@ from safetensors.torch import save
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.comparable import comparable
-from advunlearn.data.dataset import Pool
+from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
+from advunlearn.runtime.room import free_memory, size
 from advunlearn.stages.attack import attacked_rows
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import predict
@@ -25,10 +26,13 @@ from advunlearn.training.weights import weights_of
 
 logger = logging.getLogger(__name__)
 
+IMAGES = 3  # times in memory: the dataset, the copy that is trained on, and the rows of the current training
+
 
 def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits]:
     """Load the data, move it to the device and split it; write the splits to the run's folder."""
     with manifest.stage("data"):
+        check_images(experiment.dataset.info())
         pool = experiment.dataset.load()
         splits = make_splits(pool, experiment.dataset, experiment.forget, experiment.settings.seed)
         check_parts(experiment, splits, pool.labels)
@@ -39,6 +43,18 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
         check_network(trainer)
     manifest.note(threads=torch.get_num_threads())
     return trainer, splits
+
+
+def check_images(info: DatasetInfo) -> None:
+    """Raise a UserError, in one line, if the images of a dataset do not fit into memory."""
+    channels, height, width = info.shape
+    count = info.train + info.test
+    needed, free = IMAGES * count * channels * height * width, free_memory()
+    if free is not None and needed > free:
+        raise UserError(
+            f"dataset needs about {size(needed)} of memory for {count:,} images of {height}x{width}x{channels}, "
+            f"{size(free)} are free (use fewer or smaller images)"
+        )
 
 
 def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64]) -> None:

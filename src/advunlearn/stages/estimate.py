@@ -23,7 +23,7 @@ from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key
 from advunlearn.stages.clock import STREAM, Clock, steps_of
-from advunlearn.stages.data import check_network, check_parts, trainer_of
+from advunlearn.stages.data import check_images, check_network, check_parts, trainer_of
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.store import Artefact, Store
@@ -261,6 +261,7 @@ def before_a_run(experiment: Experiment) -> Estimator:
         UserError: if the run would be refused before its first training.
     """
     dataset = experiment.dataset
+    check_images(dataset.info())
     pool = dataset.load() if dataset.is_here() else stand_in_pool(dataset.info())
     splits = make_splits(pool, dataset, experiment.forget, experiment.settings.seed)
     check_parts(experiment, splits, pool.labels)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advunlearn.runtime import workers
+from advunlearn.runtime.room import cores
 from advunlearn.runtime.threads import CORES
 from advunlearn.training.fit import fit
 from advunlearn.training.layers import in_layers
@@ -86,7 +87,7 @@ class Policy:
         threads_collide = self.setup.draws and not workers.forks()  # on torch's global generators
         if settings.torch_device().type != "cpu" or settings.compile or threads_collide:
             return 1
-        return settings.threads or CORES
+        return min(settings.threads or CORES, cores())
 
     def warm_up(self) -> None:
         """Take a step on a temporary network, once: a process's first step loads code, which no timing should include.
