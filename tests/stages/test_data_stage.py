@@ -13,8 +13,10 @@ from torch.nn import functional as F
 
 import advunlearn
 from advunlearn.cli import main
+from advunlearn.config.compose import experiment_from
 from advunlearn.models.mlp import MLP
 from advunlearn.options import UserError
+from advunlearn.stages.data import check_network, trainer_of
 from advunlearn.storage.store import Store
 
 QUICK = ["optimizer.epochs=1", "unlearner.epochs=1", "attack=threshold", "attack.shadows=2", "device=cpu"]
@@ -140,6 +142,15 @@ def test_check_and_run_refuse_the_same_before_any_training(
         advunlearn.run(words, "run")
     assert str(caught.value).startswith(wanted)
     assert list(Store().entries()) == []
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "resnet18"])
+def test_our_own_models_pass(workplace: Path, model: str) -> None:
+    labels = np.arange(300) % 3
+    images = np.random.default_rng(0).integers(0, 256, (300, 16, 16, 3)).astype(np.uint8)
+    np.savez("own.npz", images=images, labels=labels)
+    experiment = experiment_from(["dataset=npz", "dataset.path=own.npz", "recipe=none", f"model={model}"])
+    check_network(trainer_of(experiment, experiment.dataset.load(), Store()))
 
 
 class Tied(nn.Module):

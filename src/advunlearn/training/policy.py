@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from advunlearn.runtime import workers
 from advunlearn.runtime.room import cores
 from advunlearn.runtime.threads import CORES
-from advunlearn.training.fit import fit
+from advunlearn.training.fit import Diverged, fit
 from advunlearn.training.layers import in_layers
 from advunlearn.training.setup import Setup
 
@@ -66,6 +66,8 @@ class Policy:
         rows, one_epoch = np.arange(min(4, len(self.setup.examples))), replace(self.setup.optimizer, epochs=1)
         try:
             replace(self.setup, optimizer=one_epoch).fitted_stack([rows, rows], "warm", [0, 1])
+        except Diverged:
+            return True  # one step of these options may be enough for that; it is no property of the networks
         except Exception as error:  # vmap's own, or whatever a user's network raises under it
             if _is_of_device(error):
                 raise

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from advunlearn.options import UserError
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return copies of the network's weights and buffers by name; a tied one is there once, under its first name.
+    """Return contiguous copies of the network's weights and buffers; a tied one is there once, by its first name.
 
     Raises:
         UserError: if the network's state holds something that is not a tensor.
     """
     state = network.state_dict()
-    return {name: state[name].detach().clone() for name, first in _first_names(network).items() if name == first}
+    names = [name for name, first in _first_names(network).items() if name == first]
+    return {name: state[name].detach().clone(memory_format=torch.contiguous_format) for name in names}
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
