@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ import advunlearn
 from advunlearn.cli import main
 from advunlearn.config.compose import jobs_to_check
 from advunlearn.unlearners.unlearner import Unlearner
+from tests.conftest import Command
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
@@ -56,7 +54,9 @@ def test_there_are_commands() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_readme_is_right(line: str, persons_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_of_the_readme_is_right(
+    line: str, persons_folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Run what is quick as it stands; of a run, check all of it, and run those on small data at a small size."""
     verb, *words = shlex.split(line)[1:]
     if verb != "run":
@@ -74,9 +74,7 @@ def test_a_command_of_the_readme_is_right(line: str, persons_folder: Path, monke
     assert jobs_to_check(overrides, config_dir, multirun="-m" in words)
     if "cifar10" in line or "-m" in words:
         return
-    done = subprocess.run(
-        [sys.executable, "-m", "advunlearn", verb, *words, *SMALL], capture_output=True, text=True, env=os.environ
-    )
+    done = command(verb, *words, *SMALL)
     assert done.returncode == 0, done.stderr
     assert ("in the store" if "attack.shard" in line else "report.html") in done.stdout
 

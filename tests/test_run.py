@@ -24,7 +24,7 @@ from advunlearn.report.run.table import comparison_table
 from advunlearn.shadows.model_set import STACK
 from advunlearn.storage.files import file_digest
 from advunlearn.storage.store import Store
-from tests.conftest import Command
+from tests.conftest import Command, start
 
 QUICK = ["optimizer.epochs=15", "unlearner.epochs=3", "attack.shadows=2"]
 
@@ -256,7 +256,13 @@ def test_what_an_attack_cannot_do_is_said_before_anything_is_trained(workplace: 
     assert list(Store().entries()) == []
 
 
-def test_a_persons_class_that_changed_is_computed_anew(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_persons_class_that_changed_is_computed_anew(
+    command: Command, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(workplace)
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", True
+    )  # a file of the same second and size would be taken for the old
     (workplace / "mine" / "unlearner").mkdir(parents=True)
     (workplace / "mine" / "unlearner" / "scale.yaml").write_text("# mine\n_target_: changing.Scale\n")
     code = (
@@ -269,7 +275,7 @@ def test_a_persons_class_that_changed_is_computed_anew(workplace: Path, monkeypa
     for factor in (0.5, 0.5, 0.0):
         (workplace / "changing.py").write_text(code.format(factor))
         words = ["run", "--config-dir", "mine", "unlearner=scale", "optimizer.epochs=2", "attack=threshold"]
-        done = subprocess.run([sys.executable, "-m", "advunlearn", *words], capture_output=True, text=True)
+        done = command(*words)
         assert done.returncode == 0, done.stderr
         folders.append(Path(done.stdout.split("report: ")[1].strip()).parent)
     reused = [read(folder / "manifest.json")["stages"][3]["reused"] for folder in folders]
@@ -360,17 +366,9 @@ def test_a_sweep_ends_with_the_means_of_its_runs(command: Command, workplace: Pa
 def test_eight_runs_at_once_on_an_empty_store_make_each_artefact_once(workplace: Path) -> None:
     shared = ["optimizer.epochs=1", "unlearner.epochs=1", "attack=[threshold,lira]", "attack.shadows=2"]
     different = [[], [], [], [], ["unlearner.alpha=0"], ["unlearner.alpha=0"], ["seed=1"], ["attack=threshold"]]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "advunlearn", "run", *shared, *words, f"hydra.run.dir=runs/{number}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number, words in enumerate(different)
-    ]
-    said = [process.communicate(timeout=600)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8, said
+    started = [start("run", *shared, *words, f"hydra.run.dir=runs/{number}") for number, words in enumerate(different)]
+    done = [finish() for finish in started]
+    assert [each.returncode for each in done] == [0] * 8, [each.stderr for each in done]
     folders = [workplace / "runs" / str(number) for number in range(8)]
     made = [
         stage["artefact"]

@@ -64,6 +64,6 @@ def test_it_runs_the_default_job_in_a_clean_environment(wheel: Path, tmp_path: P
     (page,) = work.glob("outputs/digits/sg/*/report.html")
     assert "lira" in page.read_text()
     where = subprocess.run(
-        [python, "-c", "import advunlearn; print(advunlearn.__file__)"], capture_output=True, text=True
+        [python, "-c", "import advunlearn; print(advunlearn.__file__)"], env=clean, capture_output=True, text=True
     )
     assert str(environment) in where.stdout
