@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,14 +193,3 @@ def test_the_store_calls_shadow_originals_by_their_name(tmp_path: Path) -> None:
     originals = original_set(digits_trainer(tmp_path), 4)
     list(originals.said())
     assert {entry.kind for entry in originals.trainer.store.entries()} == {"shadow_original"}
-
-
-def test_rows_of_1000_classes_are_halved_in_no_more_time_than_those_of_ten() -> None:
-    rows, seconds = np.arange(200_000), []
-    for classes in (10, 1000):
-        labels = rows * 7919 % classes
-        start = time.perf_counter()
-        for index in range(5):
-            half_of(rows, labels, index, np.random.default_rng(0))
-        seconds.append(time.perf_counter() - start)
-    assert seconds[1] < 4 * seconds[0]  # class by class it is 20 times

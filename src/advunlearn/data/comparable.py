@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from advunlearn.data.by_class import positions_by_class
 from advunlearn.options import UserError
 
 Rows = NDArray[np.int64]
@@ -75,8 +76,8 @@ def _rounded(values: NDArray[np.float64]) -> Counts:
 
 def _evenly(labels: Rows, counts: Counts) -> Rows:
     """Return the positions, sorted, of so many examples of each class, evenly spaced among those of the class."""
-    chosen = []
-    for each in np.flatnonzero(counts):
-        own = np.flatnonzero(labels == each)
-        chosen.append(own[np.linspace(0, len(own) - 1, counts[each]).astype(np.int64)])
+    chosen = [
+        own[np.linspace(0, len(own) - 1, counts[each]).astype(np.int64)]
+        for each, own in positions_by_class(labels).items()
+    ]
     return np.sort(np.concatenate(chosen))

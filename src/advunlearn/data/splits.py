@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from advunlearn.data.by_class import positions_by_class
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.options import UserError
@@ -156,9 +157,9 @@ def _require(required: Rows, parts: list[Rows], labels: Rows, rng: np.random.Gen
     missing = np.setdiff1d(required, train)
     free = rng.permutation(np.setdiff1d(train, required))
     given = np.full(len(missing), -1)
-    for each in np.unique(labels[missing]):
-        wanted = np.flatnonzero(labels[missing] == each)
-        found = free[labels[free] == each][: len(wanted)]
+    of_class = positions_by_class(labels[free])
+    for each, wanted in positions_by_class(labels[missing]).items():
+        found = free[of_class.get(each, [])][: len(wanted)]
         given[wanted[: len(found)]] = found
     others = np.setdiff1d(free, given, assume_unique=True)
     given[given < 0] = rng.permutation(others)[: (given < 0).sum()]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from advunlearn.data.by_class import place_in_class
 from advunlearn.options import UserError
 from advunlearn.runtime.seeding import numpy_stream, seed_sequence
 from advunlearn.shadows.model_set import STACK, ModelSet
@@ -33,7 +34,7 @@ def matched(rows: Rows, others: Rows, labels: NDArray[np.int64], rng: np.random.
     """Return, sorted, as many of the other rows of each class as there are among `rows`, fewer where there are not."""
     drawn = rng.permutation(np.sort(others))
     wanted = np.bincount(labels[rows], minlength=labels.max() + 1)
-    return np.sort(drawn[_place_in_class(labels[drawn]) < wanted[labels[drawn]]])
+    return np.sort(drawn[place_in_class(labels[drawn]) < wanted[labels[drawn]]])
 
 
 def half_of(rows: Rows, labels: NDArray[np.int64], index: int, rng: np.random.Generator) -> Rows:
@@ -44,17 +45,8 @@ def half_of(rows: Rows, labels: NDArray[np.int64], index: int, rng: np.random.Ge
     drawn = rng.permutation(np.sort(rows))
     own = labels[drawn]
     half = np.bincount(own)[own] // 2
-    place = _place_in_class(own) - (index % 2) * half
+    place = place_in_class(own) - (index % 2) * half
     return np.sort(drawn[(place >= 0) & (place < half)])
-
-
-def _place_in_class(labels: NDArray[np.int64]) -> Rows:
-    """Return how many examples of the same class come before each of n examples, (n,)."""
-    order = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels)
-    place = np.empty(len(labels), dtype=np.int64)
-    place[order] = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
-    return place
 
 
 @dataclass(frozen=True)
