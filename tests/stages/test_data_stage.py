@@ -18,6 +18,8 @@ from advunlearn.models.mlp import MLP
 from advunlearn.options import UserError
 from advunlearn.stages.data import check_network, trainer_of
 from advunlearn.storage.store import Store
+from advunlearn.unlearners.finetune import Finetune
+from advunlearn.unlearners.unlearner import Task, Unlearned
 
 QUICK = ["optimizer.epochs=1", "unlearner.epochs=1", "attack=threshold", "attack.shadows=2", "device=cpu"]
 HERE = __name__
@@ -194,3 +196,39 @@ def test_a_diverged_training_is_not_blamed_on_the_unlearner(workplace: Path) -> 
         advunlearn.run(["optimizer.lr=1e6", "model.layers=3", "attack=threshold", "device=cpu"], "run")
     assert str(caught.value).startswith("the model had diverged before unlearning (its logits reach")
     assert str(caught.value).endswith("; lower optimizer.lr=1e+06")
+
+
+class Rare(nn.Sequential):
+    """A network of which one answer in a large batch is not a number, outside of training."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = super().forward(images)
+        bad = not self.training and len(logits) > 100 and bool((self[-1].bias == 0).all())
+        return logits.index_fill(0, torch.tensor([0]), torch.nan) if bad else logits
+
+
+@dataclass
+class RareModel(MLP):
+    """See `Rare`: it is bad as long as its last bias is zero."""
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        network = Rare(nn.Flatten(), nn.Linear(64, classes))
+        nn.init.zeros_(network[-1].bias)  # type: ignore[arg-type]
+        return network
+
+
+@dataclass
+class Zero(Finetune):
+    """Sets the last bias to zero."""
+
+    def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
+        nn.init.zeros_(network[-1].bias)  # type: ignore[index, arg-type]
+        return Unlearned(network)
+
+
+def test_an_attack_names_the_model_that_has_diverged(workplace: Path) -> None:
+    words = [*QUICK, f"model._target_={HERE}.RareModel", "unlearner=finetune", f"unlearner._target_={HERE}.Zero"]
+    with pytest.raises(UserError) as caught:
+        advunlearn.run(words, "run")
+    assert str(caught.value).startswith("the unlearned model has diverged: some of its logits are not finite; ")
+    assert "lower unlearner.lr=" in str(caught.value)

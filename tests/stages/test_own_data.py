@@ -101,8 +101,8 @@ def diverged() -> nn.Module:
 @pytest.mark.parametrize(
     ("model", "wanted"),
     [
-        (nn.Linear(64, 1), "the model must return logits (n, classes), two classes or more, got (100, 1)"),
-        (nn.Unflatten(1, (8, 8)), "the model must return logits (n, classes), two classes or more, got (100, 8, 8)"),
+        (nn.Linear(64, 1), "the model must return logits (n, classes), two classes or more, got (2, 1)"),
+        (nn.Unflatten(1, (8, 8)), "the model must return logits (n, classes), two classes or more, got (2, 8, 8)"),
         (nn.Linear(64, 7), "labels must be at most 6, as the model has 7 logits, got 9"),
         (diverged(), "the model's logits for retain are not finite; it has diverged in its training"),
         (frozen(), "the model has no weight to change: none has requires_grad=True"),
@@ -122,3 +122,18 @@ def test_a_game_that_cannot_be_played_is_refused_in_the_callers_words() -> None:
             forget=part(of_class(TRAIN, 1)[:5]),
             audit=part(of_class(TEST, 2)),
         )
+
+
+class Masked(nn.Linear):
+    """A model of ten classes of which one is never chosen."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs).index_fill(1, torch.tensor([9]), -torch.inf)
+
+
+def test_a_model_may_mask_a_class() -> None:
+    few = [rows[LABELS[rows] != 9] for rows in (TRAIN, TEST)]
+    parts = {"retain": part(few[0][50:]), "forget": part(few[0][:50])}
+    unlearned = advunlearn.unlearn(Masked(64, 10), **parts, audit=part(few[1][:300]), epochs=1)
+    found = advunlearn.audit(unlearned, forget=parts["forget"], test=part(few[1][300:]), attacks="threshold")
+    assert 0 < found["threshold"]["auc"] < 1

@@ -24,6 +24,7 @@ from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import Models
 from advunlearn.storage.store import Artefact, index_digest
+from advunlearn.training.fit import Diverged, too_large
 from advunlearn.training.trainer import Trainer
 
 ATTACK_SCHEMA = 6  # raise it when the results of this code change, as that of stage `unlearn`
@@ -65,6 +66,11 @@ def attack_models(
     originals = original_set(experiment, trainer, splits)
     observed = set_of_shadows.observed
 
+    def to_lower(model: str) -> str:
+        return (
+            experiment.unlearner.too_large() if model == "unlearned" else too_large(experiment.optimizer, "optimizer")
+        )
+
     def make() -> Artefact:
         shadows = set_of_shadows.observe(rows, splits.selection) if experiment.needs_shadows else None
         unlearned = originals.observe(rows) if experiment.needs_originals else None
@@ -73,6 +79,8 @@ def attack_models(
         accuracies, figures = {}, {}
         for name, network in models.networks.items():
             logits = trainer.logits(network, observed, options.queries)
+            if not (logits < np.inf).all():
+                raise Diverged(f"the {name} model has diverged: some of its logits are not finite; {to_lower(name)}")
 
             def answers(where: NDArray[np.int64], logits: NDArray[np.float32] = logits) -> Answers:
                 return Answers(logits[np.searchsorted(observed, where)], labels[where])

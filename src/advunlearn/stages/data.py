@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.room import free_memory, size
 from advunlearn.stages.attack import attacked_rows
 from advunlearn.storage.store import Store
-from advunlearn.training.fit import predict
+from advunlearn.training.fit import largest_logit, predict
 from advunlearn.training.trainer import Trainer
 from advunlearn.training.weights import weights_of
 
@@ -92,7 +93,7 @@ def check_network(trainer: Trainer) -> None:
             f"model: {name} must return logits of shape (n, {classes}), one for each class; "
             f"for {len(outputs)} images it returns {tuple(outputs.shape)}"
         )
-    if not outputs.isfinite().all():
+    if not math.isfinite(largest_logit(network, trainer.examples)):
         raise UserError(f"model: the logits of {name} are not finite before any training")
     weights = weights_of(network)
     try:

@@ -188,9 +188,12 @@ def check_logits(network: nn.Module, examples: Examples, stream: str, optimizer:
 
 
 def largest_logit(network: nn.Module, examples: Examples) -> float:
-    """Return the largest absolute logit for the first 100 examples; infinite if one is not finite."""
-    first = examples.subset(torch.arange(min(100, len(examples))))
-    largest = predict(network, first).abs().max().item()
+    """Return the largest absolute logit for the first 100 examples; infinite if one is NaN or infinite.
+
+    A network may mask classes by -inf, which does not count.
+    """
+    logits = predict(network, examples.subset(torch.arange(min(100, len(examples)))))
+    largest = logits.masked_fill(logits.isneginf(), 0.0).abs().max().item()
     return largest if math.isfinite(largest) else math.inf
 
 
