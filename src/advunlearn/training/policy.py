@@ -43,6 +43,9 @@ class Policy:
 
         On small tensors a second thread makes a step slower, on a busy machine many times slower.
         """
+        asked = self.setup.settings.threads or 0
+        if asked > cores():
+            logger.warning("threads=%d: more than the %d CPU cores that this process may use is slower", asked, cores())
         torch.set_num_threads(self.setup.settings.threads or (1 if self.step_size < SMALL_STEP else CORES))
 
     @cached_property
