@@ -95,7 +95,7 @@ def check_network(trainer: Trainer) -> None:
         )
     if not math.isfinite(largest_logit(network, trainer.examples)):
         raise UserError(f"model: the logits of {name} are not finite before any training")
-    weights = weights_of(network)
+    weights = {name: each.cpu() for name, each in weights_of(network).items()}
     try:
         save(weights)
     except (SafetensorError, RuntimeError, ValueError, KeyError) as error:

@@ -42,6 +42,7 @@ def _first_names(network: nn.Module) -> dict[str, str]:
     for name, tensor in network.state_dict().items():
         if not isinstance(tensor, Tensor):
             raise UserError(f"model: its state holds {name}, which is not a tensor; only tensors can be stored")
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if tensor.numel() else name
+        address = tensor.data_ptr()  # 0 without memory
+        place = (address, tensor.shape, tensor.stride(), tensor.dtype) if address else name
         names[name] = first.setdefault(place, name)
     return names
