@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from advunlearn.data.by_class import positions_by_class
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.options import UserError
@@ -78,6 +79,8 @@ def check_sizes(info: DatasetInfo, dataset: Dataset, forget: Forget) -> list[str
     """Return one line for each way in which dataset and forget scenario do not fit, with an option's full key."""
     size = train_size_of(info, dataset)
     held_out = info.test or info.train - size
+    if len(info.classes) < 2:
+        return [f"dataset must have examples of two classes or more, got one class ({info.classes[0]})"]
     if size > info.train:
         return [f"dataset.train_size must be at most {info.train}, the dataset's training examples, got {size}"]
     if min(_parts(held_out, dataset)) < 1:
@@ -125,17 +128,27 @@ def _parts(held_out: int, dataset: Dataset) -> tuple[int, int, int]:
 
 
 def _draw(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Return `size` of the rows and the others, both sorted; in proportion by class where there are enough of each."""
+    """Return `size` of the rows and the others, both sorted; each class is divided in proportion, within one row."""
     if size == len(rows):
         return rows, rows[:0]
     counts = np.unique(labels[rows], return_counts=True)[1]
-    can_stratify = counts.min() >= 2 and min(size, len(rows) - size) >= len(counts)
     seed = int(rng.integers(2**31))
-    stratify = labels[rows] if can_stratify else None
+    if counts.min() < 2 or min(size, len(rows) - size) < len(counts):  # scikit-learn refuses to stratify these
+        drawn = _draw_evenly(rows, labels, size, np.random.default_rng(seed))
+        return drawn, np.setdiff1d(rows, drawn)
     from sklearn.model_selection import train_test_split
 
-    drawn, others = train_test_split(rows, train_size=size, random_state=seed, stratify=stratify)
+    drawn, others = train_test_split(rows, train_size=size, random_state=seed, stratify=labels[rows])
     return np.sort(drawn), np.sort(others)
+
+
+def _draw_evenly(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> Rows:
+    """Return `size` of the rows, sorted: evenly spaced in an order by class, random within and among the classes."""
+    classes = rng.permutation(labels.max() + 1)
+    shuffled = rng.permutation(rows)
+    in_order = shuffled[np.argsort(classes[labels[shuffled]], kind="stable")]
+    places = (np.arange(size) + rng.random()) * len(rows) / size
+    return np.sort(in_order[np.minimum(places.astype(np.int64), len(rows) - 1)])
 
 
 def _require(required: Rows, parts: list[Rows], labels: Rows, rng: np.random.Generator) -> list[Rows]:
@@ -144,9 +157,9 @@ def _require(required: Rows, parts: list[Rows], labels: Rows, rng: np.random.Gen
     missing = np.setdiff1d(required, train)
     free = rng.permutation(np.setdiff1d(train, required))
     given = np.full(len(missing), -1)
-    for each in np.unique(labels[missing]):
-        wanted = np.flatnonzero(labels[missing] == each)
-        found = free[labels[free] == each][: len(wanted)]
+    of_class = positions_by_class(labels[free])
+    for each, wanted in positions_by_class(labels[missing]).items():
+        found = free[of_class.get(each, [])][: len(wanted)]
         given[wanted[: len(found)]] = found
     others = np.setdiff1d(free, given, assume_unique=True)
     given[given < 0] = rng.permutation(others)[: (given < 0).sum()]

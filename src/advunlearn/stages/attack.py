@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from advunlearn.attacks.attack import STDERR, Answers, Observations
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.config.experiment import LOSS, Experiment
+from advunlearn.data.comparable import comparable
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
 from advunlearn.evaluation.metrics_file import ModelName
-from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.originals import OriginalSet
@@ -24,9 +24,10 @@ from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import Models
 from advunlearn.storage.store import Artefact, index_digest
+from advunlearn.training.fit import Diverged, too_large
 from advunlearn.training.trainer import Trainer
 
-ATTACK_SCHEMA = 5  # raise it when the results of this code change, as that of stage `unlearn`
+ATTACK_SCHEMA = 6  # raise it when the results of this code change, as that of stage `unlearn`
 ALGORITHM = "algorithm"  # what attacks find of the unlearner, beside what they find of each model
 
 
@@ -65,6 +66,11 @@ def attack_models(
     originals = original_set(experiment, trainer, splits)
     observed = set_of_shadows.observed
 
+    def to_lower(model: str) -> str:
+        return (
+            experiment.unlearner.too_large() if model == "unlearned" else too_large(experiment.optimizer, "optimizer")
+        )
+
     def make() -> Artefact:
         shadows = set_of_shadows.observe(rows, splits.selection) if experiment.needs_shadows else None
         unlearned = originals.observe(rows) if experiment.needs_originals else None
@@ -73,6 +79,8 @@ def attack_models(
         accuracies, figures = {}, {}
         for name, network in models.networks.items():
             logits = trainer.logits(network, observed, options.queries)
+            if not (logits < np.inf).all():
+                raise Diverged(f"the {name} model has diverged: some of its logits are not finite; {to_lower(name)}")
 
             def answers(where: NDArray[np.int64], logits: NDArray[np.float32] = logits) -> Answers:
                 return Answers(logits[np.searchsorted(observed, where)], labels[where])
@@ -125,14 +133,12 @@ def attack_key(
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the rows that attacks tell apart, and which of them are members.
 
-    The members are the forget set, the others are the test examples of its classes.
-    Test examples of other classes would be told apart by their class alone where a whole class is forgotten.
+    The members are the forget set, the others are the test examples of its classes, as far as the classes have the same
+    shares of both; see `comparable`.
     """
-    same_class = splits.test[np.isin(labels[splits.test], labels[splits.forget])]
-    if len(same_class) == 0:
-        raise UserError("the test set holds no example of the forget set's classes, so no attack can be run")
-    rows = np.concatenate([splits.forget, same_class])
-    return rows, np.arange(len(rows)) < len(splits.forget)
+    members, others, _ = comparable(labels[splits.forget], labels[splits.test])
+    rows = np.concatenate([splits.forget[members], splits.test[others]])
+    return rows, np.arange(len(rows)) < len(members)
 
 
 def score_model(

@@ -23,7 +23,7 @@ from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key
 from advunlearn.stages.clock import STREAM, Clock, steps_of
-from advunlearn.stages.data import trainer_of
+from advunlearn.stages.data import check_images, check_network, check_parts, trainer_of
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.store import Artefact, Store
@@ -255,8 +255,16 @@ def stand_in_pool(info: DatasetInfo) -> Pool:
 
 
 def before_a_run(experiment: Experiment) -> Estimator:
-    """Return the estimator of a run that is not started; nothing is downloaded for it."""
+    """Return the estimator of a run that is not started; nothing is downloaded for it.
+
+    Raises:
+        UserError: if the run would be refused before its first training.
+    """
     dataset = experiment.dataset
+    check_images(dataset.info())
     pool = dataset.load() if dataset.is_here() else stand_in_pool(dataset.info())
     splits = make_splits(pool, dataset, experiment.forget, experiment.settings.seed)
-    return Estimator(experiment, trainer_of(experiment, pool, Store()), splits)
+    check_parts(experiment, splits, pool.labels)
+    trainer = trainer_of(experiment, pool, Store())
+    check_network(trainer)
+    return Estimator(experiment, trainer, splits)

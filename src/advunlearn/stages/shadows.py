@@ -11,7 +11,7 @@ from advunlearn.data.splits import Splits
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
-from advunlearn.stages.unlearn import make_task, reference_set, unlearner_identity
+from advunlearn.stages.unlearn import make_task, reference_set, run_unlearner, unlearner_identity
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 
@@ -35,7 +35,7 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
         checkpoint: Checkpoint,
     ) -> nn.Module:
         task = make_task(trainer, splits, retain, forget, references, checkpoint)
-        return experiment.unlearner.run(network, task).network
+        return run_unlearner(experiment, network, task).network
 
     return OriginalSet(
         trainer,

@@ -15,11 +15,12 @@ from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
 from advunlearn.storage.store import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
+from advunlearn.training.fit import Diverged, too_large
 from advunlearn.training.trainer import Trainer
-from advunlearn.unlearners.unlearner import Task
+from advunlearn.unlearners.unlearner import Task, Unlearned, Unsound
 
 # Raise it when the results of this code change: what the old code left in the store is then not reused.
-UNLEARN_SCHEMA = 4
+UNLEARN_SCHEMA = 5
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,18 @@ def unlearned_key(
     }
 
 
+def run_unlearner(experiment: Experiment, network: nn.Module, task: Task) -> Unlearned:
+    """Return the result of the run's unlearner for a trained network, which is changed in place.
+
+    Raises:
+        Diverged: with the options of the stage that diverged, the training or the unlearning.
+    """
+    try:
+        return experiment.unlearner.run(network, task)
+    except Unsound as error:
+        raise Diverged(f"{error}; {too_large(experiment.optimizer, 'optimizer')}") from error
+
+
 def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Models) -> tuple[nn.Module, Artefact]:
     """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
     original, references = models.artefacts["original"], models.references
@@ -112,7 +125,7 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
         task = make_task(trainer, splits, splits.retain, splits.forget, references, checkpoint)
 
         def run() -> tuple[nn.Module, dict[str, Any]]:
-            unlearned = experiment.unlearner.run(trainer.restore(original, "original"), task)
+            unlearned = run_unlearner(experiment, trainer.restore(original, "original"), task)
             spent = task.references[0].seconds if task.references else 0.0
             return unlearned.network, {"trace": unlearned.trace, "reference_seconds": spent}
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,20 @@ from advunlearn.training.loop import Loop
 
 
 class Diverged(UserError):
-    """Training ended in a loss that is not a number."""
+    """A training or an unlearning has left the finite numbers; the message names the options of this stage."""
+
+
+def too_large(options: Optimizer | GradientSteps, group: str) -> str:
+    """Return what to lower after divergence: the learning rate, and weight decay if it turns the weights' signs."""
+    decay = f" or {group}.weight_decay={options.weight_decay:g}" if options.lr * options.weight_decay > 1 else ""
+    return f"lower {group}.lr={options.lr:g}{decay}"
+
+
+class GradientSteps(Protocol):
+    """Options of gradient steps."""
+
+    lr: float
+    weight_decay: float
 
 
 @contextmanager
@@ -164,7 +178,23 @@ def fit(
 def check_loss(loss: float, stream: str, optimizer: Optimizer) -> None:
     """Raise `Diverged` unless an epoch's mean loss is finite."""
     if not math.isfinite(loss):
-        raise Diverged(f"training the {stream} model diverged (loss {loss}); lower optimizer.lr={optimizer.lr}")
+        raise Diverged(f"training the {stream} model diverged (loss {loss}); {too_large(optimizer, 'optimizer')}")
+
+
+def check_logits(network: nn.Module, examples: Examples, stream: str, optimizer: Optimizer) -> None:
+    """Raise `Diverged` unless the logits are finite: the last step may ruin a network after its last finite loss."""
+    if math.isinf(largest_logit(network, examples)):
+        raise Diverged(f"training the {stream} model diverged (infinite logits); {too_large(optimizer, 'optimizer')}")
+
+
+def largest_logit(network: nn.Module, examples: Examples) -> float:
+    """Return the largest absolute logit for the first 100 examples; infinite if one is NaN or infinite.
+
+    A network may mask classes by -inf, which does not count.
+    """
+    logits = predict(network, examples.subset(torch.arange(min(100, len(examples)))))
+    largest = logits.masked_fill(logits.isneginf(), 0.0).abs().max().item()
+    return largest if math.isfinite(largest) else math.inf
 
 
 def predict(network: nn.Module, examples: Examples, query: Query = QUERIES[0]) -> Tensor:

@@ -20,6 +20,7 @@ from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import check_loss
 from advunlearn.training.layers import stacked_forward
 from advunlearn.training.loop import Loop
+from advunlearn.training.weights import load_weights
 
 
 def fit_stack(
@@ -87,5 +88,5 @@ def fit_stack(
             check_loss(mean, stream, optimizer)
         total.zero_()
     for position, network in enumerate(networks):
-        network.load_state_dict({name: each[position] for name, each in (parameters | buffers).items()})
+        load_weights(network, {name: each[position] for name, each in (parameters | buffers).items()})
     return means

@@ -15,6 +15,7 @@ from advunlearn.storage.store import Artefact, Store
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.policy import Policy
 from advunlearn.training.setup import Setup
+from advunlearn.training.weights import weights_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Trainer(Setup):
         self.policy.warm_up()
         checkpoint.begin()
         network, record = make()
-        return Artefact({"seconds": checkpoint.spent(), **record}, dict(network.state_dict()), {})
+        return Artefact({"seconds": checkpoint.spent(), **record}, weights_of(network), {})
 
     def train(self, rows: NDArray[np.int64], stream: str) -> tuple[nn.Module, Artefact]:
         """Return the network trained on these rows, from the store if it is there, with its artefact."""

@@ -7,13 +7,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advunlearn.data.comparable import comparable
 from advunlearn.data.examples import Examples
 from advunlearn.options import UserError
 from advunlearn.training.fit import Diverged, predict
-from advunlearn.unlearners.unlearner import Task, shared_classes
+from advunlearn.unlearners.unlearner import Task
+
+
+def check_selection(forget: NDArray[np.int64], selection: NDArray[np.int64] | None) -> None:
+    """Refuse to choose an epoch without held-out examples of the forget set's classes.
+
+    Args:
+        forget, selection: labels (n,) of these examples.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if selection is None:
+        raise UserError("keep_epoch=best needs a selection set: held-out examples to choose the epoch on")
+    if not np.isin(selection, forget).any():
+        raise UserError("keep_epoch=best needs selection examples of the forget set's classes, got none")
 
 
 class BestEpoch:
@@ -23,19 +40,18 @@ class BestEpoch:
 
         U = accuracy(selection) - max(AUC, 1 - AUC)
 
-    with the AUC of the loss threshold (Yeom et al. 2018) between forget examples and selection examples of their
-    classes. An AUC below one half gives the forget set away as well as one above, hence the larger of the two; U is at
-    most one half. Of equal epochs the earliest is the best.
+    with the AUC of the loss threshold (Yeom et al. 2018) between forget examples and selection examples of the same
+    classes (see `comparable`). An AUC below one half gives the forget set away as well as one above, hence the larger
+    of the two; U is at most one half. Of equal epochs the earliest is the best.
     """
 
     def __init__(self, network: nn.Module, task: Task) -> None:
-        if task.selection is None:
-            raise UserError("keep_epoch=best needs a selection set: held-out examples to choose the epoch on")
+        assert task.selection is not None  # see `check_selection`
         self.network = network
         self.forget = task.forget
         self.selection = task.selection
-        self.settings = task.settings
-        self.nonmembers = shared_classes(task.selection, task.forget, "selection")
+        labels = [part.labels.cpu().numpy() for part in (task.forget, task.selection)]
+        self.members, self.nonmembers, _ = comparable(*labels)
         self.chosen = 0
         self.weights: dict[str, Any] = {}
         self.records: list[dict[str, Any]] = []
@@ -46,10 +62,10 @@ class BestEpoch:
 
         members, _ = self._look(self.forget)
         others, right = self._look(self.selection)
-        losses = torch.cat([members, others[self.nonmembers]]).numpy()
+        losses = torch.cat([members[self.members], others[self.nonmembers]]).numpy()
         if not np.isfinite(losses).all():
-            raise Diverged("unlearning diverged; lower unlearner.lr")
-        auc = float(roc_auc_score(np.arange(len(losses)) < len(members), -losses))
+            raise Diverged("unlearning diverged (its losses are not finite)")
+        auc = float(roc_auc_score(np.arange(len(losses)) < len(self.members), -losses))
         utility = right - max(auc, 1 - auc)
         if not self.records or utility > max(record["utility"] for record in self.records):
             self.chosen, self.weights = len(self.records), copy.deepcopy(self.network.state_dict())

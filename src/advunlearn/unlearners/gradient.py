@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,9 +18,9 @@ from advunlearn.data.examples import Examples, batch_sizes
 from advunlearn.optimizers.sgd import SGD
 from advunlearn.options import option
 from advunlearn.runtime.seeding import torch_stream
-from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode
+from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode, too_large
 from advunlearn.training.loop import Loop
-from advunlearn.unlearners.best_epoch import BestEpoch
+from advunlearn.unlearners.best_epoch import BestEpoch, check_selection
 from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, Unlearner
 
 STREAM = "unlearn"
@@ -58,6 +61,15 @@ class GradientOptions(Unlearner):
     weight_decay: float = option(0.0, at_least=0)
     schedule: str = option("constant", choices=("cosine", "steps", "constant"))
     keep_epoch: str = option("last", choices=("last", "best"))
+
+    def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
+        """Refuse to choose an epoch without selection examples to choose it on; see `Unlearner.check`."""
+        if self.keep_epoch == "best":
+            check_selection(labels["forget"], labels.get("selection"))
+
+    def too_large(self) -> str:
+        """Return the option of the steps that is to be lowered; see `Unlearner.too_large`."""
+        return too_large(self, "unlearner")
 
 
 @dataclass
@@ -128,7 +140,7 @@ class GradientUnlearner(GradientOptions):
                 schedule.step()
                 last_loss.copy_(loss.detach())
             if not math.isfinite(last_loss.item()):
-                raise Diverged(f"unlearning diverged (loss {last_loss.item()}); lower unlearner.lr={self.lr}")
+                raise Diverged(f"unlearning diverged (loss {last_loss.item()})")
             if best is not None:
                 best.judge(schedule.last_epoch)
         trace = follower.trace() if follower is not None else {}

@@ -6,12 +6,13 @@ import importlib
 import logging
 import math
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import advunlearn.unlearners
@@ -24,7 +25,7 @@ from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.checkpoint import restore, state_of
 from advunlearn.training.fit import Diverged, mode
 from advunlearn.unlearners.gradient import GradientOptions, GradientUnlearner
-from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, shared_classes
+from advunlearn.unlearners.unlearner import Steps, Task, Unlearned
 
 STEPS = [each.name for each in fields(GradientOptions)]
 
@@ -90,6 +91,16 @@ class SG(GradientOptions):
             problems.append(f"base must be a GradientUnlearner, got {self.base}")
         return problems
 
+    def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
+        """Refuse fewer than two examples on a side of the game, and what the base refuses; see `Unlearner.check`."""
+        self.leader().check(labels)
+        _check_sides(len(labels["forget"]), int(np.isin(labels["audit"], labels["forget"]).sum()))
+
+    def too_large(self) -> str:
+        """Return what the base says, and the weight of the game; see `Unlearner.too_large`."""
+        game = f" or unlearner.alpha={self.alpha:g}" if self.alpha > 0 else ""
+        return f"{self.leader().too_large()}{game}"
+
     def reference_models(self) -> int:
         """Return how many the auditor compares with; see `Unlearner.reference_models`."""
         return int(self.auditor.reference_models())
@@ -141,6 +152,14 @@ def base_class(name: str) -> type[GradientUnlearner]:
     return found
 
 
+def _check_sides(forget: int, audit: int) -> None:
+    """Refuse fewer than two examples on a side of the game."""
+    if min(forget, audit) < 2:
+        raise UserError(
+            f"the game needs at least 2 forget and 2 audit examples of the same classes, got {forget} and {audit}"
+        )
+
+
 class Game:
     """Answer the leader at every audit step by the gradient alpha dM/dtheta, and record both players."""
 
@@ -148,7 +167,8 @@ class Game:
         self.options = options
         self.network = network
         self.settings = task.settings
-        audited = shared_classes(task.audit, task.forget, "audit")
+        # Examples of other classes would be told apart by their class alone.
+        audited = np.flatnonzero(np.isin(task.audit.labels.cpu().numpy(), task.forget.labels.cpu().numpy()))
         references = task.references if options.reference_models() else None
         if references is not None:
             # Outside the references' pool all models would speak of an example, of forget ones half: with less noise.
@@ -159,10 +179,7 @@ class Game:
         audit = task.audit.subset(audited)
         self.counts = len(task.forget), len(audit)
         self.size = min(options.audit_size, *self.counts)
-        if self.size < 2:
-            raise UserError(
-                f"the game needs at least 2 examples to forget and 2 of their classes to audit, got {self.size}"
-            )
+        _check_sides(*self.counts)
         self.scored = task.forget.followed_by(audit)
         self.labels = self.scored.labels.cpu()
         self.evidence = None
@@ -239,9 +256,8 @@ class Game:
             logits = self.network(both.prepare(both.inputs))
         if not self.options.auditor.on_device:
             logits = logits.cpu()  # the only wait of an audit step
-        if not bool(logits.isfinite().all()):
-            alpha, lr = self.options.alpha, self.options.lr
-            raise Diverged(f"unlearning diverged; lower unlearner.lr={lr:g} or unlearner.alpha={alpha:g}")
+        if not bool((logits < torch.inf).all()):  # -inf masks a class
+            raise Diverged("unlearning diverged (its logits are not finite)")
         labels = self.labels[index]
         classes = to_device(labels, logits.device)
         if self.evidence is None:
