@@ -263,7 +263,7 @@ def test_a_checkpoint_of_another_format_is_logged_and_not_used(
     with caplog.at_level(logging.WARNING):
         resumed, _ = trainer.fitted(np.arange(60), "original", checkpoint=checkpoint)
     assert same(resumed, trainer.fitted(np.arange(60), "original")[0])
-    assert "original: its checkpoint is of another version; the training starts again" in caplog.text
+    assert "original: the checkpoint is from another version; the training starts again" in caplog.text
 
 
 def test_signals_are_heeded_at_the_next_halt_point_and_the_second_at_once() -> None:

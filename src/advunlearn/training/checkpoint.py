@@ -1,6 +1,6 @@
-"""Checkpoints: the state of a training in one file, from which another process goes on to the same bits.
+"""Checkpoints: the state of a training in one file, from which another process resumes, to the same bits.
 
-They also keep the seconds spent, so that an interrupted training reports the time of an unbroken one.
+They also store the seconds spent, so that an interrupted training reports the time of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _NAME = r"[0-9a-f]{64}\.safetensors"  # of a state: nothing else in the folder i
 
 
 class Checkpoint:
-    """Keep the latest state of one training in `folder`, written every so many seconds and when the process is to end.
+    """The latest state of one training in `folder`, written every so many seconds and when the process is to end.
 
-    The file is named by its SHA-256 and holds the key of the training, so one that is damaged or of another training is
-    named in the log and not used.
+    The file is named by its SHA-256 and holds the key of the training. A file that is damaged or of another training is
+    reported in the log and not used.
 
     Args:
-        folder: is made when it is needed; never a symbolic link.
+        folder: created when needed; never a symbolic link.
         seconds: between two states.
-        key: tells this training from all others.
-        whole: the checkpoint that this one is a part of.
+        key: identifies the training.
+        whole: the checkpoint of which this one is a part.
     """
 
     def __init__(self, folder: Path, seconds: float, key: str = "", whole: Checkpoint | None = None) -> None:
@@ -58,19 +58,19 @@ class Checkpoint:
         return self.saved + time.perf_counter() - self.begun
 
     def part(self, name: str) -> Checkpoint:
-        """Return a checkpoint of its own for one of several trainings that make one artefact.
+        """Return a separate checkpoint for one of several trainings that make one artefact.
 
-        The time that it saves is saved for the whole as well.
+        Its time is also counted for the whole.
         """
         return Checkpoint(self.folder / name, self.seconds, f"{self.key}/{name}", self)
 
     def step(self, state: Callable[[], Any]) -> None:
-        """Write the state, plain data and tensors, if it is time to; to be called after every step."""
+        """Write the state, plain data and tensors, if `seconds` have passed; to be called after every step."""
         if is_asked() or time.perf_counter() - self.written >= self.seconds:
             self.write(state())
 
     def write(self, state: Any) -> None:
-        """Write the state in the place of the one before."""
+        """Write the state, and delete the previous one."""
         tensors: dict[str, Tensor] = {}
         about = {"state": json.dumps(_pack(state, tensors)), "spent": repr(self.spent()), "key": self.key}
         before = self._files()
@@ -85,12 +85,12 @@ class Checkpoint:
         self.written = time.perf_counter()
 
     def read(self) -> Any:
-        """Return the latest whole state, or None; the time that was spent on it counts as spent here."""
+        """Return the latest complete state, or None; its time is added to the time spent here."""
         for path in self._files():
             try:
                 state, spent = self._read(path)
             except FileNotFoundError:
-                continue  # another process is at the same, and wrote a later one
+                continue  # another process does the same training, and wrote a later one
             except (SafetensorError, ValueError, KeyError, TypeError) as error:
                 logger.warning("%s is damaged or foreign; this checkpoint is not used (%s)", path, error)
             else:
@@ -132,7 +132,7 @@ class Checkpoint:
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return the value as JSON can hold it, its tensors moved into `tensors` under numbers."""
+    """Return the value as JSON data; its tensors are moved into `tensors`, under numbers."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().contiguous().clone()  # clones: shared storage cannot be saved
@@ -155,14 +155,14 @@ def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def state_of(part: Any) -> Any:
-    """Return the state of a generator, a tensor, or whatever has a `state_dict`."""
+    """Return the state of a generator, a tensor, or an object with a `state_dict`."""
     if isinstance(part, torch.Generator):
         return part.get_state()
     return part if isinstance(part, Tensor) else part.state_dict()
 
 
 def restore(part: Any, state: Any) -> None:
-    """Put a part back, in place, into a state that `state_of` returned."""
+    """Restore a part, in place, to a state that `state_of` returned."""
     if isinstance(part, torch.Generator):
         part.set_state(state)
     elif isinstance(part, Tensor):
@@ -175,7 +175,7 @@ def restore(part: Any, state: Any) -> None:
 
 
 def _align(optimizer: torch.optim.Optimizer) -> None:
-    """Give the optimizer's tensors the memory layout of their weights, which fused steps rely on without a check."""
+    """Set the optimizer's tensors to the memory layout of their weights; fused steps require it without a check."""
     for weight, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:

@@ -33,16 +33,16 @@ def fit_stack(
     indices: Sequence[int],
     checkpoint: Checkpoint | None = None,
 ) -> list[float]:
-    """Fit k networks in place, each to its own rows of the examples, and return their last epochs' mean losses.
+    """Fit k networks in place, each to its own rows of the examples, and return the mean losses of their last epochs.
 
-    Each comes out as `fit` would leave it by itself, from the same streams, but for the rounding of sums: what one
-    network does touches no other.
+    Each result equals that of `fit`, with the same streams, except for the rounding of sums: no network affects
+    another.
 
     Args:
-        networks: of one architecture; their buffers, such as BatchNorm's, are each one's own.
+        networks: of one architecture; each has its own buffers, such as BatchNorm's.
         rows: (n,) each, one n for all.
         indices: of each network within the random stream.
-        checkpoint: to go on from, as in `fit`.
+        checkpoint: as in `fit`.
 
     Raises:
         Diverged: as soon as an epoch's mean loss of a network is not finite.

@@ -1,4 +1,4 @@
-"""The weights of a network as named tensors: what the store keeps, and how a network gets them back."""
+"""The weights of a network as named tensors, as the store keeps them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from advunlearn.options import UserError
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return contiguous copies of the network's weights and buffers; a tied one is there once, by its first name.
+    """Return contiguous copies of the network's weights and buffers; a tied one is included once, under its first name.
 
     Raises:
         UserError: if the network's state holds something that is not a tensor.
@@ -22,7 +22,7 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy such weights into a network of the same class; what is tied there stays tied.
+    """Copy such weights into a network of the same class; tied weights stay tied.
 
     Raises:
         RuntimeError: if they are those of another class.

@@ -1,4 +1,4 @@
-"""Unlearning by gradient steps: the options and the loop that all such unlearners share."""
+"""Unlearning by gradient steps: the options and the loop of all such unlearners."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ STREAM = "unlearn"
 
 
 class Follower(Protocol):
-    """Who answers the leader's steps."""
+    """A player that answers the leader's steps."""
 
     def answer(self, step: int, epoch: int, base_loss: Tensor, lr: float) -> None:
-        """Answer the gradients that the base loss has just left in the network's parameters, for a step of rate `lr`.
+        """Answer the gradients of the base loss, which are in the network's parameters, for a step of rate `lr`.
 
-        The answer is added to them, or taken as a step of its own.
+        The answer is added to them, or taken as a separate step.
         """
 
     def trace(self) -> dict[str, Any]:
-        """Return what was recorded, a list of values a column."""
+        """Return the recorded columns, each a list of values."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that one step hands to the next, for a checkpoint."""
+        """Return the state between two steps, for a checkpoint."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from such a state."""
+        """Continue from such a state."""
 
 
 @dataclass
 class GradientOptions(Unlearner):
-    """Base of all unlearners that take gradient steps: the options of these steps.
+    """Base class of unlearners by gradient steps: the options of these steps.
 
     Attributes:
         lr, epochs, batch_size, momentum, weight_decay, schedule: of the SGD steps.
@@ -63,7 +63,7 @@ class GradientOptions(Unlearner):
     keep_epoch: str = option("last", choices=("last", "best"))
 
     def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
-        """Refuse to choose an epoch without selection examples to choose it on; see `Unlearner.check`."""
+        """Raise if an epoch is to be chosen without selection examples; see `Unlearner.check`."""
         if self.keep_epoch == "best":
             check_selection(labels["forget"], labels.get("selection"))
 
@@ -74,19 +74,19 @@ class GradientOptions(Unlearner):
 
 @dataclass
 class GradientUnlearner(GradientOptions):
-    """Base of all unlearners that descend one loss: a subclass defines `examples`, and `loss` if it is another.
+    """Base class of unlearners that descend one loss: a subclass defines `examples`, and `loss` if it differs.
 
     Every step is one batch in training mode, in every epoch: BatchNorm normalises retain and forget examples by the
-    same statistics, in which no membership shows, and its running statistics are those of what the loss is descended
-    on. Each such unlearner can be the base of the game; see `SG`.
+    same statistics, which do not depend on membership, and its running statistics are those of the examples of the
+    loss. Each such unlearner can be the base of the game; see `SG`.
     """
 
     def examples(self, task: Task) -> Examples:
-        """Return the examples of an epoch, which are shuffled: the retain set, followed by forget examples if any."""
+        """Return the examples of an epoch, before shuffling: the retain set, then the forget examples if used."""
         raise NotImplementedError
 
     def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
-        """Return the scalar loss of a batch: the cross-entropy, unless it is overridden.
+        """Return the scalar loss of a batch: the cross-entropy, unless overridden.
 
         Args:
             logits: (n, classes) float32.
@@ -96,7 +96,7 @@ class GradientUnlearner(GradientOptions):
         return F.cross_entropy(logits, labels)
 
     def steps(self, task: Task) -> list[Steps] | None:
-        """Return the steps of all epochs, all alike; see `Unlearner.steps`. Unknown where `unlearn` is overridden."""
+        """Return the steps of all epochs, or None if `unlearn` is overridden; see `Unlearner.steps`."""
         if type(self).unlearn is not GradientUnlearner.unlearn:
             return None
         sizes = batch_sizes(len(self.examples(task)), self.batch_size)
@@ -107,7 +107,7 @@ class GradientUnlearner(GradientOptions):
         return self.descend(network, task)
 
     def descend(self, network: nn.Module, task: Task, follower: Follower | None = None) -> Unlearned:
-        """Take the steps down the loss, each of them answered by the follower if there is one."""
+        """Descend the loss; a follower, if given, answers each step."""
         order = torch_stream(task.settings.seed, f"batches/{STREAM}")
         augment = torch_stream(task.settings.seed, f"augment/{STREAM}")
         examples = self.examples(task)

@@ -1,4 +1,4 @@
-"""What an unlearner is: the leader of the game, or a baseline in its place."""
+"""The interface of unlearners: the leader of the game, or a baseline."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Unlearned:
 
     Attributes:
         network: without the forget set's influence, in evaluation mode.
-        trace: of the game, a list of values a column, and under `epochs` of the choice of an epoch; empty without
+        trace: columns of the game, each a list of values, and under `epochs` the choice of an epoch; empty without
             either.
     """
 
@@ -61,12 +61,12 @@ class Unlearned:
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps of an unlearner that all cost the same, for an estimate of its time.
+    """Steps of an unlearner with the same cost, for an estimate of its time.
 
     Attributes:
         count: how many there are.
-        examples: that each passes through the network, forward and back.
-        unlearner: one that takes such steps only.
+        examples: how many each step passes through the network, forward and backward.
+        unlearner: an unlearner with such steps only.
     """
 
     count: int
@@ -82,7 +82,7 @@ SOUND = 1e4  # logits of a trained model; 100 times those of models with a train
 
 
 class Unlearner(Component):
-    """Base of all unlearners."""
+    """Base class of unlearners."""
 
     group: ClassVar[str] = "unlearner"
 
@@ -94,10 +94,10 @@ class Unlearner(Component):
         """
 
     def run(self, network: nn.Module, task: Task) -> Unlearned:
-        """Return what `unlearn` does, from the random stream of unlearning.
+        """Call `unlearn` with the random stream of unlearning, and check its result.
 
         Raises:
-            ValueError: if that is not an `Unlearned`.
+            UserError: if the result is not an `Unlearned`.
             Diverged: if the unlearned logits are not finite; `Unsound` if the given network is the reason.
         """
         before = largest_logit(network, task.retain)
@@ -120,13 +120,13 @@ class Unlearner(Component):
         return ""
 
     def reference_models(self) -> int:
-        """Return how many models, trained on random halves of the training and audit examples, it compares with."""
+        """Return how many reference models it uses, trained on random halves of the training and audit examples."""
         return 0
 
     def steps(self, task: Task) -> list[Steps] | None:
         """Return the steps that `unlearn` takes, by their cost; None if that is unknown.
 
-        Each must call `task.checkpoint.step` at its end, as `Loop` does: so they are timed.
+        To be timed, each step must call `task.checkpoint.step` at its end, as `Loop` does.
         """
         return None
 
