@@ -1,4 +1,4 @@
-"""Members and non-members that membership alone tells apart: those of the same classes, in the same shares."""
+"""Members and non-members that differ only in membership: of the same classes, in the same shares."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ Counts = NDArray[np.int64]
 def comparable(members: Rows, others: Rows) -> tuple[Rows, Rows, str]:
     """Return the positions of the members and of the non-members to compare, sorted, and a remark, empty by default.
 
-    Examples of a class that only one side has are left out: the class alone would tell them apart. So it would to a
-    degree if a class had a larger share of one side: if shares differ by more than the rounding of a stratified split,
-    further examples are left out until they agree, evenly among those of a class. The remark counts them.
+    Examples of a class with only members or only non-members are left out: the class alone would separate them. The
+    class would also help if its shares of members and of non-members differed. If the shares differ by more than the
+    rounding of a stratified split, further examples are left out until they agree, evenly within a class. The remark
+    counts them.
 
     Args:
         members, others: labels (n,) and (m,), whole numbers from 0 on.

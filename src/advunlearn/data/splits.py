@@ -1,4 +1,4 @@
-"""Who is trained on, forgotten, audited with, selected on and tested on: disjoint sets of rows of the pool."""
+"""The rows for training, forgetting, the audit, selection and the test: disjoint sets of rows of the pool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from advunlearn.storage.files import atomic_write
 
 Rows = NDArray[np.int64]
 
-HELD_OUT = 0.3  # of a dataset that has no test part of its own, where no train_size is given
+HELD_OUT = 0.3  # of a dataset without a test part, if train_size is null
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Splits:
 
     Attributes:
         retain, forget: the training examples to keep and to remove.
-        audit: held-out examples that the game's auditor may see.
+        audit: held-out examples for the game's auditor.
         selection: held-out examples on which hyperparameters and epochs are chosen.
-        test: held-out examples for the final evaluation alone.
+        test: held-out examples for the final evaluation only.
     """
 
     retain: Rows
@@ -39,7 +39,7 @@ class Splits:
     test: Rows
 
     def __post_init__(self) -> None:
-        """Check that no set is empty and no row is in two.
+        """Check that no set is empty and no row is in two sets.
 
         Raises:
             ValueError: if one is.
@@ -76,7 +76,7 @@ def train_size_of(info: DatasetInfo, dataset: Dataset) -> int:
 
 
 def check_sizes(info: DatasetInfo, dataset: Dataset, forget: Forget) -> list[str]:
-    """Return one line for each way in which dataset and forget scenario do not fit, with an option's full key."""
+    """Return one line for each conflict of dataset and forget scenario, with an option's full key."""
     size = train_size_of(info, dataset)
     held_out = info.test or info.train - size
     if len(info.classes) < 2:
@@ -94,10 +94,10 @@ def check_sizes(info: DatasetInfo, dataset: Dataset, forget: Forget) -> list[str
 
 
 def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Splits:
-    """Return the splits that these options and the seed determine.
+    """Return the splits for these options and this seed.
 
-    The training examples and the three held-out sets are stratified by class. The forget scenario moves none of the
-    held-out sets, but for rows that it requires to be trained on.
+    The training examples and the three held-out sets are stratified by class. The forget scenario does not change the
+    held-out sets, except for rows that it requires to be trained on.
 
     Raises:
         ValueError: if the options do not fit the data.
@@ -128,7 +128,7 @@ def _parts(held_out: int, dataset: Dataset) -> tuple[int, int, int]:
 
 
 def _draw(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Return `size` of the rows and the others, both sorted; each class is divided in proportion, within one row."""
+    """Return `size` of the rows and the others, both sorted; each class is divided in proportion, up to one row."""
     if size == len(rows):
         return rows, rows[:0]
     counts = np.unique(labels[rows], return_counts=True)[1]
@@ -152,7 +152,7 @@ def _draw_evenly(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) 
 
 
 def _require(required: Rows, parts: list[Rows], labels: Rows, rng: np.random.Generator) -> list[Rows]:
-    """Bring the required rows into the first part, each in exchange for another, of its class if it can be."""
+    """Move the required rows into the first part, each in exchange for another one, of its class if possible."""
     train = parts[0]
     missing = np.setdiff1d(required, train)
     free = rng.permutation(np.setdiff1d(train, required))

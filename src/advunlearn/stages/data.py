@@ -59,7 +59,7 @@ def check_images(info: DatasetInfo) -> None:
 
 
 def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64]) -> None:
-    """Find out before any training whether the unlearner and the attacks can work with these parts of the data.
+    """Check before any training that the unlearner and the attacks can work with these parts of the data.
 
     Raises:
         UserError: in one line, if one of them cannot.
@@ -81,7 +81,7 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
 
 
 def check_network(trainer: Trainer) -> None:
-    """Find out before any training whether a network has an output for each class and can be stored.
+    """Check before any training that a network has an output for each class and can be stored.
 
     Raises:
         UserError: in one line, if not.

@@ -1,4 +1,4 @@
-"""The caller's own data and model in the Python API, checked before any work; `stages/data.py` checks a run's."""
+"""Checks of the caller's data and model in the Python API; `stages/data.py` has those of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Part = tuple[Tensor, Tensor] | tuple[NDArray[Any], NDArray[Any]]
 
 
 def read_parts(given: Mapping[str, Part | None], device: torch.device) -> dict[str, Examples]:
-    """Return the parts that are given, on the device.
+    """Return the given parts, on the device.
 
     Raises:
         UserError: in one line that begins with the name of a part, if its inputs and labels cannot be used, or if all
@@ -85,7 +85,7 @@ def _read(part: Part, name: str, device: torch.device) -> Examples:
 
 
 def _usable(tensor: Tensor) -> Tensor:
-    """Return a tensor that gradients can be computed with: one that was made in inference mode is copied."""
+    """Return a tensor for which gradients can be computed; one from inference mode is copied."""
     return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 

@@ -1,4 +1,4 @@
-"""Stage `report`: what a run leaves in its folder."""
+"""Stage `report`: the files of a run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def kept_pictures(
     trace: Trace,
     scores: dict[str, NDArray[Any]],
 ) -> Artefact:
-    """Return the report's pictures, PNGs by name as arrays of bytes, from the store if they are there.
+    """Return the report's pictures, PNGs by name as arrays of bytes, from the store if available.
 
     A store that cannot be written to does not keep them.
 

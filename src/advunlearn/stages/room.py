@@ -23,7 +23,7 @@ class Need:
     """What the logits of one set of models need.
 
     Attributes:
-        words: what is needed for.
+        words: the purpose.
         memory, disk: bytes; in memory, logits are read and then copied for the examples that are compared.
         option: the override that lowers it, without its value.
         count: its value now.
@@ -37,7 +37,7 @@ class Need:
 
 
 def needs(estimator: Estimator, estimate: Estimate) -> list[Need]:
-    """Return what the logits of each set of models need that attacks or the unlearner will compare with."""
+    """Return the needs of the logits of each set of shadow or reference models."""
     experiment, trainer, splits = estimator.experiment, estimator.trainer, estimator.splits
     options = experiment.shadow_options
     sets: dict[str, tuple[ShadowSet | OriginalSet | None, str]] = {
@@ -59,7 +59,7 @@ def needs(estimator: Estimator, estimate: Estimate) -> list[Need]:
 
 
 def lack_of_room(estimator: Estimator, estimate: Estimate) -> str | None:
-    """Return in one line what the run lacks, and an override with which it would fit; None if nothing is known."""
+    """Return in one line what the run lacks, and an override with which it fits; None if it fits or is unknown."""
     root = estimator.trainer.store.root
     memory, disk = free_memory(), free_disk(root)
     for need in needs(estimator, estimate):

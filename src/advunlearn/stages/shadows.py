@@ -1,4 +1,4 @@
-"""Stage `shadows`: the models that attacks compare with, which shards of a run may train before it."""
+"""Stage `shadows`: the models that attacks use, which shards of a run may train before it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from advunlearn.training.trainer import Trainer
 
 
 def shadow_set(trainer: Trainer, splits: Splits, options: ShadowOptions) -> ShadowSet:
-    """Return the shadow models of a run; they are asked about every row that an attack may want."""
+    """Return the shadow models of a run; their outputs are stored for every row that an attack may need."""
     pool = shadow_pool(splits.train, splits.test, trainer.settings.seed)
     observed = np.sort(np.concatenate([splits.train, splits.test, splits.selection]))
     return ShadowSet(trainer, options, pool, observed)
 
 
 def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
-    """Return the shadow originals of a run, which are unlearned as its own original is."""
+    """Return the shadow originals of a run, which are unlearned like its own original."""
     references = reference_set(experiment, trainer, splits, splits.test)
 
     def unlearn(

@@ -171,7 +171,7 @@ class Game:
         audited = np.flatnonzero(np.isin(task.audit.labels.cpu().numpy(), task.forget.labels.cpu().numpy()))
         references = task.references if options.reference_models() else None
         if references is not None:
-            # Outside the references' pool an example is OUT for all models, a forget example for half: the noise differs.
+            # Outside the references' pool an example is OUT for all models, a forget example for half: other noise.
             pool = np.asarray(references[1].membership.any(0))
             audited = audited[pool[audited]]
         elif options.reference_models():
