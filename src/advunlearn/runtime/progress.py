@@ -27,5 +27,12 @@ def silence() -> None:
 
 def progress(items: Iterable[T], label: str, total: int | None = None, initial: int = 0) -> tqdm[T]:
     """Return `items` with a progress bar, which is not shown in a worker or without a terminal."""
-    watched = sys.stderr.isatty() and threading.current_thread() is threading.main_thread() and not _silent
+    watched = _is_terminal() and threading.current_thread() is threading.main_thread() and not _silent
     return tqdm(items, desc=label, total=total, initial=initial, leave=False, disable=not watched)
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is no standard error, or it is closed
+        return False

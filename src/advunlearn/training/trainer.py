@@ -30,7 +30,8 @@ class Trainer(Setup):
 
     def checkpoint(self, kind: str, key: Mapping[str, Any]) -> Checkpoint:
         """Return the checkpoint of what is trained to make an artefact, which goes once that is kept."""
-        return Checkpoint(self.store.checkpoints(kind, key), self.settings.checkpoint_seconds)
+        folder = self.store.checkpoints(kind, key)
+        return Checkpoint(folder, self.settings.checkpoint_seconds, self.store.digest(kind, key))
 
     def timed(self, make: Callable[[], tuple[nn.Module, dict[str, Any]]], checkpoint: Checkpoint) -> Artefact:
         """Return a network that is made now as an artefact; its record also holds how long that took, in seconds.
