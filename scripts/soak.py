@@ -191,14 +191,16 @@ class Soak:
             return
         self.codes.setdefault(job.kind, Counter())[code] += 1
         if code:
-            self.problems.append(f"{job.kind} ended with {code}: {job.output.read_text().strip()[-2000:]}")
+            self.problems.append(
+                f"{job.kind} ended with {code}: {job.output.read_text(encoding='utf-8').strip()[-2000:]}"
+            )
         elif job.kind in ("run", "resume"):
             self.completed += 1
             self.different += metrics_of(job.folder) != self.expected[job.seed]
 
     def table(self) -> list[tuple[str, int, int]]:
         """Return the rows of the table: what was counted, how often, and how often it was wrong."""
-        said = "\n".join(path.read_text() for path in self.place.glob("output*.txt"))
+        said = "\n".join(path.read_text(encoding="utf-8") for path in self.place.glob("output*.txt"))
         pruned = Counter(re.findall(r"^([0-9a-f]{16})  \S+ +[\d.]+ days", said, re.MULTILINE))
         lost = sum(max(0, count - pruned[name[:16]]) for name, count in self.vanished.items())
         damaged = said.count("set aside") + sum(map(int, re.findall(r"(\d+) damaged in", said)))
@@ -237,7 +239,7 @@ def type_it(words: list[str], place: Path, output: Path) -> None:
 
 def metrics_of(folder: Path) -> dict[str, Any]:
     """Return a run's metrics without times."""
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return {name: value for name, value in metrics.items() if name not in TIMES}
 
 
@@ -245,14 +247,14 @@ def stage(folder: Path) -> str:
     """Return the stage that a run was in when it was killed."""
     if not (folder / "manifest.json").exists():
         return "start"
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     done = sum(each["completed"] for each in manifest["stages"])
     return STAGES[done] if manifest["status"] == "running" else manifest["status"]
 
 
 def artefacts(store: Path) -> dict[str, Any]:
     """Return the markers of what is in a store, by digest."""
-    return {path.parent.name: json.loads(path.read_text()) for path in store.glob("??/*/complete.json")}
+    return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in store.glob("??/*/complete.json")}
 
 
 def contents(marker: dict[str, Any]) -> dict[str, str]:
