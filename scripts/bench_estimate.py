@@ -43,8 +43,8 @@ def run(overrides: list[str]) -> dict[str, Any]:
         (folder / "cache" / "data").symlink_to(data.absolute())
         command = [sys.executable, "-m", "advunlearn", "run", *overrides, f"hydra.run.dir={folder / 'run'}"]
         environment = os.environ | {"ADVUNLEARN_CACHE": str(folder / "cache")}
-        subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-        return dict(json.loads((folder / "run" / "manifest.json").read_text()))
+        subprocess.run(command, env=environment, check=True, capture_output=True, text=True, encoding="utf-8")
+        return dict(json.loads((folder / "run" / "manifest.json").read_text(encoding="utf-8")))
 
 
 def row(setting: str, manifest: dict[str, Any]) -> str:

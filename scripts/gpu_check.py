@@ -115,7 +115,7 @@ class Results:
         """Write one line, and print it."""
         line = json.dumps({"step": step, "at": round(time.time() - self.started, 1), "ok": ok, **more}, default=str)
         print(line, flush=True)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
             file.flush()
             os.fsync(file.fileno())

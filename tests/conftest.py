@@ -65,7 +65,7 @@ def start(*words: str, **environment: str) -> Callable[[], subprocess.CompletedP
 
     The process is a fork of this one, which saves the seconds that Python and the libraries take to start.
     """
-    outputs = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115 - closed by `finish`
+    outputs = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]  # noqa: SIM115 - closed by `finish`
 
     def run() -> None:
         for number, output in enumerate(outputs, start=1):

@@ -31,13 +31,15 @@ QUICK = ["optimizer.epochs=2", "attack.shadows=4", "threads=1"]
 @pytest.fixture
 def own_parts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Write the Python code into one file, and each YAML block to the path in its first line."""
-    Path("myparts.py").write_text("\n\n".join(block for language, block in BLOCKS if language == "python"))
+    Path("myparts.py").write_text(
+        "\n\n".join(block for language, block in BLOCKS if language == "python"), encoding="utf-8"
+    )
     for language, block in BLOCKS:
         if language == "yaml":
             name, _, rest = block.partition("\n")
             path = Path(name.removeprefix("# "))
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(rest)
+            path.write_text(rest, encoding="utf-8")
     monkeypatch.syspath_prepend(str(workplace))
     return workplace
 

@@ -42,10 +42,10 @@ def persons_folder(workplace: Path) -> Path:
     labels = np.arange(240) % 4
     images = (40 * labels[:, None, None] + rng.integers(0, 90, (240, 8, 8))).astype(np.uint8)
     np.savez("mine.npz", images=images, labels=labels)
-    Path("rows.txt").write_text("\n".join(map(str, range(0, 40, 2))))
-    Path("mymethods.py").write_text(code("class Shrink"))
+    Path("rows.txt").write_text("\n".join(map(str, range(0, 40, 2))), encoding="utf-8")
+    Path("mymethods.py").write_text(code("class Shrink"), encoding="utf-8")
     Path("my/unlearner").mkdir(parents=True)
-    Path("my/unlearner/shrink.yaml").write_text(code("mymethods.Shrink"))
+    Path("my/unlearner/shrink.yaml").write_text(code("mymethods.Shrink"), encoding="utf-8")
     return workplace
 
 

@@ -28,7 +28,7 @@ LONG = ["attack=threshold", "optimizer.epochs=120", "unlearner.epochs=20", "chec
 
 
 def read(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def start(*words: str) -> subprocess.Popen[str]:

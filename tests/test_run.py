@@ -30,7 +30,7 @@ QUICK = ["optimizer.epochs=15", "unlearner.epochs=3", "attack.shadows=2"]
 
 
 def read(path: Path) -> Any:
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def without_seconds(metrics: dict[str, Any]) -> dict[str, Any]:

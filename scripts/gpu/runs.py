@@ -49,7 +49,7 @@ def marked_tests(bench: Bench) -> Found:
     # Without the options of pyproject.toml, which need pytest-xdist.
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-m", "gpu", "-rs", "tests/gpu"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, encoding="utf-8")
     counts = {
         f"tests {kind}": int(count) for count, kind in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)
     }
@@ -83,7 +83,7 @@ def run_rows(result: Result) -> list[Found]:
 def unpack(bench: Bench) -> None:
     """Put CIFAR-10 into the cache, from the parts that `--data` names."""
     command = [sys.executable, "-m", "advunlearn", "data", "unpack", str(bench.data)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise ValueError((done.stderr or done.stdout).strip()[-500:])
 
@@ -102,7 +102,7 @@ def cifar10(bench: Bench, name: str, *words: str) -> Found:
             return {"skipped": "CIFAR-10 is not in the cache (try --data FOLDER)"}
         chosen = ["experiment=cifar10_resnet18", "attack.shadows=8"]
     result = run(bench, name, [*chosen, *words], bench.device.type)
-    manifest = json.loads((result.folder / "manifest.json").read_text())
+    manifest = json.loads((result.folder / "manifest.json").read_text(encoding="utf-8"))
     return {
         "run": " ".join(["advunlearn run", *chosen, *words]),
         "unlearning / retraining": result.metrics["unlearning_over_retraining"],

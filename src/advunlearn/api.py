@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from advunlearn.attacks.attack import Answers, Attack, Observations
-from advunlearn.config.compose import expand_aliases, experiment_from
+from advunlearn.config.compose import experiment_from, hydra_words
+from advunlearn.config.composer import quoted
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import Examples
 from advunlearn.evaluation.comparison import measure_attack
@@ -54,7 +55,7 @@ def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Resu
     if folder is None:
         name = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
         folder = Path("outputs") / "api" / name
-    with Manifest(Path(folder), {"overrides": expand_aliases(overrides)}) as manifest:
+    with Manifest(Path(folder), {"overrides": hydra_words(overrides)}) as manifest:
         return run_experiment(experiment, manifest)
 
 
@@ -221,10 +222,11 @@ def _with_attacks(attacks: Sequence[str | Attack], seed: int, device: str) -> Ex
 
 
 def _overrides(options: dict[str, Any]) -> list[str]:
+    words = {name: quoted(value) if isinstance(value, str) else value for name, value in options.items()}
     return [
         # The auditor is an option with options of its own, typed by its name.
         f"auditor={value}" if name == "auditor" else f"unlearner.{name}={'null' if value is None else value}"
-        for name, value in options.items()
+        for name, value in words.items()
     ]
 
 

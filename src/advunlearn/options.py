@@ -13,9 +13,15 @@ import secrets
 import site
 import sys
 import sysconfig
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+
+
+def one_line(text: str) -> str:
+    r"""Return a text with control characters, line ends among them, in the form \x1b: the values of a user have any."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 class UserError(ValueError):
@@ -23,23 +29,35 @@ class UserError(ValueError):
 
     The command line prints it as it is. Any other exception is a bug, of ours or of the user's own part, and keeps its
     traceback in the run's log.
+
+    Attributes:
+        problems: of an error that reports several, each in one line; else the message.
     """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = [one_line(problem) for problem in problems]
+        super().__init__("\n".join(self.problems))
 
 
 class OptionError(UserError):
     """Report every bad option of one component; `problems` holds one line each, starting with the option's name."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)
+        super().__init__(*problems)
 
 
 class ConfigError(UserError):
     """Report every mistake found in a config before any work is done; one line each."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = list(problems)
+        super().__init__(*problems)
+
+
+def located(error: BaseException) -> str:
+    """Return in one line what an exception is and where it was raised: for a bug, of ours or in a part of the user."""
+    words = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{words} ({frames[-1].filename} line {frames[-1].lineno})" if frames else words
 
 
 def option(

@@ -57,5 +57,5 @@ def test_weights_make_members_and_nonmembers_of_each_class_equal() -> None:
     labels = np.array([0, 0, 0, 0, 2, 2, 2, 5])
     found = balanced_weights(members, labels)
     assert found == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3, 0.75, 0.75, 1.5, 0])  # class 5 has no non-member
-    with pytest.raises(ValueError, match="their classes alone tell them apart"):
+    with pytest.raises(ValueError, match="their classes alone separate them"):
         balanced_weights(np.array([True, False]), np.array([0, 1]))

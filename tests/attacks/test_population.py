@@ -51,7 +51,7 @@ def test_several_queries_are_averaged() -> None:
 
 
 def test_a_population_is_needed() -> None:
-    with pytest.raises(ValueError, match="population needs non-members beside the examples under attack, got none"):
+    with pytest.raises(ValueError, match="population needs non-members other than the examples under attack, got none"):
         Population().score(observed(np.zeros((3, 1)), np.zeros((0, 1))), None, RNG)
     with pytest.raises(ValueError, match="population needs non-members"):
         Population().score(Observations(np.zeros((3, 1, 2)), np.zeros(3, int), np.arange(3) < 1), None, RNG)

@@ -180,5 +180,5 @@ def test_mia_efficacys_scores_are_larger_for_members_and_need_the_retain_set() -
     target = with_the_rest(observations(100, 200, 2.0, 0), 50, 10, 2.0)  # fewer retain than test examples
     score = MiaEfficacy().score(target, None, np.random.default_rng(0))[""]
     assert roc_auc_score(target.members, score) > 0.7
-    with pytest.raises(ValueError, match="mia_efficacy needs the model's answers for the retain set"):
+    with pytest.raises(ValueError, match="mia_efficacy needs the model's outputs for the retain set"):
         MiaEfficacy().score(observations(20, 20, 0.0, 0), None, np.random.default_rng(0))

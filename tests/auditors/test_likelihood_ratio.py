@@ -76,7 +76,7 @@ def test_parts_are_judged_together_and_an_unseen_example_by_the_others() -> None
     assert evidence.slope[0] > 0
     assert evidence.centre[0] > margins[:, 0].mean()  # half the expected distance above the mean of OUT
     unseen[:, 1] = True
-    with pytest.raises(ValueError, match="seen by every reference model"):
+    with pytest.raises(ValueError, match="every reference model was trained on some example"):
         reference_evidence([ShadowOutputs(said.logits, unseen, said.population)], [labels])
 
 

@@ -15,7 +15,7 @@ from hydra.utils import get_class
 
 from advunlearn.attacks.attack import Attack
 from advunlearn.auditors.auditor import Auditor
-from advunlearn.config.compose import expand_aliases, experiment_from
+from advunlearn.config.compose import experiment_from, hydra_words
 from advunlearn.config.experiment import ATTACK, GROUPS
 from advunlearn.options import Component
 from advunlearn.storage.paths import config_folder
@@ -41,7 +41,7 @@ BIBLIOGRAPHY = {
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_an_option_is_one_class_in_a_file_of_its_name(path: Path) -> None:
-    target = yaml.safe_load(path.read_text())["_target_"]
+    target = yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"]
     module, _, name = target.rpartition(".")
     stem = KEYWORDS.get(path.stem, path.stem)
     assert module == f"advunlearn.{FOLDERS[path.parent.name].replace('/', '.')}.{stem}"
@@ -56,7 +56,7 @@ def test_an_option_is_one_class_in_a_file_of_its_name(path: Path) -> None:
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_a_file_lists_every_option_with_its_default(path: Path) -> None:
-    node = yaml.safe_load(path.read_text())
+    node = yaml.safe_load(path.read_text(encoding="utf-8"))
     cls = get_class(node.pop("_target_"))
     nested = {key.split("@")[1] for each in node.pop("defaults", []) if isinstance(each, dict) for key in each}
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -75,14 +75,18 @@ def test_a_file_lists_every_option_with_its_default(path: Path) -> None:
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_every_option_is_explained_where_a_person_reads_it(path: Path) -> None:
-    comments = [line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line]
+    comments = [
+        line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("#") and "@package" not in line
+    ]
     assert comments
-    assert get_class(yaml.safe_load(path.read_text())["_target_"]).__doc__
+    assert get_class(yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"]).__doc__
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_every_part_names_its_publication_or_says_that_there_is_none(path: Path) -> None:
-    described = inspect.getdoc(get_class(yaml.safe_load(path.read_text())["_target_"])) or ""
+    described = inspect.getdoc(get_class(yaml.safe_load(path.read_text(encoding="utf-8"))["_target_"])) or ""
     _, _, references = described.partition("\nReferences:\n")
     entries = re.findall(r"^ {4}\[(\w+)\] ([^\[]+)", references, re.MULTILINE)
     assert entries or references.strip().startswith("No publication.")
@@ -114,7 +118,7 @@ def test_every_class_in_the_rooms_has_its_file() -> None:
 @pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_composes_to_what_its_file_sets(path: Path) -> None:
     experiment = experiment_from([f"experiment={path.stem}"])
-    node = yaml.safe_load(path.read_text())
+    node = yaml.safe_load(path.read_text(encoding="utf-8"))
     chosen = {key: value for each in node.pop("defaults") if isinstance(each, dict) for key, value in each.items()}
     attacks = chosen.pop("override /attack", ["threshold", "classifier", "lira"])
     if (recipe := chosen.pop("override /recipe", None)) is not None:
@@ -179,7 +183,7 @@ def test_what_is_typed_wins_over_an_experiment() -> None:
 
 
 def test_the_auditor_has_a_short_name() -> None:
-    assert expand_aliases(["auditor=svm", "auditor.folds=5"]) == [
+    assert hydra_words(["auditor=svm", "auditor.folds=5"]) == [
         "auditor@unlearner.auditor=svm",
         "unlearner.auditor.folds=5",
     ]

@@ -96,7 +96,7 @@ def test_what_is_typed_wins_over_the_recipe() -> None:
 @pytest.mark.parametrize("path", UNLEARNERS, ids=lambda path: f"{path.parts[-3]}-{path.stem}")
 def test_the_recipe_of_an_unlearner_reaches_it_and_no_other(path: Path) -> None:
     words = [f"recipe={path.parts[-3]}", "dataset=cifar10"]
-    options = yaml.safe_load(path.read_text())
+    options = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert options.items() <= experiment_from([*words, f"unlearner={path.stem}"]).config["unlearner"].items()
     other = "finetune" if path.stem != "finetune" else "retrain"
     own = (path.parent / f"{other}.yaml").is_file()

@@ -240,7 +240,7 @@ def test_unscored_examples_are_left_out_and_counted() -> None:
 
 def test_too_few_nonmembers_are_said() -> None:
     assert (
-        "40 non-members are too few to speak about a false-positive rate of 1 % or 0.1 %"
+        "40 non-members are too few to measure a false-positive rate of 1 % or 0.1 %"
         in roc(np.arange(50), np.arange(50) < 10)["note"]
     )
     assert roc(np.arange(4000), np.arange(4000) < 10)["note"] == ""

@@ -33,7 +33,7 @@ def trainer(*words: str, device: str = "cuda") -> Iterator[Trainer]:
 
 def test_a_run_takes_the_gpu_by_itself_and_returns_its_network_on_the_cpu(workplace: Path) -> None:
     result = advunlearn.run([*SMALL, "unlearner=finetune", "unlearner.epochs=1"], "run")
-    assert '"device": "cuda' in Path("run/manifest.json").read_text()
+    assert '"device": "cuda' in Path("run/manifest.json").read_text(encoding="utf-8")
     assert result.network is not None
     assert {parameter.device.type for parameter in result.network.parameters()} == {"cpu"}
 

@@ -191,5 +191,5 @@ def test_what_unlearners_remark_of_shadow_originals_is_not_said(tmp_path: Path) 
 
 def test_the_store_calls_shadow_originals_by_their_name(tmp_path: Path) -> None:
     originals = original_set(digits_trainer(tmp_path), 4)
-    list(originals.said())
+    list(originals.outputs())
     assert {entry.kind for entry in originals.trainer.store.entries()} == {"shadow_original"}

@@ -241,5 +241,5 @@ def test_divergence_in_a_worker_ends_the_others_and_keeps_nothing(tmp_path: Path
 
 def test_the_store_calls_reference_models_by_their_name(tmp_path: Path) -> None:
     shadows = dataclasses.replace(shadow_set(digits_trainer(tmp_path), 2), stream="reference")
-    list(shadows.said())
+    list(shadows.outputs())
     assert {entry.kind for entry in shadows.trainer.store.entries()} == {"reference"}

@@ -65,13 +65,13 @@ def holder(path: Path) -> Iterator[Any]:
 
 def of_another_host(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("process 1 on elsewhere")
+    path.write_text("process 1 on elsewhere", encoding="utf-8")
 
 
 def test_one_holds_it_and_the_file_says_who(path: Path) -> None:
     with claim(path) as first, claim(path, wait=False) as second:
         assert (first, second) == (True, False)
-        assert path.read_text() == f"process {os.getpid()} on {os.uname().nodename}"
+        assert path.read_text(encoding="utf-8") == f"process {os.getpid()} on {os.uname().nodename}"
         assert seems_held(path)
     assert not path.exists()
     assert not seems_held(path)
@@ -167,7 +167,7 @@ def test_a_stopped_holder_loses_it_and_leaves_it_to_the_next(path: Path, holder:
         os.kill(holder.pid, signal.SIGCONT)
         holder.join()
         assert holder.exitcode == 0
-        assert path.read_text().startswith(f"process {os.getpid()} ")
+        assert path.read_text(encoding="utf-8").startswith(f"process {os.getpid()} ")
     assert not path.exists()
 
 
@@ -260,7 +260,7 @@ def test_a_worker_that_waits_ends_with_the_others(path: Path) -> None:
 def _count(path: Path, counter: Path, begin: Path) -> None:
     wait_for(begin.exists)
     for _ in range(5):
-        with claim(path), counter.open("r+") as file:
+        with claim(path), counter.open("r+", encoding="utf-8") as file:
             number = int(file.read())
             time.sleep(0.002)
             file.seek(0)

@@ -108,7 +108,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         (folder / "cache").chmod(0o2775)
         monkeypatch.setenv("ADVUNLEARN_CACHE", str(folder / "cache"))
         monkeypatch.chdir(folder)
-        if as_user(ANN, 0o022, lambda: Path(sklearn.__file__).read_text()) is None:
+        if as_user(ANN, 0o022, lambda: Path(sklearn.__file__).read_text(encoding="utf-8")) is None:
             pytest.skip("other users cannot read the packages of this Python")
         for _ in range(2):  # this loads what Python loads late, from where perhaps only root may read
             Store(folder / "alone").get_or_make("model", KEY, made)

@@ -1,4 +1,4 @@
-"""Scores of attacks that are fitted on examples like those that they judge: each example by a fit that never saw it."""
+"""Cross-fitted scores: an attack scores each example by a fit that did not use that example."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ def held_out_ranks(
     """Return each example's rank (n,), in (0, 1), among the decision values of its fold.
 
     Args:
-        decide: fits on the rows that its first argument (n,) marks and returns the decision values of those that its
-            second one marks, LARGE for members.
-        members, labels: (n,), which the folds are stratified by.
+        decide: fits on the rows marked by its first argument (n,) and returns the decision values of the rows marked by
+            its second one, LARGE for members.
+        members, labels: (n,), by which the folds are stratified.
         folds: how many.
         rng: draws the folds.
     """
-    # Stratified by class as well: where a class has more of its members in one fold, a fit on the others takes it
-    # for a class of non-members, and an attack that knows nothing would seem to rank members last.
-    # Not by scikit-learn's StratifiedKFold: strata of a class and a side are often smaller than the number of folds,
-    # where it may leave a fold without members, or refuse.
+    # Stratified by class as well: if one fold held more of a class's members, a fit on the others would learn that the
+    # class consists of non-members, and an attack without information would seem to rank members last.
+    # Not by scikit-learn's StratifiedKFold: strata of class and membership are often smaller than the number of folds,
+    # and then a fold may have no members, or it raises.
     fold = np.empty(len(members), dtype=int)
     fold[np.lexsort((rng.random(len(fold)), labels, members))] = np.arange(len(fold)) % folds
     ranks = np.empty(len(members))
     for number in range(folds):
         judged = fold == number
-        # Each fit has its own zero, which leans away from what it holds out; ranks have none.
+        # Each fit has its own zero, biased against the held-out examples; ranks have none.
         ranks[judged] = rankdata(decide(~judged, judged)) / (judged.sum() + 1)
     return ranks
 
 
 def check_folds(folds: int, members: NDArray[np.bool_], key: str) -> None:
-    """Raise a ValueError that names the option `key` where there are fewer members or non-members (n,) than folds."""
+    """Raise a ValueError that names the option `key` if there are fewer members or non-members (n,) than folds."""
     fewest = int(min(members.sum(), (~members).sum()))
     if fewest < folds:
         raise UserError(f"{key}={folds} needs as many members and non-members, got {fewest}")
 
 
 def balanced_weights(members: NDArray[np.bool_], labels: NDArray[np.int64]) -> Array:
-    """Return weights (n,) under which each class's members weigh as much as its non-members, and half of the class.
+    """Return weights (n,) that give the members and the non-members of each class half of the weight of the class.
 
-    Then the class says nothing about membership, however unlike the two sides' class shares are by chance. A class that
-    has only one side weighs nothing.
+    The class then has no information about membership, even if the class shares of members and non-members differ. A
+    class with only members or only non-members has weight zero.
 
     Raises:
         ValueError: if no class has both.
@@ -65,5 +65,5 @@ def balanced_weights(members: NDArray[np.bool_], labels: NDArray[np.int64]) -> A
     total = counts.sum(axis=1)[labels]
     own = counts[labels, members.astype(int)]
     if (own == total).all():
-        raise UserError("no class has both members and non-members, so their classes alone tell them apart")
+        raise UserError("no class has both members and non-members, so their classes alone separate them")
     return np.where(own < total, total / 2 / own, 0.0)

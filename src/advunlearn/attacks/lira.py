@@ -67,9 +67,9 @@ def ratio_error(
 ) -> Array:
     """Return the standard error (n,) of each log-likelihood ratio over shadow models; see `jackknife_error`.
 
-    An example with fewer than two shadow models on a side that is needed gets NaN. With `center=median` the errors are
-    right on average and rough one by one, as the jackknife of a median is. See `log_likelihood_ratio` for arguments and
-    errors.
+    An example with fewer than two shadow models for a normal that is needed gets NaN. With `center=median` the errors
+    are right on average and individually rough, as for any jackknife of a median. See `log_likelihood_ratio` for
+    arguments and errors.
     """
     _check(target, shadows, membership, center, variance, side)
     sides = [_moments_without_each(shadows, inside, center) for inside in (membership, ~membership)]
@@ -78,11 +78,11 @@ def ratio_error(
 
 @dataclass(frozen=True)
 class _Moments:
-    """What one side's models say of each example; a leading axis, if there is one, is the model that is left out.
+    """Moments of the margins of the IN or OUT models, per example; a leading axis, if present, is the left-out model.
 
     Attributes:
         count: (..., n, 1) models.
-        center: (..., n, q), NaN where there is none.
+        center: (..., n, q), NaN without models.
         total, squares: (..., n, q), the sums of the residuals about the centre and of their squares.
     """
 

@@ -1,4 +1,4 @@
-"""The attack behind SalUn's MIA-efficacy (Fan et al. 2024)."""
+"""The attack of SalUn's MIA-efficacy (Fan et al. 2024)."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class MiaEfficacy(Attack):
-    """An SVM on the confidence p_y, told retain from test examples of the same model, judges the forget examples.
+    """An SVM on the confidence p_y, fitted to retain and test examples of the model, classifies the forget examples.
 
-    SalUn (Fan et al. 2024) reports the share of them that it calls non-members, the figure
-    `forget_called_nonmembers`: HIGH where they are forgotten. What to aim for is the retrained model's value, neither
-    0.5 nor 1: that model, too, is confident about some examples that it never saw. Theirs takes as many retain as test
-    examples; where there are fewer, both sides here still weigh the same.
+    SalUn (Fan et al. 2024) reports the share of them that it classifies as non-members, the metric
+    `forget_called_nonmembers`: HIGH if they are forgotten. The target is the retrained model's value, not 0.5 or 1:
+    that model is also confident on some examples that it was not trained on. The paper uses as many retain as test
+    examples; if there are fewer, both classes still have the same weight here.
 
     Attributes:
-        regularization: of the SVM, 1/C in scikit-learn's terms; theirs has C = 3 and the kernel exp(-|x - x'|^2).
-        examples: of each side, at most, that the SVM is fitted to, evenly among all of them; its time grows with their
-            square. Theirs takes all.
-        folds: of the cross-validation behind the member scores, in which no test example is judged by a fit on it.
+        regularization: of the SVM, 1/C in scikit-learn's terms; the paper has C = 3 and the kernel exp(-|x - x'|^2).
+        examples: the largest number per class that the SVM is fitted to, evenly spaced among all; its time grows with
+            the square. The paper uses all.
+        folds: of the cross-validation for the member scores, in which no test example is scored by a fit on it.
 
     References:
         [fan2024] C. Fan, J. Liu, Y. Zhang, E. Wong, D. Wei and S. Liu, "SalUn: Empowering Machine Unlearning via
@@ -44,7 +44,7 @@ class MiaEfficacy(Attack):
     folds: int = option(5, at_least=2)
 
     def check(self, members: NDArray[np.bool_]) -> None:
-        """Refuse fewer members or non-members than folds; see `Attack.check`."""
+        """Raise if there are fewer members or non-members than folds; see `Attack.check`."""
         check_folds(self.folds, members, "attack.mia_efficacy.folds")
 
     def score(
@@ -53,7 +53,7 @@ class MiaEfficacy(Attack):
         """Return each example's rank, in (0, 1), among the held-out decision values of its fold; see `Attack.score`.
 
         Raises:
-            ValueError: without answers for the retain set, or if there are fewer members or non-members than folds.
+            UserError: without outputs for the retain set, or if there are fewer members or non-members than folds.
         """
         self.check(target.members)
         retain, judged_by = self._retain(target), _confidence(target)
@@ -66,13 +66,13 @@ class MiaEfficacy(Attack):
     def figures(self, target: Observations) -> dict[str, float]:
         """Return `forget_called_nonmembers`, by a fit on all test examples; see `Attack.figures`."""
         seen = _confidence(target)
-        said = self._fit(self._retain(target), seen[~target.members]).predict(seen[target.members])
-        return {"forget_called_nonmembers": float((said == 0).mean())}
+        predicted = self._fit(self._retain(target), seen[~target.members]).predict(seen[target.members])
+        return {"forget_called_nonmembers": float((predicted == 0).mean())}
 
     def _retain(self, target: Observations) -> Array:
-        """Return the confidence of as many retain examples as there are test examples, evenly among all of them."""
+        """Return the confidence of as many retain examples as there are test examples, evenly spaced."""
         if target.retain is None:
-            raise UserError("mia_efficacy needs the model's answers for the retain set")
+            raise UserError("mia_efficacy needs the model's outputs for the retain set")
         return _evenly(_confidence(target.retain), int((~target.members).sum()))
 
     def _fit(self, members: Array, nonmembers: Array) -> SVC:
@@ -84,7 +84,7 @@ class MiaEfficacy(Attack):
 
 
 def _evenly(values: Array, count: int) -> Array:
-    """Return so many of the values, evenly among all of them, or all where there are no more."""
+    """Return so many of the values, evenly spaced, or all if there are not more."""
     return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(int)]
 
 

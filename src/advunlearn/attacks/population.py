@@ -15,10 +15,10 @@ from advunlearn.shadows.outputs import ShadowOutputs
 
 @dataclass
 class Population(Attack):
-    """Attack P: what share of a population of non-members has no lower loss than the example, under the same model?
+    """Attack P: the share of a population of non-members whose loss under the same model is not below the example's.
 
-    One threshold on the loss for all examples, so it ranks them as the loss does; what it adds is the scale: one minus
-    the score is the false-positive rate at which the example is called a member.
+    It ranks examples as the loss does, and adds a scale: one minus the score is the false-positive rate at which the
+    example is called a member.
 
     References:
         [ye2022] J. Ye, A. Maddi, S. K. Murakonda, V. Bindschaedler and R. Shokri, "Enhanced Membership Inference
@@ -34,5 +34,5 @@ class Population(Attack):
             ValueError: without a population.
         """
         if target.population is None or len(target.population.labels) == 0:
-            raise UserError("population needs non-members beside the examples under attack, got none")
+            raise UserError("population needs non-members other than the examples under attack, got none")
         return {"": 1 - share_below(target.losses(), target.population.losses())}

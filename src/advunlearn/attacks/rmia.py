@@ -87,7 +87,7 @@ def relative_error(
 
 
 def _log_marginal(references: Array, membership: NDArray[np.bool_], mode: str, a: float, trim: float) -> Array:
-    """Return log p(x), (n, q), from log-probabilities (k, n, q); NaN where there is no model to estimate it from."""
+    """Return log p(x), (n, q), from log-probabilities (k, n, q); NaN without a model to estimate it from."""
     if mode == "online":
         return _log_mean(references, np.ones_like(membership), trim)
     outside = _log_mean(references, ~membership, trim)
@@ -96,7 +96,7 @@ def _log_marginal(references: Array, membership: NDArray[np.bool_], mode: str, a
 
 
 def _log_mean(references: Array, used: NDArray[np.bool_], trim: float) -> Array:
-    """Return the logarithm of the mean probability over the models that are `used` (k, n), less those at the ends."""
+    """Return the logarithm of the mean probability over the models that are `used` (k, n), without outliers."""
     in_order = np.sort(np.where(used[..., None], references, np.inf), axis=0)
     cut = np.floor(trim * used.sum(0))
     place = np.arange(len(references))[:, None]
@@ -113,19 +113,19 @@ def _check(
     population: Array,
     population_references: Array,
 ) -> None:
-    for name, asked, said in (("", target, references), ("population ", population, population_references)):
-        if asked.ndim != 2 or said.ndim != 3 or said.shape[1:] != asked.shape:
+    for name, model, others in (("", target, references), ("population ", population, population_references)):
+        if model.ndim != 2 or others.ndim != 3 or others.shape[1:] != model.shape:
             raise UserError(
-                f"{name}answers (n, q) and {name}references (k, n, q) must fit together, got "
-                f"{asked.shape} and {said.shape}"
+                f"{name}outputs (n, q) and {name}references (k, n, q) must fit together, got "
+                f"{model.shape} and {others.shape}"
             )
-        if len(said) == 0:
+        if len(others) == 0:
             raise UserError(f"at least one of {name}references is needed, got none")
-        if not all(np.isfinite(each).all() and (each <= 0).all() for each in (asked, said)):
+        if not all(np.isfinite(each).all() and (each <= 0).all() for each in (model, others)):
             raise UserError("log-probabilities must be finite and at most 0")
     if membership.shape != references.shape[:2] or population.shape[1] != target.shape[1]:
         raise UserError(
-            "membership must be (k, n) and the population be asked the same queries, got "
+            "membership must be (k, n) and the population must have the same queries, got "
             f"{membership.shape} and {population.shape}"
         )
     if len(population) == 0:
@@ -141,18 +141,18 @@ def _check_options(mode: str, gamma: float, a: float, trim: float) -> None:
 
 @dataclass
 class RMIA(Attack):
-    """Robust membership inference: against how many non-members is the model more surprisingly sure of the example?
+    """Robust membership inference: the share of non-members that the example's likelihood ratio exceeds.
 
-    Good with few shadow models, even two. The score is a multiple of one over the size of the population, the selection
-    set: with a small one the highest scores are tied, and nothing can be said at low false-positive rates.
+    It works with few shadow models, even two. The score is a multiple of one over the size of the population, the
+    selection set: with a small one the highest scores are tied, and low false-positive rates cannot be measured.
 
     Attributes:
-        mode: `online` compares with shadow models half of which saw the example; `offline` uses only those that did
+        mode: `online` uses shadow models of which half were trained on the example; `offline` uses only those that were
             not.
-        gamma: how much more; 1 resolves best where the population is small.
-        a: of the offline estimate, see `relative_score`; 0.3 is the authors' for CIFAR-10, 0.6 for CIFAR-100, 1 where
+        gamma: the factor by which the ratio must exceed theirs; 1 has the best resolution with a small population.
+        a: of the offline estimate, see `relative_score`; the authors use 0.3 for CIFAR-10, 0.6 for CIFAR-100, and 1 if
             nothing is known.
-        trim: share of shadow models left out at each end, as outliers; 0.2 is the authors'.
+        trim: share of shadow models left out at each end, as outliers; the authors use 0.2.
 
     References:
         [zarifzadeh2024] S. Zarifzadeh, P. Liu and R. Shokri, "Low-Cost High-Power Membership Inference Attacks", ICML

@@ -20,17 +20,17 @@ PER_CLASS = "modified_entropy"  # the statistic that has a threshold for each cl
 
 @dataclass
 class Threshold(Attack):
-    """Call an example a member where its loss is low (Yeom et al. 2018).
+    """Call an example a member if its loss is low (Yeom et al. 2018).
 
     Further scores: its confidence is high, its entropy is low (Shokri et al. 2017), or its modified entropy is low
     (Song and Mittal 2021, equation 8).
 
-    For one query loss, confidence and logit margin rank the examples alike.
+    With one query, loss, confidence and logit margin give the same ranking.
 
-    With a population at hand, the modified entropy also has a threshold of its own for each class (Song and Mittal
-    2021, section 4), made from examples that are not judged: in the score `per_class`, where it cuts off the same share
-    of each class's population, and in the figure `per_class_balanced_accuracy`, where it tells the examples that the
-    model retains from the population best.
+    With a population, the modified entropy also has a threshold per class (Song and Mittal 2021, section 4), chosen on
+    examples that are not under attack. The score `per_class` uses the thresholds with the same false-positive rate in
+    each class's population. The metric `per_class_balanced_accuracy` uses those that best separate the retained
+    examples from the population.
 
     References:
         [yeom2018] S. Yeom, I. Giacomelli, M. Fredrikson and S. Jha, "Privacy Risk in Machine Learning: Analyzing the
@@ -63,17 +63,17 @@ class Threshold(Attack):
         labels = np.concatenate([target.retain.labels, target.population.labels])
         members = np.arange(len(labels)) < len(target.retain.labels)
         thresholds = per_class_thresholds(np.concatenate(known), labels, members, target.logits.shape[-1])
-        said = _statistics(target)[PER_CLASS] >= thresholds[target.labels]
-        rates = said[target.members].mean(), (~said[~target.members]).mean()
+        predicted = _statistics(target)[PER_CLASS] >= thresholds[target.labels]
+        rates = predicted[target.members].mean(), (~predicted[~target.members]).mean()
         return {"per_class_balanced_accuracy": float(np.mean(rates))}
 
 
 def class_percentiles(scores: Array, labels: Labels, population: Array, population_labels: Labels) -> Array:
-    """Return the share of its class's population that each score lies above, (n,) in [0, 1], ties counting half.
+    """Return the share of its class's population that each score exceeds, (n,) in [0, 1]; ties count half.
 
-    One threshold on it is one on the scores for each class, with the same false-positive rate in all. Of a class with m
-    examples it tells m + 1 levels apart, so it says nothing of rates below 1/m. A class that the population lacks is
-    held against all of it.
+    One threshold on it is a threshold per class on the scores, with the same false-positive rate in every class. For a
+    class with m examples it has m + 1 levels, so rates below 1/m cannot be measured. A class without examples in the
+    population is compared with the whole population.
 
     Args:
         scores, labels: (n,) member scores of any scale, and classes.

@@ -26,18 +26,19 @@ def cross_fitted_ratios(
 ) -> Array:
     """Return the log-likelihood ratios (2, k, n) of k shadow originals' forgotten examples, LARGE for `unlearned`.
 
-    First of the unlearned model that forgot the example, then of the other model that it has to be told from, both by
-    the same two normals: IN those `unlearned` that forgot the example, OUT those `others` whose original never saw it.
-    Models 2j and 2j + 1 are complementary. The normals that judge the even pairs are fitted on the odd pairs, and the
-    other way round: two folds and not more, because only then `metrics.auc_over_models` knows how far the scores of one
-    fold depend on those of the other. NaN where an example was not forgotten, or where no model is on a side.
+    First for the unlearned model that forgot the example, then for the other model, with which it is compared, both by
+    the same two normals: IN, the `unlearned` models that forgot the example; OUT, the `others` whose original was not
+    trained on it. Models 2j and 2j + 1 are complementary. The normals for the even pairs are fitted on the odd pairs,
+    and vice versa: with exactly two folds, `metrics.auc_over_models` knows how the scores of one fold depend on those
+    of the other. NaN if an example was not forgotten, or without a model for one of the normals.
 
     Args:
         unlearned: (k, n, q) logit margins, k even.
-        others: (k, n, q), those of what the unlearned models are told from.
-        forgotten: (k, n), True where the original was trained on the example and forgot it, False where it never saw
-            it.
-        partner: is the other model the same original's (False) or its complement's (True), which never saw the example?
+        others: (k, n, q), those of the models with which they are compared.
+        forgotten: (k, n), True if the original was trained on the example and forgot it, False if it was not trained
+            on it.
+        partner: whether the other model belongs to the complementary original, which was not trained on the example,
+            or to the same original.
         center, variance: see `log_likelihood_ratio`.
 
     Raises:
@@ -52,12 +53,12 @@ def cross_fitted_ratios(
     shadows = np.where(forgotten[..., None], unlearned, others)
     ratios = np.full((2, *forgotten.shape), np.nan)
     for judge in range(len(unlearned)):
-        asked = forgotten[judge]
+        rows = forgotten[judge]
         rest = fold != fold[judge]
         judged = unlearned[judge], others[judge ^ 1 if partner else judge]
         for side, target in enumerate(judged):
-            ratios[side, judge, asked] = log_likelihood_ratio(
-                target[asked], shadows[rest][:, asked], forgotten[rest][:, asked], center=center, variance=variance
+            ratios[side, judge, rows] = log_likelihood_ratio(
+                target[rows], shadows[rest][:, rows], forgotten[rest][:, rows], center=center, variance=variance
             )
     return ratios
 
@@ -66,17 +67,18 @@ def cross_fitted_ratios(
 class ULiRA(Attack):
     """Likelihood-ratio audit of the unlearner, by shadow originals that it unlearns with the same options.
 
-    It asks two questions, both two-sided, because over-unlearning gives an example away as under-unlearning does.
+    It answers two questions, both two-sided, because over-unlearning is as detectable as under-unlearning.
 
-    `privacy`: was the example ever a member? The unlearned models that forgot it against the unlearned models that
-    never saw it. This is also the member score that each of the run's own models gets.
+    `privacy`: was the example ever a member? It compares unlearned models that forgot the example with unlearned models
+    that were never trained on it. This is also the member score of each of the run's own models.
 
-    `efficacy`: is the model unlearned or retrained? The unlearned models that forgot the example against models
-    retrained without it. A single model's test examples are no negatives to this question, so only `audit` asks it.
+    `efficacy`: is the model unlearned or retrained? It compares unlearned models that forgot the example with models
+    retrained without it. Test examples of a single model are not negatives for this question, so only `audit` answers
+    it.
 
-    The shadow originals are split into two folds by complementary pairs: no model that comes from a judged original or
-    from its complement has a part in the normals that judge it. Retrained models in the place of the unlearned ones
-    must give an AUC of one half in both questions: that is the audit's test of itself.
+    The shadow originals are split into two folds by complementary pairs: the normals for an original are not fitted on
+    any model of that original or of its complement. As a self-test, retrained models in place of the unlearned ones
+    must give an AUC of 0.5 in both questions.
 
     Attributes:
         center: of each example's shadow margins.

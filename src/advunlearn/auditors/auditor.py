@@ -1,4 +1,4 @@
-"""What an auditor is: the follower of the game, a membership attack refitted as the model moves."""
+"""The interface of auditors: the follower of the game, a membership attack that is refitted as the model changes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Audit:
     """The auditor's best answer to one state of the model.
 
     Attributes:
-        utility: scalar, how well it tells members from non-members on held-out folds; differentiable in the scores,
+        utility: scalar, how well it separates members from non-members on held-out folds; differentiable in the scores,
             through the auditor's optimum as well as through the held-out scores.
         accuracy: scalar in [0, 1], of its decisions on held-out folds, members and non-members counting the same.
-        remark: what a person should know of how it was fitted, if anything; a run logs each remark once.
+        remark: a note for the user on how it was fitted, or nothing; a run logs each remark once.
     """
 
     utility: Tensor
@@ -28,7 +28,7 @@ class Audit:
 
 
 class Auditor(Component):
-    """Base of all auditors. An unlearner knows nothing of one but its `utility`."""
+    """Base class of auditors; an unlearner uses only its `utility`."""
 
     group: ClassVar[str] = "auditor"
 
@@ -36,11 +36,11 @@ class Auditor(Component):
     """The utility of an auditor that cannot tell members from non-members."""
 
     on_device: ClassVar[bool] = False
-    """Take scores on the network's device? By default they are on the CPU: many small operations are slower on a GPU,
-    and each look at their result is a wait."""
+    """Whether it takes scores on the network's device. By default they are on the CPU: many small operations are slower
+    on a GPU, and each access to their result is a wait."""
 
     def reference_models(self) -> int:
-        """Return how many reference models it compares with; with some, its score is `Evidence.ratio`."""
+        """Return how many reference models it uses; if any, its score is `Evidence.ratio`."""
         return 0
 
     def utility(
@@ -54,9 +54,9 @@ class Auditor(Component):
         """Return the utility of this auditor's best answer to the scores.
 
         Args:
-            member_scores, nonmember_scores: (n, d) and (m, d), of forget and audit examples under the model that moves;
+            member_scores, nonmember_scores: (n, d) and (m, d), of forget and audit examples under the current model;
                 see `on_device`.
             member_labels, nonmember_labels: (n,) and (m,), their classes, on the CPU.
-            generator: CPU stream that the folds are drawn from.
+            generator: CPU stream for drawing the folds.
         """
         raise NotImplementedError

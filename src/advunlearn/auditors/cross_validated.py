@@ -1,4 +1,4 @@
-"""What auditors that are fitted to the audit examples have in common: folds, groups, scaling, and the cap."""
+"""The base of auditors that are fitted to the audit examples: folds, groups, scaling, and the cap."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _EXAMPLES_A_COLUMN = 5
 
 @dataclass
 class CrossValidated(Auditor):
-    """Base of all auditors that fit a classifier on all folds but one and judge it on that one.
+    """Base class of auditors that fit a classifier on all folds but one and test it on that one.
 
-    The utility is minus the mean held-out loss. Scores are centred class by class and scaled by the deviation over the
-    whole audit batch, constants through which no gradient runs: scaled class by class, a column of small spread would
-    drown the others.
+    The utility is minus the mean held-out loss. Scores are centred per class and scaled by the standard deviation over
+    the whole audit batch, both treated as constants by the gradient. Scaled per class, a column of small spread would
+    dominate the others.
 
     Attributes:
         folds: stratified by class and membership.
-        groups: `class` fits one classifier a class, `pooled` one for all, and `auto` the former where every class has
-            at least five examples a column.
-        capped: pay the leader for hiding only. The held-out loss is unbounded, and rewards pushing forget examples to
-            the far side of the auditor, where they are as easily detected as before.
+        groups: `class` fits one classifier per class, `pooled` one for all, and `auto` one per class if every class has
+            at least five examples per column.
+        capped: reward the leader for hiding only. The held-out loss is unbounded, and rewards pushing forget examples
+            to the other side of the auditor's boundary, where they are as easily detected as before.
     """
 
     folds: int = option(3, at_least=2)
@@ -41,23 +41,23 @@ class CrossValidated(Auditor):
     uninformed: ClassVar[float] = -math.log(2)
 
     def fit(self, features: Tensor, sides: Tensor, train: Tensor, generator: torch.Generator) -> Tensor:
-        """Fit one classifier a problem, and return its decision value for every row, fitted to or not.
+        """Fit one classifier per problem, and return its decision value for every row.
 
         Args:
             features: (b, n, d), float64; the result is differentiable in them, through the fit as well.
             sides: (b, n), +1 for members and -1 for non-members.
             train: (b, n) of bool, the rows to fit to: of both sides, or none at all.
-            generator: CPU stream for what the fit draws.
+            generator: CPU stream for random draws of the fit.
 
         Returns:
-            (b, n), large for members, and 0 where the classifier cannot tell.
+            (b, n), large for members, and 0 on the boundary.
         """
         raise NotImplementedError
 
     def heldout_loss(self, margins: Tensor) -> Tensor:
         """Return the loss of margins = sides * decision values, elementwise; of the margin 0 it is -`uninformed`.
 
-        It is the log loss, in nats, unless an auditor says otherwise.
+        By default it is the log loss, in nats.
         """
         return -F.logsigmoid(margins)
 
@@ -69,7 +69,7 @@ class CrossValidated(Auditor):
         nonmember_labels: Tensor,
         generator: torch.Generator,
     ) -> Audit:
-        """Return minus the mean held-out loss, at least `uninformed` if capped, and that where no fold can be fitted.
+        """Return minus the mean held-out loss, at least `uninformed` if capped; `uninformed` if no fold can be fitted.
 
         See `Auditor.utility`.
         """

@@ -1,4 +1,4 @@
-"""Cut audit examples into problems, one a group and fold, that are solved in one batch."""
+"""Divide audit examples into fitting problems, one per group and fold, that are solved as one batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from advunlearn.runtime.devices import to_device
 
 
 def assign_folds(strata: Tensor, folds: int, generator: torch.Generator) -> Tensor:
-    """Return a fold number (n,) for each example, drawn so that folds hold every stratum as evenly as can be."""
+    """Return a fold number (n,) for each example, with every stratum spread as evenly as possible."""
     keys = torch.rand(len(strata), generator=generator, dtype=torch.float64)
     fold = torch.empty_like(strata)
     fold[torch.argsort(strata + keys)] = torch.arange(len(strata)) % folds
@@ -23,8 +23,8 @@ class Problems:
     """A padded batch of b fitting problems over n places each.
 
     Attributes:
-        index: (b, n) long, which audit example stands in each place.
-        train, heldout: (b, n) bool, the places to fit on and to judge on; a padded place is in neither.
+        index: (b, n) long, the audit example at each place.
+        train, heldout: (b, n) bool, the places for fitting and for testing; a padded place is in neither.
     """
 
     index: Tensor
@@ -38,7 +38,7 @@ class Problems:
 
 @dataclass(frozen=True)
 class Classes:
-    """The classes of n examples, on the CPU: `number` (n,) of each example's, from 0, and the size `counts` (c,)."""
+    """The classes of n examples, on the CPU: the class `number` (n,) of each, from 0, and the sizes `counts` (c,)."""
 
     number: Tensor
     counts: Tensor
@@ -53,11 +53,11 @@ def classes_of(labels: Tensor) -> Classes:
 def cut_problems(
     classes: Classes, members: Tensor, folds: int, generator: torch.Generator, *, pooled: bool
 ) -> Problems:
-    """Return one problem a class (or, pooled, one for all) and fold: fit on the other folds, judge on this one.
+    """Return one problem per class (or, pooled, for all classes) and fold: fit on the other folds, test on this one.
 
-    Folds are stratified by class and membership: where a class has more of its members in one fold, a machine fitted on
-    the others takes it for a class of non-members. A problem that lacks a member or a non-member on either side is left
-    out, with both its masks empty.
+    Folds are stratified by class and membership: if one fold held more of a class's members, a classifier fitted on the
+    others would learn that the class consists of non-members. A problem without members or non-members in its training
+    or test part is left out: both its masks are empty.
     """
     fold = assign_folds(classes.number + members * len(classes.counts), folds, generator)
     if pooled:

@@ -18,21 +18,21 @@ from advunlearn.options import option
 class LikelihoodRatio(Auditor):
     """The likelihood-ratio attack (Carlini et al. 2022, section V, inside the game).
 
-    Its score of an example is log p(margin | IN) - log p(margin | OUT), from reference models that saw the example and
-    that did not; see `reference_evidence`. No other score finds more (Neyman and Pearson), so only a threshold is left
-    to choose, and the answer is judged by what lies beyond it:
+    Its score of an example is log p(margin | IN) - log p(margin | OUT), from reference models that were and were not
+    trained on the example; see `reference_evidence`. By the Neyman-Pearson lemma no other score is better, so only a
+    threshold is to be chosen. The utility is:
 
         M = mean over forget and audit examples of side * score = (mean score of forget - mean score of audit) / 2
 
     with side +1 and -1, the scores less their class's mean and at deviation 1 over the audit batch, both constants.
-    Forget and audit examples are held against the same references, so it does not matter if these are weaker or
-    stronger than the model. By itself M is no less than 0: below, forget examples already look less like members than
-    audit examples do, and to push them on would give them away from the other side.
+    Forget and audit examples are compared with the same references, so it does not matter if these are weaker or
+    stronger than the model. By default M is at least 0: below, forget examples already look less like members than
+    audit examples, and pushing them further would make them detectable from the other side.
 
     Attributes:
         references: models, a multiple of 2 and at least 4; trained once on random halves of the training and audit
-            examples, they serve every request to forget, and are none of an attack's shadow models.
-        two_sided: pull forget examples back as well where they lie below: M is the difference's size.
+            examples, they serve every request to forget, and are never used as shadow models of an attack.
+        two_sided: also pull back forget examples that lie below: M is the absolute difference.
 
     References:
         [carlini2022] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramer, "Membership Inference Attacks
@@ -48,7 +48,7 @@ class LikelihoodRatio(Auditor):
     uninformed: ClassVar[float] = 0.0
 
     def conflicts(self) -> list[str]:
-        """Refuse an odd number of reference models."""
+        """Return a line for an odd number of reference models."""
         odd = self.references % 2
         return [f"references must be an even whole number, got {self.references} (try references=16)"] if odd else []
 

@@ -17,7 +17,7 @@ from advunlearn.runtime.devices import to_device
 
 @dataclass
 class Neural(CrossValidated):
-    """L2-regularised network of one layer of tanh units beside a linear one: a follower without closed form.
+    """L2-regularised network: a layer of tanh units in parallel with a linear layer. It has no closed form.
 
     It is fitted by the log loss, to a minimum, from random units that each audit step draws anew (the same for all
     classes and folds), and the utility is minus the mean held-out log loss, in nats. Without units it is `logistic`.

@@ -62,31 +62,31 @@ class Evidence:
         return slope * (margins - centre)
 
     def subset(self, index: Tensor) -> Evidence:
-        """Return that of the examples at these positions."""
+        """Return the evidence of the examples at these positions."""
         return Evidence(self.centre[index], self.slope[index])
 
 
-def reference_evidence(said: Sequence[ShadowOutputs], labels: Sequence[Tensor]) -> Evidence:
-    """Return what reference models let an auditor conclude of each example, float64, the parts one behind the other.
+def reference_evidence(outputs: Sequence[ShadowOutputs], labels: Sequence[Tensor]) -> Evidence:
+    """Return the evidence of reference models on each example, float64, the parts concatenated.
 
-    A few models say little of one example by itself: its variance is drawn to the common one, and the distance of its
-    IN from its OUT mean to what examples of its OUT mean have, by as much of that distance's spread as is noise. An
-    example that no model saw has that expected distance.
+    A few models give little information about one example. Its variance is shrunk towards the variance of all
+    examples. The distance between its IN and OUT means is shrunk towards that of examples with a similar OUT mean, in
+    proportion to the noise in that distance. An example that is OUT for every model gets that expected distance.
 
     Args:
-        said: of each part, by one set of reference models, which agree on what IN is.
+        outputs: of one set of reference models, for each part.
         labels: of each part, (n,), on the CPU.
 
     Raises:
-        ValueError: if every one of them saw some example.
+        UserError: if an example is IN for every reference model.
     """
     classes = torch.cat(list(labels))
-    inside = torch.cat([torch.from_numpy(each.membership) for each in said], 1)
-    logits = torch.cat([torch.from_numpy(each.logits[:, :, 0]) for each in said], 1).double()
+    inside = torch.cat([torch.from_numpy(each.membership) for each in outputs], 1)
+    logits = torch.cat([torch.from_numpy(each.logits[:, :, 0]) for each in outputs], 1).double()
     margins = torch.stack([logit_margin(each, classes) for each in logits])
     counts = [side.sum(0).double() for side in (inside, ~inside)]
     if not bool((counts[1] > 0).all()):
-        raise UserError("an example was seen by every reference model; take more of them (auditor.references)")
+        raise UserError("every reference model was trained on some example; use more of them (auditor.references)")
     within, without = (
         margins.masked_fill(~side, 0.0).sum(0) / count.clamp(min=1)
         for side, count in zip((inside, ~inside), counts, strict=True)
@@ -103,9 +103,9 @@ def reference_evidence(said: Sequence[ShadowOutputs], labels: Sequence[Tensor]) 
 
 
 def _drawn_together(gain: Tensor, without: Tensor, seen: Tensor, noise: Tensor) -> Tensor:
-    """Return the distances of IN from OUT (n,), each drawn to a parabola over the OUT mean that is fitted to the seen.
+    """Return the distances of IN and OUT (n,), each shrunk towards a parabola over the OUT mean, fitted to the seen.
 
-    None is less than a twentieth of the mean distance: every margin counts for something, and the right way round.
+    None is below a twentieth of the mean distance, so every margin counts, and with the right sign.
     """
     curve = torch.stack([torch.ones_like(without), without, without.square()], 1)
     fitted = curve @ (torch.linalg.pinv(curve[seen]) @ gain[seen])

@@ -27,7 +27,7 @@ def fit_svm(
     """Fit b linear support vector machines at once; the result is differentiable (once) in the features.
 
     Each minimises mean_i loss(y_i (w . x_i + bias)) + regularization / 2 ||w||^2 over w and a free bias, under one of
-    the three hinges; see `fit_linear`, which says all else.
+    the three hinges; see `fit_linear` for everything else.
 
     Args:
         features: (b, n, d).
@@ -52,8 +52,7 @@ def fit_svm(
 class SVM(CrossValidated):
     """L2-regularised linear support vector machine, the paper's follower.
 
-    The utility is minus the mean hinge max(0, 1 - margin) over held-out examples, whatever loss the machine was fitted
-    by.
+    The utility is minus the mean hinge max(0, 1 - margin) over held-out examples, for every training loss.
 
     Attributes:
         regularization, loss: see `fit_svm`.

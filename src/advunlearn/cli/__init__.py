@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from advunlearn import __version__
 from advunlearn.cli.problems import fail, refuse
+from advunlearn.cli.streams import tolerant_streams
+from advunlearn.options import UserError, located
 
 USAGE = """\
 advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
@@ -34,12 +36,26 @@ Then try:        advunlearn run dataset=cifar10 attack=lira
 Help of a verb:  advunlearn VERB --help
 """
 
+WORKING = ("run", "resume", "submit")  # their results are files, not what they print
 VERBS = ("run", "resume", "submit", "status", "check", "list", "report", "data", "store")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 1 if a run failed, 2 for a mistake in what was typed."""
+    """Run the command line and return its exit status: 0, 1 if a run failed, 2 for a mistake in what was typed.
+
+    It is 1 as well if standard output could not be written and the verb is there for what it prints.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with tolerant_streams() as output:
+        status = _dispatch(arguments)
+        output.flush()
+        if output.error is not None:
+            failed = fail(f"standard output: {output.error}")
+            status = status if arguments[:1] and arguments[0] in WORKING else max(status, failed)
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if verb in ("--help", "-h", "help"):
         sys.stdout.write(USAGE)
@@ -55,12 +71,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean `advunlearn {near[0]}`?" if near else "see advunlearn --help"
         return refuse([f"no such verb: {verb} ({hint})"])
-    sys.path.append(os.getcwd())  # so that a person's own classes, named by _target_, are found
     try:
+        sys.path.append(os.getcwd())  # so that a person's own classes, named by _target_, are found
         module = "list_" if verb == "list" else verb  # here, `list` is the built-in one
         return int(importlib.import_module(f"advunlearn.cli.{module}").main(rest))
+    except UserError as error:
+        return refuse(error.problems)
     except OSError as error:  # a full disk, a folder of somebody else's: a run's log has the traceback
         return fail(error)
+    except Exception as error:  # a bug, of ours or in a part of the user: a line says where
+        if os.environ.get("ADVUNLEARN_TRACEBACK"):
+            raise
+        return fail(f"{located(error)}; ADVUNLEARN_TRACEBACK=1 shows the whole traceback")
     except KeyboardInterrupt as interrupted:
         sys.stderr.write("interrupted; what is finished is in the store, and the same command goes on from there\n")
         return 128 + getattr(interrupted, "number", signal.SIGINT)

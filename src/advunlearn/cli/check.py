@@ -21,12 +21,14 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_intermixed_args(arguments)
     from omegaconf import OmegaConf
 
-    from advunlearn.config.compose import jobs_to_check, run_count
+    from advunlearn.config.compose import check_sweep, jobs_to_check
     from advunlearn.options import ConfigError
 
     try:
-        job = jobs_to_check(options.overrides, options.config_dir, multirun=options.multirun)[0]
-        runs = run_count(options.overrides, options.config_dir) if options.multirun else 1
+        if options.multirun:
+            job, runs = check_sweep(options.overrides, options.config_dir)
+        else:
+            job, runs = jobs_to_check(options.overrides, options.config_dir, multirun=False)[0], 1
     except ConfigError as error:
         return refuse(error.problems)
     sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(job.experiment.config)))
@@ -38,12 +40,15 @@ def main(arguments: list[str]) -> int:
 
 def _estimate(experiment: Experiment, runs: int) -> int:
     """Print what a run would train and how long it would take; return exit status 1 if that is over its budget."""
+    from advunlearn.options import ConfigError
     from advunlearn.stages.budget import estimated, over_budget, remarks, table
     from advunlearn.stages.estimate import before_a_run
 
     try:
         estimator = before_a_run(experiment)
         estimate = estimated(estimator)
+    except ConfigError as error:
+        return refuse(error.problems)
     except ValueError as error:  # what the run would fail with
         return fail(error)
     lines = [table(estimate), *remarks(experiment, estimate)]

@@ -28,15 +28,17 @@ def main(arguments: list[str]) -> int:
 
 
 def _first_comment(path: Path) -> str:
-    comments = (line.lstrip("# ").strip() for line in path.read_text().splitlines() if line.startswith("#"))
+    comments = (
+        line.lstrip("# ").strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+    )
     return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
 def _citation(path: Path) -> str:
     """Return the first key that the class of this option cites, read from its source file, which is not imported."""
-    module = re.search(r"^_target_: advunlearn\.(.+)\.\w+$", path.read_text(), re.MULTILINE)
+    module = re.search(r"^_target_: advunlearn\.(.+)\.\w+$", path.read_text(encoding="utf-8"), re.MULTILINE)
     if module is None:
         return ""
     source = Path(__file__).parents[1].joinpath(*module[1].split(".")).with_suffix(".py")
-    key = re.search(r"^ {8}\[\w+\] ", source.read_text(), re.MULTILINE)
+    key = re.search(r"^ {8}\[\w+\] ", source.read_text(encoding="utf-8"), re.MULTILINE)
     return f" {key[0].strip()}" if key else ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from advunlearn.cli.problems import RunFailed, fail, in_words, refuse
 
@@ -50,17 +49,15 @@ def show(folder: Path, metrics: Metrics | None) -> None:
 
 def resume(folder: Path) -> int:
     """Run what a folder's config says, unless it is completed, and return the exit status."""
-    from omegaconf import DictConfig, OmegaConf
-
+    from advunlearn.config.yaml_files import read_yaml
     from advunlearn.options import ConfigError, UserError
     from advunlearn.runs.state import state_of
 
     if state_of(folder).name == "completed":
         sys.stdout.write(f"{folder}: completed already\n")
         return _show_again(folder)
-    config = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(config, DictConfig)
     try:
+        config = read_yaml(folder / "config.yaml")
         run_in(folder, config, _about(folder), sweep=True)
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
@@ -82,10 +79,19 @@ def _show_again(folder: Path) -> int:
     return 0
 
 
+class Typed(TypedDict, total=False):
+    """What `manifest.json` and `job.json` hold of the command that a run comes from."""
+
+    overrides: list[str]
+    choices: dict[str, Any]
+
+
 def _about(folder: Path) -> dict[str, Any]:
     """Return what the run's manifest says of the command that it came from, or where it was never begun its job."""
+    from advunlearn.storage.files import read_json
+
     for name in ("manifest.json", "job.json"):
         if (folder / name).is_file():
-            said = json.loads((folder / name).read_text())
+            said = read_json(folder / name, Typed, optional=True)
             return {key: said[key] for key in ("overrides", "choices") if key in said}
     return {}

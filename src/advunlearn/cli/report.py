@@ -58,10 +58,13 @@ def _one(run: Path) -> int:
     from advunlearn.report.run.table import comparison_table
 
     try:
-        page = write_report(run)
         table = comparison_table(read_metrics(run))
+        page = write_report(run)
     except ValueError as error:
         return refuse([str(error)])
+    except OSError as error:  # a folder of another user, for example
+        sys.stdout.write(f"{table}\n")
+        return fail(OSError(f"{run}: the report cannot be written ({error.strerror}); try --out DIR"))
     sys.stdout.write(f"{table}\n\nreport: {page}\n")
     return 0
 

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]
     own_sweep = _is_own_sweep(arguments)  # which checks all of its runs
-    from advunlearn.config.compose import expand_aliases, split_arguments
+    from advunlearn.config.compose import hydra_words, split_arguments
     from advunlearn.options import ConfigError
     from advunlearn.runtime.signals import heed_signals
 
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     with heed_signals():
         if own_sweep:
             return _sweep(arguments)
-        return _start_hydra(expand_aliases(arguments), recipe)
+        return _start_hydra(hydra_words(arguments), recipe)
 
 
 def _is_own_sweep(arguments: list[str]) -> bool:
@@ -62,16 +62,16 @@ def _sweep(arguments: list[str]) -> int:
     import logging
 
     from advunlearn.cli.one_run import LOG, resume
-    from advunlearn.config.compose import jobs_from, split_arguments
+    from advunlearn.config.compose import hydra_words, jobs_from, split_arguments, sweep_folder
     from advunlearn.options import ConfigError
     from advunlearn.report.summary.at_end import print_sweep_report
     from advunlearn.sweeps.freeze import freeze, new_folder
 
     known, unknown = split_arguments(arguments)
-    words = [*known.overrides, *unknown]
-    named = [word.removeprefix(SWEEP_DIR) for word in words if word.startswith(SWEEP_DIR)]
-    folder = Path(named[-1]) if named else new_folder()
+    words = hydra_words([*known.overrides, *unknown])
+    named = [word for word in words if word.startswith(SWEEP_DIR)]
     try:
+        folder = sweep_folder(named[-1]) if named else new_folder()
         jobs = jobs_from([word for word in words if not word.startswith(SWEEP_DIR)], known.config_dir)
         freeze(folder, jobs)
     except ConfigError as error:
@@ -130,11 +130,9 @@ def _recipe(jobs: list[Job]) -> Recipe | None:
 
 def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     from advunlearn.config.composer import register_resolvers, version_base
-    from advunlearn.options import ConfigError, UserError
+    from advunlearn.config.yaml_files import yaml_errors
     from advunlearn.storage.paths import config_folder
 
     register_resolvers()
@@ -146,19 +144,40 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     sys.argv = [sys.argv[0], *([f"recipe={recipe.name}"] if recipe else []), *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here as they are
 
+    failures: list[Exception] = []
+    here = os.getpid()
+
     @functools.wraps(job)
     def task(config: DictConfig) -> None:
-        job(config, recipe)
+        try:
+            job(config, recipe)
+        except Exception as error:
+            if os.getpid() != here:  # a launcher's process: only what is raised comes back
+                raise
+            failures.append(error)  # Hydra would print a line of its own first
 
     try:
-        hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(task)()
-    except ConfigError as error:
+        with yaml_errors(None):
+            hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(task)()
+    except Exception as error:  # Hydra's own are of many families; a bug goes on to the caller
+        failures.append(error)
+    return max(map(_report, failures), default=0)
+
+
+def _report(error: Exception) -> int:
+    """Report in one line why a run failed, or Hydra did not start it, and return the exit status."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from advunlearn.options import ConfigError, UserError
+
+    if isinstance(error, ConfigError):
         return refuse(error.problems)
-    except (HydraException, OmegaConfBaseException) as error:
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
         return refuse([str(error).splitlines()[0]])
-    except (RunFailed, UserError) as error:
+    if isinstance(error, (RunFailed, UserError)):
         return fail(error)
-    return 0
+    raise error
 
 
 def job(config: DictConfig, recipe: Recipe | None) -> None:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import collections
 import itertools
 import math
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from hydra.core.override_parser.types import Override
 
-from advunlearn.config.composer import AUDITOR, RECIPE, Composer, composer, single
+from advunlearn.config.composer import AUDITOR, RECIPE, Composer, composer, is_readable, quoted, single, value_count
 from advunlearn.config.experiment import Experiment, read_experiment
 from advunlearn.config.recipes import Recipe, Recipes
 from advunlearn.options import ConfigError
+
+MAX_RUNS = 1000  # of a sweep
 
 # Our presets of launchers, and the package that each needs.
 _LAUNCHER = "hydra/launcher="
@@ -40,16 +46,28 @@ def split_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[
     return get_args_parser().parse_known_args(list(arguments))
 
 
-def expand_aliases(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides with `auditor=X` and `auditor.option=X` in their full form."""
-    expanded = []
+def hydra_words(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides as Hydra reads them.
+
+    `auditor=X` and `auditor.option=X` get their full form, and the name of a file or folder that Hydra's grammar cannot
+    read, such as `dataset.path=~/été (2).npz`, gets quotes.
+    """
+    words = []
     for override in overrides:
         if override.startswith("auditor="):
             override = AUDITOR + override.removeprefix("auditor")
         elif override.startswith("auditor."):
             override = "unlearner." + override
-        expanded.append(override)
-    return expanded
+        words.append(_with_quoted_path(override))
+    return words
+
+
+def _with_quoted_path(override: str) -> str:
+    key, _, value = override.partition("=")
+    if key.rpartition(".")[2] not in ("path", "dir") or is_readable(override):
+        return override
+    word = f"{key}={quoted(value)}"
+    return word if is_readable(word) else override
 
 
 def experiment_from(overrides: Sequence[str], config_dir: str | None = None) -> Experiment:
@@ -67,14 +85,31 @@ def jobs_to_check(overrides: Sequence[str], config_dir: str | None = None, *, mu
     Raises:
         ConfigError: with every mistake in them, one line each.
     """
-    problems = [
+    with composer(config_dir) as here:
+        swept = _swept(here, hydra_words(overrides), _missing_launchers(overrides), multirun=multirun)
+        return list(_read_all(here, _variants(swept.values), swept.problems))
+
+
+def check_sweep(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Job, int]:
+    """Return the first run of a sweep and the number of its runs, after a check of every value in it.
+
+    Raises:
+        ConfigError: with every mistake in them, one line each.
+    """
+    with composer(config_dir) as here:
+        swept = _swept(here, hydra_words(overrides), _missing_launchers(overrides))
+        jobs = _read_all(here, _variants(swept.values), swept.problems)
+        first = next(jobs)
+        collections.deque(jobs, maxlen=0)  # each is checked and dropped
+        return first, swept.count
+
+
+def _missing_launchers(overrides: Sequence[str]) -> list[str]:
+    return [
         f"{override} is an extra (pip install 'advunlearn[{override.removeprefix(_LAUNCHER)}]')"
         for override in overrides
         if override.startswith(_LAUNCHER) and not is_installed(_LAUNCHERS.get(override.removeprefix(_LAUNCHER)))
     ]
-    with composer(config_dir) as here:
-        parsed = here.parse(expand_aliases(overrides), multirun, problems)
-        return _read_all(here, _variants(parsed), problems)
 
 
 @dataclass(frozen=True)
@@ -100,57 +135,133 @@ def jobs_from(overrides: Sequence[str], config_dir: str | None = None) -> list[J
     Raises:
         ConfigError: with every mistake in any of them, one line each.
     """
-    problems: list[str] = []
     with composer(config_dir) as here:
-        words = expand_aliases(overrides)
-        problems += [f"{word}: submit has options of its own for this" for word in words if _is_hydras(word)]
-        values = _swept(here, [word for word in words if not _is_hydras(word)], problems)
-        return _read_all(here, map(list, itertools.product(*values)), problems)
+        words = hydra_words(overrides)
+        problems = [f"{word}: submit has options of its own for this" for word in words if _is_hydras(word)]
+        swept = _swept(here, words, problems)
+        return list(_read_all(here, map(list, itertools.product(*swept.values)), swept.problems))
 
 
-def run_count(overrides: Sequence[str], config_dir: str | None = None) -> int:
-    """Return how many runs a sweep has, without composing them."""
-    with composer(config_dir) as here:
-        words = [word for word in expand_aliases(overrides) if not _is_hydras(word)]
-        return math.prod(map(len, _swept(here, words, [])))
+def sweep_folder(word: str) -> Path:
+    """Return the folder that `hydra.sweep.dir=...` names.
+
+    Raises:
+        ConfigError: if Hydra cannot read or resolve it.
+    """
+    with composer(None) as here:
+        return here.sweep_folder(word)
 
 
 def _is_hydras(text: str) -> bool:
     return text.lstrip("+~").startswith(("hydra.", "hydra/"))
 
 
-def _swept(here: Composer, words: Sequence[str], problems: list[str]) -> list[list[str]]:
-    """Return, for each key of a sweep, the overrides of its runs; typed ones replace those of the experiment itself."""
-    typed = here.parse(words, True, problems)
-    config = here.compose([single(values[0]) for values in typed if len(values) == 1], [])
-    # A mistake in the experiment's own words is found with the runs that they make.
-    params = OmegaConf.select(config, "hydra.sweeper.params") if config is not None else None
-    own = here.parse([f"{key}={values}" for key, values in (params or {}).items()], True, problems)
-    return list({single(values[0]).get_key_element(): values for values in [*own, *typed]}.values())
+@dataclass(frozen=True)
+class _Swept:
+    """What the words of a command describe.
+
+    Attributes:
+        values: of each key, the overrides that it sweeps over.
+        problems: that were found in the words, one line each.
+    """
+
+    values: list[list[str]]
+    problems: list[str]
+
+    @property
+    def count(self) -> int:
+        """How many runs these are."""
+        return math.prod(map(len, self.values))
 
 
-def _read_all(here: Composer, runs: Iterable[list[str]], problems: Sequence[str]) -> list[Job]:
-    """Return the runs that these overrides make; `problems` are those found before.
+def _swept(here: Composer, words: Sequence[str], problems: Sequence[str], *, multirun: bool = True) -> _Swept:
+    """Return what the words sweep over, and in a sweep an experiment's own words, which typed ones replace.
 
     Raises:
-        ConfigError: with every mistake, each once.
+        ConfigError: if these are more runs than `ADVUNLEARN_MAX_RUNS` allows, before any of them is made.
     """
-    found, mistakes, recipes = [], list(problems), Recipes(here)
+    found = list(problems)
+    typed = [override for override in here.parse(words, found) if not override.is_hydra_override()]
+    own: list[Override] = []
+    if multirun:
+        single_values = [override for override in typed if not override.is_sweep_override()]
+        # A mistake in the experiment's own words is found with the runs that they make.
+        composed = here.compose(single_values, [])
+        params = composed.params if composed is not None else {}
+        own = here.parse([f"{key}={values}" for key, values in params.items()], found)
+        _refuse_too_many([*own, *typed], found)
+    else:
+        found += [_no_sweep(override) for override in typed if override.is_sweep_override()]
+        typed = [override for override in typed if not override.is_sweep_override()]
+    chosen = {override.get_key_element(): override for override in [*own, *typed]}
+    values = [here.values(override, found) for override in chosen.values()]
+    return _Swept([each for each in values if each], found)
+
+
+def _no_sweep(override: Override) -> str:
+    text = str(override.input_line)
+    key, _, value = text.partition("=")
+    return (
+        f"{text}: several values are a sweep (try -m {text}; a list is {key}=[...]; "
+        f"a text with a comma is '{key}=\"{value}\"')"
+    )
+
+
+def _refuse_too_many(overrides: Sequence[Override], problems: Sequence[str]) -> None:
+    """Count the runs of a sweep without making them.
+
+    Raises:
+        ConfigError: if they are too many, with the other problems as well.
+    """
+    most = os.environ.get("ADVUNLEARN_MAX_RUNS", "")
+    limit = int(most) if most.isdecimal() else MAX_RUNS
+    count = math.prod(value_count(override) for override in overrides)
+    if count > limit:
+        runs = f"{count:,} runs" if count < math.inf else "an endless number of runs"
+        lift = f" (try ADVUNLEARN_MAX_RUNS={count} in the environment)" if count < math.inf else ""
+        raise ConfigError([*problems, f"this sweep has {runs}, and at most {limit:,} are allowed{lift}"])
+
+
+def _read_all(here: Composer, runs: Iterable[list[str]], problems: Sequence[str]) -> Iterator[Job]:
+    """Yield the runs that these overrides make; `problems` are those found before.
+
+    Raises:
+        ConfigError: at the end, with every mistake in any of them, each once.
+    """
+    mistakes, recipes = list(problems), Recipes(here)
     for overrides in runs:
         typed = [single(text) for text in overrides]
         recipe = recipes.recipe_for(typed)
         words = [single(f"{RECIPE}={recipe.name}")] if recipe else []
-        config = here.compose([*words, *typed], mistakes)
-        if config is None:
+        composed = here.compose([*words, *typed], mistakes)
+        if composed is None:
             continue
-        choices: Any = OmegaConf.to_container(config.pop("hydra").runtime.choices)
         try:
-            found.append(Job(overrides, choices, read_experiment(config), recipe))
+            experiment = read_experiment(composed.config)
         except ConfigError as error:
-            mistakes += [_with_its_origin(problem, overrides, choices) for problem in error.problems]
+            mistakes += [_with_its_origin(problem, overrides, composed.choices) for problem in error.problems]
+        else:
+            yield Job(overrides, composed.choices, experiment, recipe)
     if mistakes:
-        raise ConfigError(list(dict.fromkeys(mistakes)))
-    return found
+        raise ConfigError(_without_consequences(list(dict.fromkeys(mistakes))))
+
+
+def _without_consequences(problems: Sequence[str]) -> list[str]:
+    """Leave out what is wrong only because an override of the same key, or of its group, could not be used."""
+    unused = {_key(problem) for problem in problems if problem.startswith(f"{_key(problem)}=")}
+    return [
+        problem
+        for problem in problems
+        if problem.startswith(f"{_key(problem)}=")
+        or not (
+            _key(problem) in unused or (": no such option" in problem and _key(problem).partition(".")[0] in unused)
+        )
+    ]
+
+
+def _key(problem: str) -> str:
+    """Return the key that a problem begins with."""
+    return re.split(r"[\s:=]", problem, maxsplit=1)[0]
 
 
 def _with_its_origin(problem: str, overrides: Sequence[str], choices: Mapping[str, Any]) -> str:

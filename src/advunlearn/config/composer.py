@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,20 +17,21 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.config.experiment import ATTACK, GROUPS, nearest
-from advunlearn.options import ConfigError
+from advunlearn.config.yaml_files import read_yaml, yaml_errors
+from advunlearn.options import ConfigError, UserError
 from advunlearn.storage.paths import config_folder
 
 RECIPE = "recipe"
 # An auditor is nested in its unlearner; users type `auditor=svm`.
 AUDITOR = "auditor@unlearner.auditor"
 # What was composed of the shipped configs, which do not change while a process runs; Hydra takes a tenth of a second.
-_SHIPPED: dict[tuple[str, ...], DictConfig] = {}
+_SHIPPED: dict[tuple[str, ...], Composed] = {}
 
 
 def version_base() -> dict[str, str]:
@@ -60,6 +62,15 @@ def composer(config_dir: str | None) -> Iterator[Composer]:
         yield Composer(GlobalHydra.instance().config_loader(), own, {} if own else _SHIPPED)
 
 
+@dataclass(frozen=True)
+class Composed:
+    """A composed config, and what Hydra knows of it: the option of each group, and what an experiment sweeps over."""
+
+    config: DictConfig
+    choices: dict[str, Any]
+    params: dict[str, Any]
+
+
 @dataclass
 class Composer:
     """Composes the shipped configs and the user's own.
@@ -73,7 +84,7 @@ class Composer:
 
     loader: ConfigLoader
     own: Path | None
-    known: dict[tuple[str, ...], DictConfig]
+    known: dict[tuple[str, ...], Composed]
     groups: dict[str, list[str]] = field(default_factory=dict)
 
     def options(self, group: str) -> list[str]:
@@ -83,37 +94,65 @@ class Composer:
             self.groups[group] = [*self.loader.get_group_options(group), *(path.stem for path in mine)]
         return self.groups[group]
 
-    def parse(self, overrides: Sequence[str], multirun: bool, problems: list[str]) -> list[list[str]]:
-        """Return, for each override that can be read, the single overrides that it sweeps over."""
+    def parse(self, overrides: Sequence[str], problems: list[str]) -> list[Override]:
+        """Return each override that can be read; a sweep over several values is one of them."""
         parsed = []
         for text in overrides:
             try:
-                (override,) = OverridesParser.create(config_loader=self.loader).parse_overrides([text])
-                key = text.split("=", 1)[0]
-                if not override.is_sweep_override():
-                    parsed.append([text])
-                elif multirun:
-                    parsed.append([f"{key}={value}" for value in override.sweep_string_iterator()])
-                else:
-                    problems.append(f"{text}: several values are a sweep (try -m {text}; a list is {key}=[...])")
+                text.encode()
+                parsed += OverridesParser.create(config_loader=self.loader).parse_overrides([text])
+            except UnicodeEncodeError:
+                problems.append(f"{text}: not valid UTF-8; rename the file, or use a link with another name")
             except (HydraException, OmegaConfBaseException) as error:
-                problems.append(f"{text}: cannot be read as key=value{_reason(error)}")
+                problems.append(f"{text}: cannot be read as key=value{_reason(error)}{_with_quotes(text)}")
         return parsed
 
-    def compose(self, overrides: Sequence[Override], problems: list[str]) -> DictConfig | None:
-        """Return the composed config with the values set and with Hydra's own node, or None.
+    def values(self, override: Override, problems: list[str]) -> list[str]:
+        """Return the single overrides that an override sweeps over: itself if it is no sweep."""
+        text = str(override.input_line)
+        if not override.is_sweep_override():
+            return [text]
+        key = text.split("=", 1)[0]
+        try:
+            found = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        except (HydraException, ValueError) as error:
+            problems.append(f"{text}: cannot be swept over ({str(error).splitlines()[0]})")
+            return []
+        if not found:
+            options = self.options(override.key_or_group)
+            choices = f"; choose from {', '.join(options)}" if options else ""
+            problems.append(f"{text}: no value matches{choices}")
+        return found
+
+    def compose(self, overrides: Sequence[Override], problems: list[str]) -> Composed | None:
+        """Return the composed config with the values set, or None.
 
         Unknown values are found later, by `read_experiment`.
         """
         groups, values = self._sorted(overrides, problems)
         try:
-            config = self._composed(groups)
+            known = self._composed(groups)
+        except UserError as error:
+            problems.append(str(error))
+            return None
         except (HydraException, OmegaConfBaseException) as error:
             problems.append(_composition_problem(error, groups))
             return None
+        config = copy.deepcopy(known.config)
         for override in values:
             _apply(config, override, problems)
-        return config
+        return Composed(config, known.choices, known.params)
+
+    def sweep_folder(self, word: str) -> Path:
+        """Return the folder that `hydra.sweep.dir=...` names, which may contain `${now:%Y}` and the like.
+
+        Raises:
+            ConfigError: if it cannot be resolved.
+        """
+        try:
+            return Path(str(compose("config", [word], return_hydra_config=True).hydra.sweep.dir))
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError([f"{word}: {str(error).splitlines()[0]}"]) from error
 
     def _sorted(self, overrides: Sequence[Override], problems: list[str]) -> tuple[list[str], list[Override]]:
         """Return the right choices of groups and the values; Hydra's own are left out."""
@@ -132,14 +171,56 @@ class Composer:
                 values.append(override)
         return groups, values
 
-    def _composed(self, groups: Sequence[str]) -> DictConfig:
-        """Return a copy of the config of these choices."""
+    def _composed(self, groups: Sequence[str]) -> Composed:
+        """Return what these choices compose, for all to share."""
         if tuple(groups) not in self.known:
-            searched = [f"hydra.searchpath=[file://{self.own}]"] if self.own else []
-            self.known[tuple(groups)] = compose("config", [*searched, *groups], return_hydra_config=True)
-        config = copy.deepcopy(self.known[tuple(groups)])
-        OmegaConf.set_struct(config, False)
-        return config
+            searched = self._searchpath(groups)
+            with yaml_errors(self.own):
+                config = compose("config", [*searched, *groups], return_hydra_config=True)
+            OmegaConf.set_struct(config, False)
+            node = config.pop("hydra")
+            params = OmegaConf.select(node, "sweeper.params") or {}
+            self.known[tuple(groups)] = Composed(config, dict(node.runtime.choices), dict(params))
+        return self.known[tuple(groups)]
+
+    def _searchpath(self, groups: Sequence[str]) -> list[str]:
+        """Return the override that makes Hydra search the user's own folder, after a check of the files chosen in it.
+
+        Raises:
+            UserError: in one line with the file's name, if one of them cannot be read.
+        """
+        if self.own is None:
+            return []
+        for group, _, options in (word.partition("=") for word in groups):
+            for option in options.strip("[]").split(","):
+                path = self.own / group.partition("@")[0].lstrip("+~") / f"{option.strip()}.yaml"
+                if path.exists():
+                    read_yaml(path)
+        return [f"hydra.searchpath=[{quoted(f'file://{self.own}')}]"]
+
+
+def is_readable(text: str) -> bool:
+    """Return whether a word is an override in Hydra's grammar."""
+    try:
+        single(text)
+    except HydraException:
+        return False
+    return True
+
+
+def value_count(override: Override) -> float:
+    """Return how many values an override sweeps over, without making those of a range; infinite if they do not end."""
+    value: Any = override.value()
+    if isinstance(value, RangeSweep):
+        step = float(value.step)
+        span = float(value.stop) - float(value.start)
+        return max(0, math.ceil(span / step)) if step and math.isfinite(span / step) else math.inf
+    return len(value.list) if isinstance(value, ChoiceSweep) else 1
+
+
+def quoted(text: str) -> str:
+    """Return a text in quotes, which Hydra's grammar reads whatever characters it has; `${...}` is still resolved."""
+    return QuotedString(text, Quote.single).with_quotes()
 
 
 def single(text: str) -> Override:
@@ -151,6 +232,14 @@ def _reason(error: Exception) -> str:
     """Return the parser's message, unless it names internals of the parser."""
     words = str(error).splitlines()[0]
     return "" if "Exception" in words else f" ({words})"
+
+
+def _with_quotes(text: str) -> str:
+    """Return a hint how to type a value that is a text; nothing if that would not help."""
+    key, found, value = text.partition("=")
+    if not found or not value or value[0] in "[{'\"" or not is_readable(f"{key}={quoted(value)}"):
+        return ""
+    return f"; a text with such characters is typed with two kinds of quotes, '{key}=\"{value}\"'"
 
 
 def _wrong_choices(override: Override, options: Sequence[str]) -> list[str]:

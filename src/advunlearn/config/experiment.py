@@ -9,7 +9,7 @@ import sys
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +21,7 @@ from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
 from advunlearn.models.model import Model, skeleton
 from advunlearn.optimizers.optimizer import Optimizer
-from advunlearn.options import Component, ConfigError, OptionError
+from advunlearn.options import Component, ConfigError, OptionError, located
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.unlearners.unlearner import Unlearner
@@ -74,7 +74,8 @@ def read_experiment(config: DictConfig) -> Experiment:
     try:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise ConfigError([str(error).splitlines()[0]]) from error
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError([f"{key}{str(error).splitlines()[0]}"]) from error
     plain.pop("hydra", None)
     problems: list[str] = []
     scalars = {key: value for key, value in plain.items() if key not in GROUPS and key != ATTACK}
@@ -107,11 +108,19 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
     except ValueError as error:
         yield f"dataset.{error}"
         return
-    yield from check_sizes(info, experiment.dataset, experiment.forget)
+    except Exception as error:  # whatever a part of the user raises, here and below
+        yield f"dataset: {located(error)}"
+        return
+    try:
+        yield from check_sizes(info, experiment.dataset, experiment.forget)
+    except Exception as error:
+        yield f"forget: {located(error)}"
     try:
         skeleton(experiment.model, info.shape, len(info.classes))
     except ValueError as error:
         yield f"model: {error}; dataset images are {info.shape[1]}x{info.shape[2]}"
+    except Exception as error:
+        yield f"model: {located(error)}"
     if experiment.needs_shadows and experiment.shadow_options.shadows < 2:
         yield "attack.shadows must be at least 2 for these attacks, got 0 (try attack.shadows=16)"
     if experiment.shadow_options.shard is not None and not (experiment.needs_shadows or experiment.needs_originals):
@@ -192,6 +201,8 @@ def _build(cls: type[C], options: Mapping[str, Any], key: str, problems: list[st
         problems.extend(prefix + problem.replace("(try ", f"(try {prefix}") for problem in error.problems)
     except (TypeError, ValueError) as error:
         problems.append(f"{key}: {error}")
+    except Exception as error:  # whatever a part of the user raises
+        problems.append(f"{key}: {located(error)}")
     return None
 
 
@@ -202,13 +213,21 @@ def _typed(value: Any, hint: Any, key: str, problems: list[str]) -> Any:
     """Return the value as the type that the option is declared with, by OmegaConf's rules."""
     if hint is Any:
         return value
-    node = OmegaConf.structured(_option_class(hint))
+    converted = _cached_as if isinstance(value, str | int | float | bool | None) else _as
     try:
-        node.value = _with_floats(value) if float in (hint, *typing.get_args(hint)) else value
+        return converted(hint, value)
     except (OmegaConfBaseException, OverflowError):
         problems.append(f"{key} must be {_describe(hint)}, got {value}")
         return None
+
+
+def _as(hint: Any, value: Any) -> Any:
+    node = OmegaConf.structured(_option_class(hint))
+    node.value = _with_floats(value) if float in (hint, *typing.get_args(hint)) else value
     return OmegaConf.to_object(node).value  # type: ignore[union-attr]
+
+
+_cached_as = lru_cache(10_000, typed=True)(_as)  # the runs of a sweep have most values in common
 
 
 def _with_floats(value: Any) -> Any:

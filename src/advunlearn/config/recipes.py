@@ -8,7 +8,6 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.config.composer import RECIPE, Composer, single
 from advunlearn.config.experiment import GROUPS, build_dataset
@@ -70,32 +69,31 @@ class Recipes:
 
         A recipe with the dataset's name, for example one of the user's own, takes precedence over the choice by size.
         """
-        config = self.composer.compose([each for each in typed if each.key_or_group.split(".")[0] == "dataset"], [])
-        if config is None:
+        found = self.composer.compose([each for each in typed if each.key_or_group.split(".")[0] == "dataset"], [])
+        if found is None:
             return None
-        name = config.hydra.runtime.choices.dataset
+        name = found.choices["dataset"]
         if name in self.composer.options(RECIPE):
             return name, f"dataset={name}"
         try:
-            dataset = build_dataset(OmegaConf.to_container(config.dataset, resolve=True))
+            dataset = build_dataset(OmegaConf.to_container(found.config.dataset, resolve=True))
             return None if dataset is None else by_size(dataset.info())
-        except (ValueError, OmegaConfBaseException):
+        except Exception:  # whatever a dataset of the user raises: it is reported when the run is read
             return None
 
     def _brought(self, name: str, typed: Sequence[Override]) -> list[str]:
         """Return what the recipe changes, as overrides: first the choices of groups, then the options."""
-        config = self.composer.compose([single(f"{RECIPE}={name}"), *typed], [])
+        whole = self.composer.compose([single(f"{RECIPE}={name}"), *typed], [])
         plain = self.composer.compose(typed, [])
-        if config is None or plain is None:
+        if whole is None or plain is None:
             return []
-        chosen, before = (each.pop("hydra").runtime.choices for each in (config, plain))
+        chosen, before = whole.choices, plain.choices
         same = [single(f"{group}={chosen[group]}") for group in GROUPS if chosen[group]]
         parts = self.composer.compose([*same, *typed], [])
         if parts is None:
             return []
-        del parts["hydra"]
         groups = [f"{group}={chosen[group]}" for group in GROUPS if chosen[group] != before[group]]
-        with_recipe, without = (_plain(each) for each in (config, parts))
+        with_recipe, without = (_plain(each.config) for each in (whole, parts))
         return groups + differences(with_recipe, without)
 
 

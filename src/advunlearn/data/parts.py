@@ -15,6 +15,7 @@ import math
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ TALLEST = 16_383  # pixels of a WebP picture
 ABOUT = "part.json"
 _PART = re.compile(r"(?P<name>.+)-(?P<number>\d+)-of-(?P<parts>\d+)\.zip")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a constant date: the same arrays make the same bytes
+# What bad bytes raise; RuntimeError: a password, or JSON that is nested too deeply.
+BAD_ZIP = (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError)
+BAD_PICTURE = (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError)
 _SPARE = 4096  # bytes of a block's headers
 
 
@@ -204,11 +208,11 @@ def _read_about(path: Path) -> Part:
             part = Part(path, str(about["name"]), number, parts, str(about["packing"]), dict(about["blocks"]))
             if {info.filename for info in archive.infolist()} != {ABOUT, *part.blocks}:
                 raise UserError("its files are not those that part.json names")
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except BAD_ZIP as error:
         raise UserError(f"{path} is damaged or not a zip file ({error})") from error
     except KeyError as error:
         raise UserError(f"{path} is not a part of a dataset (no {str(error).strip(chr(34))})") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is not a part of a dataset ({error})") from error
     if named is None or (named["name"], int(named["number"]), int(named["parts"])) != (part.name, number, parts):
         raise UserError(f"{path} is not named as it says inside: {part.name}-{number}-of-{parts}.zip")
@@ -223,7 +227,7 @@ def _read(archive: zipfile.ZipFile, path: Path, block: str, digest: str, info: D
         raise UserError(f"{path}: {block} is larger than it can be")
     try:
         content = archive.read(block)
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except BAD_ZIP as error:
         raise UserError(f"{path} is damaged ({block}: {error})") from error
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"{path} is damaged ({block} has another SHA-256)")
@@ -250,6 +254,6 @@ def _decode(content: bytes, block: str, info: DatasetInfo, path: Path) -> NDArra
             if picture.width != width or picture.height % height or picture.height > TALLEST:
                 raise UserError(f"a picture of {picture.height}x{picture.width} pixels, not images of {height}x{width}")
             pixels = np.asarray(picture.convert("RGB"))
-    except (OSError, ValueError, EOFError) as error:
+    except BAD_PICTURE as error:
         raise UserError(f"{path}: {block} cannot be read ({str(error).splitlines()[0]})") from error
     return pixels.reshape(-1, height, width, 3)[..., :channels]

@@ -85,9 +85,9 @@ def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Array, Arra
 def auc_interval(positive: Array, negative: Array, *, cross_fitted: bool = False) -> tuple[float, float, float, str]:
     """Return the AUC, its 95 % interval and how that was made.
 
-    DeLong's variance (1988) on the logit scale, so that the interval stays within [0, 1]. Where all
-    members score above all non-members, or below, or all alike, that variance is zero and says nothing: the interval is
-    then the exact one of a rate over as many trials as there are examples on the smaller side.
+    DeLong's variance (1988) on the logit scale, so that the interval stays within [0, 1]. If all members score above
+    all non-members, or below, or all scores are equal, that variance is zero and has no meaning. The interval is then
+    the exact one of a rate over as many trials as the smaller of the two groups has examples.
 
     Where the scores are `cross_fitted`, each from a fit on the other examples, DeLong's variance is doubled: what fold
     a teaches the fit that judges fold b, fold b teaches the fit that judges fold a, so that under the null each pair of
@@ -187,9 +187,9 @@ def balanced_accuracy(scores: Array, members: NDArray[np.bool_], *, seed: int) -
 
 def _judged(scores: Array, members: NDArray[np.bool_], chosen: NDArray[np.intp], judged: NDArray[np.intp]) -> float:
     fpr, tpr, thresholds = roc_curve(members[chosen], scores[chosen], drop_intermediate=False)
-    said = scores[judged] >= thresholds[int(np.argmax(tpr - fpr))]
+    predicted = scores[judged] >= thresholds[int(np.argmax(tpr - fpr))]
     truth = members[judged]
-    return float((said[truth].mean() + (~said[~truth]).mean()) / 2)
+    return float((predicted[truth].mean() + (~predicted[~truth]).mean()) / 2)
 
 
 def epsilon_lower_bound(scores: ArrayLike, members: ArrayLike, *, seed: int, delta: float = 0.0) -> float:
@@ -214,10 +214,10 @@ def epsilon_lower_bound(scores: ArrayLike, members: ArrayLike, *, seed: int, del
 
     def epsilons(sign: int, rows: NDArray[np.intp], thresholds: Array) -> Array:
         found, wrong = (np.sort(sign * ranks[rows][inside[rows] == side]) for side in (True, False))
-        said = [len(part) - np.searchsorted(part, thresholds) for part in (found, wrong)]
-        return epsilon_of_counts(said[0], len(found), said[1], len(wrong), delta)
+        positives = [len(part) - np.searchsorted(part, thresholds) for part in (found, wrong)]
+        return epsilon_of_counts(positives[0], len(found), positives[1], len(wrong), delta)
 
-    # Members may score low as well: what was forgotten too hard is told apart by that.
+    # Members may also score low: over-forgetting makes examples detectable as well.
     candidates = {sign: np.unique(sign * ranks[chosen]) for sign in (1, -1)}
     sign = max(candidates, key=lambda sign: float(epsilons(sign, chosen, candidates[sign]).max()))
     best = candidates[sign][[np.argmax(epsilons(sign, chosen, candidates[sign]))]]
@@ -290,8 +290,8 @@ def _scored(scores: ArrayLike, members: ArrayLike) -> tuple[Array, NDArray[np.bo
 
 
 def _note(nonmembers: int) -> str:
-    """Say at which low rates so few non-members cannot speak: below 3/n even no false positive is no evidence."""
-    silent = [f"{100 * fpr:g} %" for fpr in LOW_FPR if nonmembers * fpr < 3]
-    if not silent:
+    """Return a warning if n non-members are too few for a low rate: below 3/n, no false positive is no evidence."""
+    unmeasured = [f"{100 * fpr:g} %" for fpr in LOW_FPR if nonmembers * fpr < 3]
+    if not unmeasured:
         return ""
-    return f"{nonmembers} non-members are too few to speak about a false-positive rate of {' or '.join(silent)}"
+    return f"{nonmembers} non-members are too few to measure a false-positive rate of {' or '.join(unmeasured)}"

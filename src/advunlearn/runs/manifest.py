@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from advunlearn.options import UserError
+from advunlearn.options import ConfigError, UserError
 from advunlearn.runs.state import CLAIM, read_manifest
 from advunlearn.runtime.signals import halt_point
 from advunlearn.storage.files import file_digest, write_json
@@ -64,11 +64,12 @@ class Manifest:
             resume: go on with a run that is not completed; without, the folder must not hold one.
 
         Raises:
-            ValueError: if the folder holds another run, a completed one, or one that is running.
+            ConfigError: if the folder holds another run.
+            UserError: if its run is completed, or its manifest cannot be read.
         """
         before, self.folder = read_manifest(folder), folder
         if before is not None and not resume:
-            raise UserError(f"{folder} already holds a run; choose another folder (hydra.run.dir=...)")
+            raise ConfigError([f"{folder} already holds a run; choose another folder (hydra.run.dir=...)"])
         if before is not None and before["status"] == "completed":
             raise UserError(f"{folder}: this run is completed")
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ class Manifest:
             "finished": None,
             "stages": [],
             "checksums": {},
-            "attempts": [*before["attempts"], {name: before.get(name) for name in ATTEMPT}] if before else [],
+            "attempts": [*before.get("attempts", []), {name: before.get(name) for name in ATTEMPT}] if before else [],
         }
 
     def computes(self, device: torch.device, seed: int) -> None:
@@ -107,7 +108,7 @@ class Manifest:
         if not self._held.enter_context(claim(self.folder / CLAIM, wait=False, sure=True)):
             self._held.close()
             raise UserError(f"{self.folder}: this run is running already")
-        self._handler = Log(self.folder / "advunlearn.log")
+        self._handler = Log(self.folder / "advunlearn.log", encoding="utf-8", errors="backslashreplace")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger("advunlearn")
         self._level, self._start = root.level, time.perf_counter()
@@ -189,9 +190,8 @@ def _git_state() -> dict[str, Any] | None:
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True, timeout=10
-        ).stdout
+        command = ["git", "-C", str(here), *words]
+        return subprocess.run(command, capture_output=True, check=True, timeout=10).stdout.decode(errors="replace")
 
     try:
         git("ls-files", "--error-unmatch", __file__)

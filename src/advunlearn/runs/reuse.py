@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from advunlearn.evaluation.metrics_file import Metrics, read_metrics
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runs.state import read_manifest, state_of
-from advunlearn.storage.files import file_digest, write_json
+from advunlearn.storage.files import file_digest, read_json, write_json
 from advunlearn.storage.folders import make_folder
 from advunlearn.storage.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+class _Entry(TypedDict):
+    folder: str
+
 
 OWN = {"manifest.json", "advunlearn.log", "config.yaml", "job.json"}  # a folder's own, whatever run it holds
 
 
 def note(store: Store, key: Mapping[str, Any], folder: Path) -> None:
-    """Remember that the run which `key`, plain data, determines is finished in this folder."""
-    make_folder(store.area("runs"))
-    write_json(_entry(store, key), {"folder": str(folder.absolute())})
+    """Remember that the run which `key`, plain data, determines is finished in this folder.
+
+    The run has all of its results: a store that cannot be written to is no reason for it to fail.
+    """
+    try:
+        make_folder(store.area("runs"))
+        write_json(_entry(store, key), {"folder": str(folder.absolute())})
+    except OSError as error:
+        logger.warning("later runs will not find this one (%s)", error)
 
 
 def find(store: Store, key: Mapping[str, Any]) -> Path | None:
     """Return the folder of the finished run that `key` determines, if it still exists, whole and readable."""
     try:
-        folder = Path(json.loads(_entry(store, key).read_text())["folder"])
+        folder = Path(read_json(_entry(store, key), _Entry)["folder"])
         if state_of(folder).name != "completed":
             return None
         checksums = (read_manifest(folder) or {})["checksums"]

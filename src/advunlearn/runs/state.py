@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
+from advunlearn.storage.files import read_json
 from advunlearn.storage.locks import seems_held
 
 CLAIM = ".running"  # held while a run goes on
@@ -47,13 +48,40 @@ def last_line(text: str | None) -> str:
     return next((line.strip() for line in reversed((text or "").splitlines()) if line.strip()), "")
 
 
+class _Required(TypedDict):
+    status: Literal["running", "completed", "failed", "interrupted"]
+    error: str | None
+
+
+class ManifestFile(_Required, total=False):
+    """What others read in `manifest.json`; `Manifest` writes it, with more for people to read.
+
+    Attributes:
+        status: of the run, at the last time that it was written.
+        error: what the run ended with; None if nothing is wrong.
+        overrides: that the user typed for it.
+        choices: the option of each group.
+        attempts: `status`, `error` and times of earlier attempts in this folder.
+        checksums: the SHA-256 of the files of results, by name.
+        seconds: that the last attempt took.
+    """
+
+    overrides: list[str]
+    choices: dict[str, Any]
+    attempts: list[dict[str, Any]]
+    checksums: dict[str, str]
+    stages: list[dict[str, Any]]
+    seconds: float
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Return a run's manifest, or None where it has none yet."""
-    try:
-        found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
-    except FileNotFoundError:
-        return None
-    return found
+    """Return a run's manifest, or None if it has none yet.
+
+    Raises:
+        UnreadableFile: in one line, if it is damaged or is not a manifest.
+    """
+    path = folder / "manifest.json"
+    return dict(read_json(path, ManifestFile, optional=True)) if os.path.lexists(path) else None
 
 
 def state_of(folder: Path) -> State:

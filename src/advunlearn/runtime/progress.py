@@ -1,4 +1,4 @@
-"""Progress bars: on standard error, and only where a person watches."""
+"""Progress bars: on standard error, and only in a terminal."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _silent = False
 
 
 def silence() -> None:
-    """Show no bars in this process from now on: it has been forked from one that shows them.
+    """Show no bars in this process from now on, because its parent shows them.
 
-    Its lock is replaced, which another thread may have held at the fork.
+    The lock of tqdm is replaced, because another thread may have held it at the fork.
     """
     global _silent
     _silent = True
@@ -26,6 +26,13 @@ def silence() -> None:
 
 
 def progress(items: Iterable[T], label: str, total: int | None = None, initial: int = 0) -> tqdm[T]:
-    """Return `items` behind a progress bar that is silent in a worker, and without a terminal to write to."""
-    watched = sys.stderr.isatty() and threading.current_thread() is threading.main_thread() and not _silent
+    """Return `items` with a progress bar, which is not shown in a worker or without a terminal."""
+    watched = _is_terminal() and threading.current_thread() is threading.main_thread() and not _silent
     return tqdm(items, desc=label, total=total, initial=initial, leave=False, disable=not watched)
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is no standard error, or it is closed
+        return False

@@ -13,7 +13,7 @@ import torch
 
 @contextlib.contextmanager
 def kept_switches() -> Iterator[None]:
-    """Leave the switches as they were, whatever is set inside."""
+    """Restore the switches at the end, whatever is set inside."""
     backends = torch.backends
     plain = [(backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")]
     # Writing an old switch also sets its new one, so the new ones are put back last.

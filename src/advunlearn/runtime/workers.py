@@ -41,10 +41,10 @@ class _InWorker(Exception):
 
 
 def forks() -> bool:
-    """Are workers processes? They are threads where a forked process could not train.
+    """Return whether workers are processes; they are threads where a forked process cannot train.
 
-    With an accelerator in the machine, torch's backward pass starts threads even on the CPU and then refuses to work in
-    a forked process; a daemon of `multiprocessing` may have no children; and macOS' libraries do not survive a fork.
+    With an accelerator in the machine, torch's backward pass starts threads even on the CPU and then fails in a forked
+    process; a daemon of `multiprocessing` cannot have children; and some libraries of macOS do not support a fork.
     """
     daemon = multiprocessing.current_process().daemon
     return sys.platform == "linux" and not torch.accelerator.is_available() and not daemon
@@ -82,7 +82,7 @@ def _in_processes(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T
 
 
 def _start(task: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
-    """Fork a worker: nothing is imported or copied, so that it works at once."""
+    """Fork a worker: nothing is imported or copied, so it starts at once."""
     reading, writing = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_work, args=(task, writing, os.getpid()))
@@ -90,7 +90,7 @@ def _start(task: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
     signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads: a worker uses none of them
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads: a worker uses none of them
             process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
@@ -99,14 +99,16 @@ def _start(task: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
 
 
 def _work(task: Callable[[], Any], writing: Connection, parent: int) -> None:
-    """Do the task in a worker and send what came of it: the result, or the error and its traceback."""
+    """Do the task in a worker and send the result, or the error and its traceback."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker does not outlive its parent
     if os.getppid() != parent:
         return
     signals.worker.halt = None
     for number in signals.SIGNALS:
         signal.signal(number, signals.ask)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C goes to all; the parent says what is to end
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal sends Ctrl-C to all processes; the parent decides what ends
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
     silence()
     message: tuple[Any, BaseException | None, str]

@@ -1,4 +1,4 @@
-"""Sets of models that differ in their number alone, trained through the store."""
+"""Sets of models that differ only in their index, trained through the store."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from advunlearn.storage.store import Artefact
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 
-# Models fitted as one: multiples of every CPU's vector width, so that no model's place in a stack matters. The first
-# two stacks are small, for sets of few models; the others have the size beyond which a step gains nothing more.
+# Models fitted as one: multiples of every CPU's vector width, so that a model's position in a stack does not matter.
+# The first two stacks are small, for sets of few models; for the others, a larger size is not faster.
 STACK, LARGE_STACK = 16, 32
 
 
 @dataclass
 class ShadowOptions(Component):
-    """How many shadow models there are and how they are asked, for all attacks of a run.
+    """The number of shadow models and how they are queried, for all attacks of a run.
 
     Attributes:
         shadows: models; an even number, so that every example is IN exactly half of them.
         originals: shadow originals, each of which is also unlearned; an even number likewise. See `OriginalSet`.
-        queries: views of an example that a model is asked about, of `QUERIES`: the image, its mirror image, shifts.
-        stacked: fit many models as one; null does where it is faster.
+        queries: number of views of an example, of `QUERIES`: the image, its mirror image, shifts.
+        stacked: fit many models as one; null: where that is faster.
         shard: `i/n` trains the i-th of n parts of the models and stops, so that several processes or machines fill one
             store.
     """
@@ -47,7 +47,7 @@ class ShadowOptions(Component):
     shard: str | None = None
 
     def conflicts(self) -> list[str]:
-        """Refuse an odd number of models, and a shard that is none."""
+        """Return a line for an odd number of models, and for an invalid shard."""
         problems = [
             f"{name} must be an even whole number, got {count} (try {name}=16)"
             for name, count in (("shadows", self.shadows), ("originals", self.originals))
@@ -60,7 +60,7 @@ class ShadowOptions(Component):
 
     @property
     def part(self) -> tuple[int, int]:
-        """Return the number of the shard, from 1 on, and how many there are; (0, 0) for what is no shard."""
+        """Return the number of the shard, from 1, and the number of shards; (0, 0) if the text is not a valid shard."""
         found = re.fullmatch(r"(\d+)/(\d+)", self.shard or "1/1")
         return (int(found[1]), int(found[2])) if found else (0, 0)
 
@@ -71,9 +71,9 @@ class ShadowOptions(Component):
 
 @dataclass(frozen=True)
 class ModelSet:
-    """Base of sets of models that differ in their number alone, through the store: what is kept is what each says.
+    """Base class of sets of models that differ only in their index; the store keeps the outputs of each model.
 
-    A network is 45 MB where its logits on 60,000 images are 2.4 MB, and no attack needs more.
+    A network may have 45 MB and its logits on 60,000 images 2.4 MB, and no attack needs more.
     """
 
     trainer: Trainer
@@ -81,25 +81,25 @@ class ModelSet:
 
     @property
     def kind(self) -> str:
-        """Return what the store calls these models."""
+        """Return the kind of these models in the store."""
         raise NotImplementedError
 
     @property
     def count(self) -> int:
-        """Return how many models are wanted."""
+        """Return how many models are needed."""
         raise NotImplementedError
 
     def key(self, index: int) -> dict[str, Any]:
-        """Return everything that determines what model `index` says."""
+        """Return everything that determines the outputs of model `index`."""
         raise NotImplementedError
 
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
-        """Train models and yield what each says, with its share of the seconds that this took."""
+        """Train models and yield the outputs of each, with its share of the training seconds."""
         raise NotImplementedError
 
     @cached_property
     def stacked(self) -> bool:
-        """Are the models fitted in stacks?"""
+        """Return whether the models are fitted in stacks."""
         if self.options.stacked is None:
             return self.trainer.policy.stacks
         if self.options.stacked and not self.trainer.policy.try_stack():
@@ -113,7 +113,7 @@ class ModelSet:
 
         Args:
             group: one model, unless they are stacked; see `group`.
-            whole: the checkpoint of the group, of which this training takes a part.
+            whole: the checkpoint of the group; this training uses a part of it.
         """
         checkpoint = whole.part(stream.replace("/", "-"))
         if self.stacked:
@@ -122,21 +122,21 @@ class ModelSet:
         return [self.trainer.fitted(only, stream, index, checkpoint=checkpoint)]
 
     def checkpoint(self, index: int) -> Checkpoint:
-        """Return the checkpoint of the trainings that make what model `index` says."""
+        """Return the checkpoint of the trainings for the outputs of model `index`."""
         return self.trainer.checkpoint(self.kind, self.key(index))
 
     def train(self) -> None:
-        """Train the models that the store does not hold, of this shard, on all cores; each is stored once it is done.
+        """Train the models of this shard that the store does not hold, on all cores; each is stored when it is done.
 
-        Stacks are always whole, even where fewer models are wanted: rounding depends on the place in the stack and on
-        its size, and a model must not depend on how many were wanted.
+        Stacks are always complete, even if fewer models are needed: rounding depends on the position in the stack and
+        on its size, and a model must not depend on the number of models.
         """
         number, shards = self.options.part
         of_shard = list(self.groups())[number - 1 :: shards]
         groups = [group for group in of_shard if not self.trainer.store.holds(self.kind, map(self.key, group))]
         if not groups:
             return
-        groups.sort(key=len, reverse=True)  # the long ones first: so no core waits long for another at the end
+        groups.sort(key=len, reverse=True)  # the long ones first, so that all cores finish at about the same time
         self.trainer.policy.warm_up()  # once, and not in every worker
 
         def task(group: range) -> Callable[[], int]:
@@ -163,14 +163,14 @@ class ModelSet:
         return range(first, first + size)
 
     def groups(self) -> Iterator[range]:
-        """Yield all groups in turn; the last one may hold more models than are wanted."""
+        """Yield all groups in order; the last one may hold more models than are needed."""
         start = 0
         while start < self.count:
             yield (group := self.group(start))
             start = group.stop
 
-    def said(self) -> Iterator[Artefact]:
-        """Yield what each model says, in turn, trained now if the store does not hold it."""
+    def outputs(self) -> Iterator[Artefact]:
+        """Yield the outputs of each model in order; a model that the store does not hold is trained now."""
         self.train()
         for group in self.groups():
             keys = list(map(self.key, group))
@@ -178,11 +178,11 @@ class ModelSet:
                 yield self.one(group, keys, index)
 
     def one(self, group: range, keys: Sequence[Mapping[str, Any]], index: int) -> Artefact:
-        """Return what a model says; its group is made here if the process that was at it died, or it is damaged."""
+        """Return the outputs of a model; its group is trained here if another process failed, or if it is damaged."""
         with one_thread():
             return self.trainer.store.get_one(self.kind, keys, index - group.start, lambda: self.make(group))
 
-    def cost(self, said: Sequence[Artefact]) -> float:
-        """Return the seconds that training took in all, when it was done, with what a whole stack has beyond those."""
-        trained = self.group(len(said) - 1).stop
-        return sum(each.record["seconds"] for each in said) * trained / len(said)
+    def cost(self, outputs: Sequence[Artefact]) -> float:
+        """Return the recorded seconds of all trainings, including the models of a stack beyond those needed."""
+        trained = self.group(len(outputs) - 1).stop
+        return sum(each.record["seconds"] for each in outputs) * trained / len(outputs)

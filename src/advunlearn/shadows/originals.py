@@ -157,7 +157,7 @@ class OriginalSet(ModelSet):
     def observe(self, rows: Rows) -> UnlearnedOutputs:
         """Return what the models say of `rows`, which are of the forget and the test set."""
         asked, others = (np.searchsorted(self.observed, each) for each in (rows, self.population))
-        said = list(self.said())
+        said = list(self.outputs())
         logits = {name: np.stack([each.arrays[name][asked] for each in said]) for name in said[0].arrays}
         membership = np.stack([np.isin(rows, self.parts(index)[1]) for index in range(self.count)])
         population = np.stack([each.arrays["unlearned"][others] for each in said])

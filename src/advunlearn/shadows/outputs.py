@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ShadowOutputs:
-    """What k shadow models say of the examples under attack and of the population, OUT of all of them.
+    """The outputs of k shadow models on the examples under attack and on the population, which is OUT for all of them.
 
     Attributes:
         logits: (k, n, queries, classes) float32.
         membership: (k, n), True where IN.
         population: (k, z, queries, classes) float32.
-        seconds: that training them took in all, when it was done, on one core.
+        seconds: total time of their training on one core, when it was done.
     """
 
     logits: NDArray[np.float32]
@@ -27,13 +27,13 @@ class ShadowOutputs:
 
 @dataclass(frozen=True)
 class UnlearnedOutputs(ShadowOutputs):
-    """What k unlearned shadow models say: an example is IN where the original was trained on it and then forgot it.
+    """The outputs of k unlearned shadow models: an example is IN if the original was trained on it and then forgot it.
 
-    Of an example that no original forgets, nothing is IN, and membership does not say who was trained on it.
+    An example that no original forgets is never IN; its membership is not whether an original was trained on it.
 
     Attributes:
-        original, retrained, retrained_again: (k, n, queries, classes) float32, what else was made beside each unlearned
-            model: the original, and two models trained without its forget set, from different random streams.
+        original, retrained, retrained_again: (k, n, queries, classes) float32, for each unlearned model: its original,
+            and two models trained without its forget set, from different random streams.
     """
 
     original: NDArray[np.float32]

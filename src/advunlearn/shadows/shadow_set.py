@@ -1,4 +1,4 @@
-"""Shadow models: trained on random halves of the examples, to learn what IN and OUT look like."""
+"""Shadow models: trained on random halves of the examples, to learn the distributions of IN and OUT."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def shadow_rows(pool: NDArray[np.int64], index: int, seed: int, stream: str = "s
 def shadow_pool(
     train: NDArray[np.int64], held_out: NDArray[np.int64], seed: int, stream: str = "shadow"
 ) -> NDArray[np.int64]:
-    """Return the rows that models are drawn from: the training examples and as many held-out ones, if there are.
+    """Return the rows from which training sets are drawn: the training examples and as many held-out ones at most.
 
-    So that a model, which sees half of them, is trained on as many examples as the original model is.
+    A model is trained on half of them, so on as many examples as the original model.
     """
     chosen = numpy_stream(seed, f"{stream}_pool").permutation(np.sort(held_out))[: len(train)]
     return np.concatenate([np.sort(train), np.sort(chosen)])
@@ -41,7 +41,7 @@ def shadow_pool(
 class ShadowSet(ModelSet):
     """The shadow models of an experiment.
 
-    They are asked about the `observed` rows, sorted, which hold what other requests to forget will ask for as well.
+    The store keeps their outputs on the `observed` rows, sorted, which include those of later requests to forget.
     """
 
     pool: NDArray[np.int64]
@@ -50,12 +50,12 @@ class ShadowSet(ModelSet):
 
     @property
     def kind(self) -> str:
-        """Return `shadow`, or `reference` for the models that an auditor of the game compares with."""
+        """Return `shadow`, or `reference` for the reference models of an auditor in the game."""
         return self.stream
 
     @property
     def count(self) -> int:
-        """Return how many models are wanted."""
+        """Return how many models are needed."""
         return self.options.shadows
 
     def rows(self, index: int) -> NDArray[np.int64]:
@@ -63,7 +63,7 @@ class ShadowSet(ModelSet):
         return shadow_rows(self.pool, index, self.trainer.settings.seed, self.stream)
 
     def key(self, index: int) -> dict[str, Any]:
-        """Return everything that determines what model `index` says."""
+        """Return everything that determines the outputs of model `index`."""
         return {
             **self.trainer.key(self.rows(index), self.stream, index),
             "observed": index_digest(self.observed),
@@ -72,7 +72,7 @@ class ShadowSet(ModelSet):
         }
 
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
-        """Train models and yield what each says, with its share of the seconds that this took."""
+        """Train models and yield the outputs of each, with its share of the training seconds."""
         checkpoint = self.checkpoint(group[0])
         fitted = self.fit([self.rows(index) for index in group], self.stream, group, checkpoint)
         seconds = checkpoint.spent() / len(group)
@@ -81,13 +81,13 @@ class ShadowSet(ModelSet):
             yield Artefact({"seconds": seconds, **record}, {}, {"logits": logits})
 
     def observe(self, rows: NDArray[np.int64], population: Sequence[int] | NDArray[np.int64] = ()) -> ShadowOutputs:
-        """Return what the models say of `rows` and `population`, which are among the observed ones.
+        """Return the outputs of the models on `rows` and `population`, which are among the observed rows.
 
-        A row outside the pool is OUT of every model.
+        A row outside the pool is OUT for every model.
         """
-        asked, others = (np.searchsorted(self.observed, np.asarray(each, dtype=int)) for each in (rows, population))
-        said = list(self.said())
-        logits = np.stack([each.arrays["logits"][asked] for each in said])
-        of_population = np.stack([each.arrays["logits"][others] for each in said])
+        attacked, others = (np.searchsorted(self.observed, np.asarray(each, dtype=int)) for each in (rows, population))
+        outputs = list(self.outputs())
+        logits = np.stack([each.arrays["logits"][attacked] for each in outputs])
+        of_population = np.stack([each.arrays["logits"][others] for each in outputs])
         membership = np.stack([np.isin(rows, self.rows(index)) for index in range(self.count)])
-        return ShadowOutputs(logits, membership, of_population, seconds=self.cost(said))
+        return ShadowOutputs(logits, membership, of_population, seconds=self.cost(outputs))

@@ -1,4 +1,4 @@
-"""Time a few steps of what a run will do, with the code that will do it, and leave nothing behind."""
+"""Time a few steps of a run's work with the same code, without side effects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Enough(Exception):
 
 
 class Stopwatch(Checkpoint):
-    """Take the place of a training's checkpoint, time the first of its `steps`, and end it after a slice of time."""
+    """A checkpoint that times the first of a training's `steps`, and ends the training after a slice of time."""
 
     def __init__(self, device: torch.device, steps: int) -> None:
         super().__init__(Path(), 0.0)
@@ -49,7 +49,7 @@ class Stopwatch(Checkpoint):
         return self
 
     def read(self) -> None:
-        """Return no state: what is timed begins at its beginning."""
+        """Return no state: a timed training starts at its first step."""
 
     def step(self, state: Callable[[], Any]) -> None:
         """Note the time after a step; the first one includes the set-up, so it takes one more to know their pace."""
@@ -62,7 +62,7 @@ class Stopwatch(Checkpoint):
             raise _Enough
 
     def pace(self, run: Callable[[], Any]) -> Pace:
-        """Run what calls `step`, until there were enough steps or it ends, and return its pace.
+        """Run a function that calls `step`, until there were enough steps or it ends; return its pace.
 
         Raises:
             ValueError: if it took no step.
@@ -97,8 +97,8 @@ class Pace:
 class Clock:
     """Time the trainings of an experiment.
 
-    Nothing is timed twice, and nothing before it is asked for. Compilation by `compile=true` is left out: it takes
-    longer than an estimate may.
+    Nothing is timed twice, or before it is needed. Compilation by `compile=true` is not included: it takes longer than
+    an estimate may take.
     """
 
     trainer: Trainer
@@ -106,7 +106,7 @@ class Clock:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Restore every global random generator afterwards, and keep what unlearners remark out of the log."""
+        """Restore every global random generator at the end, and keep unlearners' remarks out of the log."""
         remarks = logging.getLogger("advunlearn.unlearners")
         level = remarks.level
         remarks.setLevel(logging.WARNING)
@@ -167,7 +167,7 @@ class Clock:
     ) -> float | None:
         """Return the seconds that unlearning takes, by so many processes at once on one core each, or here.
 
-        None if the unlearner does not say what its steps are.
+        None if the unlearner does not define its steps.
         """
         kinds = unlearner.steps(task)
         if kinds is None:
@@ -216,7 +216,7 @@ def mean(paces: Sequence[Pace]) -> Pace:
 
 
 def _at_once(measure: Callable[[], Pace], workers: int) -> list[Pace]:
-    """Return what so many workers measure at the same time; with 0, what this process does with all its threads."""
+    """Return the measurements of so many workers at the same time; with 0, of this process with all its threads."""
     return list(run_tasks([measure] * workers, workers)) if workers else [measure()]
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.evaluation.metrics_file import Metrics, Trace
-from advunlearn.report.run.page import write_report
+from advunlearn.report.drawing import drawn
+from advunlearn.report.run.page import draw_pictures, write_report
 from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.attack import Evidence
@@ -16,6 +18,8 @@ from advunlearn.stages.unlearn import Models
 from advunlearn.storage.files import atomic_write, write_json, write_tensors
 from advunlearn.storage.store import Artefact, Store
 from advunlearn.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 PICTURES_SCHEMA = 3  # raise it when the pictures change, as that of stage `unlearn`
 
@@ -35,24 +39,32 @@ def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence
     if trainer.settings.tensorboard:
         write_events(folder, metrics)
     with manifest.stage("report") as stage:
-        pictures = draw_pictures(trainer.store, models, evidence, metrics["trace"], scores)
-        stage.note(reused=pictures.reused, artefact=pictures.digest)
-        write_report(folder, {name: picture.tobytes() for name, picture in pictures.arrays.items()})
+
+        def draw() -> dict[str, bytes]:
+            kept = kept_pictures(trainer.store, models, evidence, metrics["trace"], scores)
+            stage.note(reused=kept.reused, artefact=kept.digest or None)
+            return {name: picture.tobytes() for name, picture in kept.arrays.items()}
+
+        write_report(folder, drawn(draw))
 
 
-def draw_pictures(
+def kept_pictures(
     store: Store,
     models: Models,
     evidence: Evidence,
     trace: Trace,
     scores: dict[str, NDArray[Any]],
 ) -> Artefact:
-    """Return the report's pictures, PNGs by name as arrays of bytes, from the store if they are there."""
+    """Return the report's pictures, PNGs by name as arrays of bytes, from the store if they are there.
+
+    A store that cannot be written to does not keep them.
+
+    Raises:
+        NotDrawn: if matplotlib fails.
+    """
 
     def make() -> Artefact:
-        from advunlearn.report.run.pictures import draw  # matplotlib takes a second to import
-
-        pictures = draw(trace, scores)
+        pictures = draw_pictures(trace, scores)
         return Artefact({}, {}, {name: np.frombuffer(picture, np.uint8) for name, picture in pictures.items()})
 
     key = {
@@ -60,4 +72,8 @@ def draw_pictures(
         "attack": [evidence.artefact.digest, evidence.artefact.content],
         "unlearned": [models.artefacts["unlearned"].digest, models.artefacts["unlearned"].content],
     }
-    return store.get_or_make("pictures", key, make)
+    try:
+        return store.get_or_make("pictures", key, make)
+    except OSError as error:
+        logger.warning("the store does not keep the pictures (%s)", error)
+        return make()

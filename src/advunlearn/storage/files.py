@@ -14,7 +14,19 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints, is_typeddict
+from types import NoneType, UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Literal,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from advunlearn.options import UserError
 
@@ -23,6 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LARGEST_JSON = 1 << 25  # bytes of a manifest or of metrics; a thousandth is usual
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk, and of a user's share of it
 
 
@@ -72,6 +85,38 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read; a named pipe or a device is refused, which could block forever or never end.
+
+    Raises:
+        UnreadableFile: if it is missing, cannot be read, or is not a regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for a writer
+    except (OSError, ValueError) as error:  # the latter: a name with a zero byte
+        raise UnreadableFile(path, getattr(error, "strerror", None) or str(error)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnreadableFile(path, "not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Return the bytes of a regular file of at most `most` bytes.
+
+    Raises:
+        UnreadableFile: see `open_regular`; if it is larger; and if the disk cannot read it.
+    """
+    with open_regular(path) as file:
+        try:
+            content = file.read(most + 1)
+        except OSError as error:
+            raise UnreadableFile(path, error.strerror or str(error)) from error
+    if len(content) > most:
+        raise UnreadableFile(path, f"larger than {most / (1 << 20):.10g} MiB")
+    return content
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
     """Write a safetensors file with the mode that any other new file gets: safetensors itself always writes 0600."""
     from safetensors.torch import save_file  # imports torch, which takes seconds
@@ -86,53 +131,61 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, st
 def write_json(path: Path, data: Any) -> None:
     """Write plain data as JSON, whole or not at all; NaN and infinities are refused."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, shape: type[T]) -> T:
+def read_json(path: Path, shape: type[T], *, optional: bool = False) -> T:
     """Return the contents of a JSON file after a check that they are the `TypedDict` that is expected.
 
     Checked are required keys and the types of their values; of a dict whose keys are a `Literal`, that it has all of
-    them. Not checked are optional keys and the elements of lists. Other keys are allowed.
+    them. Not checked are optional keys, unless `optional`, and the elements of lists. Other keys are allowed.
 
     Raises:
-        UnreadableFile: if the file cannot be read, is not JSON, or has not this shape.
+        UnreadableFile: if the file cannot be read, is larger than `LARGEST_JSON`, is not JSON, or has not this shape.
     """
+    content = read_regular(path, LARGEST_JSON)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UnreadableFile(path, error.strerror or str(error)) from error
-    except ValueError as error:  # neither JSON nor UTF-8
+        found: Any = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:  # neither JSON nor UTF-8, or nested too deeply
         raise UnreadableFile(path, f"not valid JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise UnreadableFile(path, f"must hold a JSON object, got {reprlib.repr(found)}")
     try:
-        _check(found, shape)
+        _check(found, shape, optional)
     except TypeError as error:
         reason = f"made by another version of advunlearn, {error}"
         raise UnreadableFile(path, reason, other_version=True) from error
-    return found
+    return cast(T, found)
 
 
-def _check(value: Any, shape: Any, where: str = "") -> None:
+def _check(value: Any, shape: Any, optional: bool, where: str = "") -> None:
     """Raise a TypeError, in words, at the first place where data from JSON are not of this shape."""
+    if get_origin(shape) is UnionType:
+        if value is None:
+            return
+        (shape,) = (each for each in get_args(shape) if each is not NoneType)
     if get_origin(shape) is Literal:
         fits = value in get_args(shape)
     elif is_typeddict(shape):
         fits = isinstance(value, dict)
+    elif shape is Any:
+        fits = True
     else:
         fits = isinstance(value, (int, float) if shape is float else get_origin(shape) or shape)
     if not fits:
-        raise TypeError(f"with {where or 'contents'} = {reprlib.repr(value)}")
-    for key, inner in _keys(value, shape):
+        raise TypeError(f"with {where} = {reprlib.repr(value)}")
+    for key, inner in _keys(value, shape, optional):
         path = f"{where}.{key}" if where else key
-        if key not in value:
+        if key in value:
+            _check(value[key], inner, optional, path)
+        elif key not in getattr(shape, "__optional_keys__", ()):
             raise TypeError(f"without '{path}'")
-        _check(value[key], inner, path)
 
 
-def _keys(value: Any, shape: Any) -> Iterable[tuple[str, Any]]:
+def _keys(value: Any, shape: Any, optional: bool) -> Iterable[tuple[str, Any]]:
     """Return the keys of a dict of this shape that are to be checked, each with the shape of its value."""
     if is_typeddict(shape):
-        return [(key, hint) for key, hint in _hints(shape).items() if key in shape.__required_keys__]
+        return [(key, hint) for key, hint in _hints(shape).items() if optional or key in shape.__required_keys__]
     if get_origin(shape) is dict:
         keys, hint = get_args(shape)
         return [(key, hint) for key in dict.fromkeys([*get_args(keys), *value])]

@@ -175,7 +175,7 @@ def _sign(path: Path, file: int) -> None:
 
 def _holder(path: Path) -> str | None:
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        return path.read_text() or None
+        return path.read_text(encoding="utf-8") or None
     return None
 
 

@@ -375,7 +375,7 @@ def _read(folder: Path) -> Artefact:
             if file_digest(_regular(folder / name)) != checksum:
                 raise Damaged(f"{name} is damaged")
         name = "record.json"
-        record = json.loads((folder / name).read_text())
+        record = json.loads((folder / name).read_text(encoding="utf-8"))
         tensors, arrays = {}, {}
         if (name := "tensors.safetensors") in files:
             tensors = load_file(folder / name)
@@ -399,7 +399,7 @@ def _regular(path: Path) -> Path:
 
 
 def _text(path: Path) -> str:
-    return _regular(path).read_text()
+    return _regular(path).read_text(encoding="utf-8")
 
 
 def _marker(folder: Path) -> Any:

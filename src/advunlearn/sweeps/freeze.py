@@ -40,11 +40,11 @@ def freeze(folder: Path, jobs: Sequence[Job]) -> None:
     for (here, text), job in zip(texts.items(), jobs, strict=True):
         write_json(here / "job.json", {"overrides": job.overrides, "choices": job.choices})
         with atomic_write(here / "config.yaml") as temporary:  # last: what holds it can be run
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
 
 
 def _text(path: Path) -> str:
-    return path.read_text() if path.is_file() else ""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def shadow_shards(jobs: Sequence[Job], shards: int) -> list[Job]:

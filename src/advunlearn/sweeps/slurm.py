@@ -98,7 +98,7 @@ def script(folder: Path, numbers: Sequence[int], flags: Flags, workplace: Path, 
     ]
     kept = [f"export ADVUNLEARN_CACHE={shlex.quote(cache)}"] if cache else []
     # Names that are not given here are the script's own, and stay.
-    return Template(_DIRECTIVE.sub("", _SCRIPT.read_text())).safe_substitute(
+    return Template(_DIRECTIVE.sub("", _SCRIPT.read_text(encoding="utf-8"))).safe_substitute(
         OPTIONS="\n#SBATCH ".join(f"--{_quoted(option)}" for option in options),
         SETUP="".join(f"{line}\n" for line in [*kept, *flags.setup]),
         FOLDER=shlex.quote(str(folder)),
@@ -179,7 +179,15 @@ def history(ids: Iterable[str]) -> dict[Task, tuple[str, str]]:
 def _ask(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
     name = command[0]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT,
+            env=environment,
+        )
     except FileNotFoundError:
         raise SlurmError(f"{name}: not found on this machine") from None
     except subprocess.TimeoutExpired:

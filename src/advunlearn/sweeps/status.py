@@ -103,8 +103,8 @@ def judge(own: str, state: str, words: str) -> tuple[str, str]:
 def _log(folder: Path, number: int) -> str:
     """Return what a job wrote under Slurm."""
     log = folder / "logs" / f"{number}.log"
-    return log.read_text(errors="replace") if log.is_file() else ""
+    return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

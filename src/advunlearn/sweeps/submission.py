@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from advunlearn.runs.state import state_of
-from advunlearn.storage.files import atomic_write, write_json
+from advunlearn.storage.files import UnreadableFile, atomic_write, read_json, write_json
 from advunlearn.storage.paths import cache_folder
 from advunlearn.sweeps import slurm
 
 RUNS, SHADOWS = ".", "shadows"  # a sweep's folders of jobs: its runs, and those that train shadow models alone
 Numbers = dict[str, list[int]]  # of jobs, by folder
+
+
+class SweepFile(TypedDict):
+    """The contents of `sweep.json`; see `Sweep`."""
+
+    schema: Literal[1]
+    workplace: str
+    cache: str | None
+    flags: dict[str, Any]
+    jobs: dict[str, int]
+    sent: list[dict[str, Any]]
 
 
 @dataclass
@@ -48,10 +58,20 @@ class Sweep:
 
     @classmethod
     def read(cls, folder: Path) -> Sweep:
-        """Return the sweep that `write` wrote to a folder."""
-        record = json.loads((folder / "sweep.json").read_text())
+        """Return the sweep that `write` wrote to a folder.
+
+        Raises:
+            UnreadableFile: in one line, if the file is damaged or another version wrote it.
+        """
+        path = folder / "sweep.json"
+        record: dict[str, Any] = dict(read_json(path, SweepFile))
         del record["schema"]
-        return cls(folder, **{**record, "flags": slurm.Flags(**record["flags"])})
+        try:
+            return cls(folder, **{**record, "flags": slurm.Flags(**record["flags"])})
+        except TypeError as error:  # keys of another version
+            raise UnreadableFile(
+                path, f"made by another version of advunlearn ({error})", other_version=True
+            ) from error
 
     def write(self) -> None:
         """Write `sweep.json`."""
@@ -80,7 +100,7 @@ class Sweep:
             for number in numbers[part]:
                 (folder / "logs" / f"{number}.kills").unlink(missing_ok=True)
             with atomic_write(folder / "job.sbatch") as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding="utf-8")
             after = slurm.submit(folder / "job.sbatch", after)
             now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
             self.sent.append({"folder": part, "id": after, "numbers": numbers[part], "time": now})

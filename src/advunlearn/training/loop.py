@@ -1,4 +1,4 @@
-"""The epochs and steps of every training by gradient descent, which go on where an ended process left them."""
+"""The epochs and steps of every training by gradient descent; an interrupted training resumes at its last step."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ FORMAT = 2  # of a checkpoint: raise it when the state of a training is made of 
 
 
 class Loop(Generic[T]):
-    """Yield each epoch with its batches; after every batch, a checkpoint can keep what has changed.
+    """Yield each epoch with its batches; after every batch, a checkpoint can save the state.
 
-    A checkpoint holds the epoch, how many of its batches are done, the generators as they were before these were drawn,
-    and the parts. So what a caller does at an epoch's end is done again if a process ended before the next step: only
-    the parts may carry anything from one step to another.
+    A checkpoint holds the epoch, how many of its batches are done, the state of the generators before these were drawn,
+    and the parts. What a caller does at the end of an epoch is repeated if the process ended before the next step. So
+    only the parts may carry state from one step to the next.
 
     Args:
-        epochs: in all.
-        draw: draws an epoch's batches with all that is random about them, from `orders` alone.
+        epochs: total number.
+        draw: draws an epoch's batches and everything random about them, from `orders` only.
         orders: generators that the batches are drawn from, in a fixed order.
-        parts: what the steps change: generators, tensors, and what has `state_dict` and `load_state_dict`.
+        parts: everything that the steps change: generators, tensors, and objects with `state_dict`.
         checkpoint: None keeps nothing.
         label: of the progress bar.
     """
@@ -49,7 +49,7 @@ class Loop(Generic[T]):
         self.parts, self.checkpoint, self.label = parts, checkpoint, label
 
     def __iter__(self) -> Iterator[tuple[int, Iterator[T]]]:
-        """Yield (epoch, its batches), from the first that is not done on."""
+        """Yield (epoch, its batches), starting at the first epoch that is not done."""
         first, done = self._restore()
         for epoch in progress(range(first, self.epochs), self.label, total=self.epochs, initial=first):
             before = [state_of(order) for order in self.orders]
@@ -69,12 +69,12 @@ class Loop(Generic[T]):
         return {"format": FORMAT, "epoch": epoch, "done": done, "orders": before, "parts": parts}
 
     def _restore(self) -> tuple[int, int]:
-        """Return the epoch to go on with and how many of its batches are done; put all parts in their state then."""
+        """Restore all parts; return the epoch to resume and how many of its batches are done."""
         state = self.checkpoint.read() if self.checkpoint is not None else None
         if state is None:
             return 0, 0
         if state.get("format") != FORMAT:
-            logger.warning("%s: its checkpoint is of another version; the training starts again", self.label)
+            logger.warning("%s: the checkpoint is from another version; the training starts again", self.label)
             return 0, 0
         for order, before in zip(self.orders, state["orders"], strict=True):
             restore(order, before)

@@ -13,13 +13,13 @@ _EPS = torch.finfo(torch.float64).eps
 
 @dataclass(frozen=True)
 class Problem:
-    """Hold b problems: minimise share * sum_i loss(margin_i) + regularization / 2 ||w||^2 over theta = (w, bias).
+    """b problems: minimise share * sum_i loss(margin_i) + regularization / 2 ||w||^2 over theta = (w, bias).
 
     theta is (b, p).
-    `rows` (b, n, p) are the examples with a one appended for the bias, times their label, and zero where a row does not
-    count; the margins are rows @ theta. `columns` (b, p, n) is the same array transposed, laid out for speed. `share`
-    (b, 1) is one over the number of rows that count; `ridge` (p,) is the regularization, and 0 for the bias; `damping`
-    (b, 1) is what stands in for that 0 where a system is factored, for when no curvature holds the bias.
+    `rows` (b, n, p) are the examples with a one appended for the bias, times their label, and zero for a padded
+    row; the margins are rows @ theta. `columns` (b, p, n) is the same array transposed, laid out for speed. `share`
+    (b, 1) is one over the number of rows without padding; `ridge` (p,) is the regularization, and 0 for the bias;
+    `damping` (b, 1) replaces that 0 when a system is factored, in case no curvature determines the bias.
     """
 
     rows: Tensor
@@ -30,23 +30,23 @@ class Problem:
 
     @cached_property
     def check_every(self) -> int:
-        """Return how many steps pass between looks at whether all have converged: on a GPU each look is a wait."""
+        """Return the number of steps between two convergence checks: on a GPU each check is a wait."""
         return 1 if self.rows.device.type == "cpu" else 4
 
     @cached_property
     def sizes(self) -> Tensor:
-        """Return the mean absolute value (b, p) of each column, or 1e-4 of the largest where that is more."""
+        """Return the mean absolute value (b, p) of each column, at least 1e-4 of the largest."""
         sizes = self.share * self.columns.abs().sum(-1)
         return torch.maximum(sizes, 1e-4 * sizes.amax(-1, keepdim=True)).clamp(min=1e-100)
 
     @cached_property
     def column_rounding(self) -> Tensor:
-        """Return what rounding may leave (b, p) of each column: some units of its largest absolute value."""
+        """Return a bound (b, p) on the rounding error per column: some units of its largest absolute value."""
         return 8 * _EPS * self.columns.abs().amax(-1)
 
     @cached_property
     def floor(self) -> Tensor:
-        """Return what holds theta (b, p) without any curvature: the ridge, and the damping for the bias."""
+        """Return the diagonal (b, p) without any curvature: the ridge, and the damping for the bias."""
         return torch.cat([self.ridge[:-1].expand(len(self.rows), -1), self.damping], -1)
 
     def rounding(self, theta: Tensor) -> Tensor:
@@ -58,15 +58,15 @@ class Problem:
         return torch.bmm(theta.unsqueeze(1), self.columns).squeeze(1)
 
     def pull(self, force: Tensor) -> Tensor:
-        """Return what forces on the margins (b, n) do to theta (b, p): rows' @ force."""
+        """Return the force on theta (b, p) from forces on the margins (b, n): rows' @ force."""
         return torch.bmm(force.unsqueeze(1), self.rows).squeeze(1)
 
     def factor(self, curvature: Tensor) -> Tensor:
         """Return the Cholesky factor (b, p, p) of diag(ridge) + rows' diag(curvature) rows, for curvature (b, n) >= 0.
 
-        The diagonal is raised by `damping` and by what rounding may have taken from it, for collinear columns under a
-        tiny ridge: what this bends, a solver's next step straightens. Where there is no factor even so, the diagonal
-        stands in, and a step is still downhill.
+        The diagonal is raised by `damping` and by a bound on its rounding error, for collinear columns under a tiny
+        ridge; the solver's next step corrects this. If the factorisation still fails, the factor of the diagonal is
+        returned, with which a step is still a descent.
         """
         hessian = torch.bmm(self.columns * curvature.unsqueeze(1), self.rows)
         diagonal = hessian.diagonal(dim1=1, dim2=2)
@@ -79,13 +79,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Solution:
-    """Hold a solver's theta (b, p), whether each `converged` (b,), and what the derivative of theta is made of.
+    """A solver's theta (b, p), whether each problem `converged` (b,), and the parts of the derivative of theta.
 
     `force` (b, n) is minus the derivative of the objective by each margin, `curvature` (b, n) the second derivative,
-    `factor` (b, p, p) the matching `Problem.factor`. `rigid` (b, n) marks margins that the hinge holds at exactly 1,
+    `factor` (b, p, p) the matching `Problem.factor`. `rigid` (b, n) marks margins that the hinge fixes at exactly 1,
     for which `curvature` is only a large number; it is None for a smooth loss. `pins` (b, n) sums to 1 in a problem
-    whose bias `centre_bias` put between the rows it marks, and to 0 in the others; it is None where there is no such
-    problem.
+    whose bias `centre_bias` placed between the rows that it marks, and to 0 in the others; it is None if there is no
+    such problem.
     """
 
     theta: Tensor

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,9 @@ import numpy as np
 from advunlearn.data.dataset import DatasetInfo
 from advunlearn.data.forget.scenario import Forget, Rows
 from advunlearn.options import UserError
+from advunlearn.storage.files import UnreadableFile, open_regular
+
+LONGEST = 1000  # characters of a line
 
 
 @dataclass
@@ -48,16 +54,8 @@ class Indices(Forget):
     def _read(self, limit: int | None) -> Rows:
         if self.path is None:
             raise UserError("path must name a file with one row number a line (try forget.path=rows.txt)")
-        try:
-            lines = Path(self.path).expanduser().read_text().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not text"
-            raise UserError(f"path={self.path} cannot be read: {reason}") from error
         found: dict[int, int] = {}
-        for number, line in enumerate(lines, 1):
-            text = line.strip()
-            if not text or text.startswith("#"):
-                continue
+        for number, text in self._lines():
             where = f"path={self.path} line {number}"
             if not text.isdecimal():
                 raise UserError(f"{where} must be a row number, got {text[:40]}")
@@ -70,3 +68,22 @@ class Indices(Forget):
         if not found:
             raise UserError(f"path={self.path} names no row")
         return np.array(sorted(found), dtype=np.int64)
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Yield number and text of each line that names a row; the file is read line by line, whatever its size."""
+        try:
+            with io.TextIOWrapper(open_regular(Path(str(self.path)).expanduser()), "utf-8-sig") as file:
+                for number in itertools.count(1):
+                    line = file.readline(LONGEST)
+                    if not line:
+                        return
+                    if len(line) == LONGEST:
+                        raise UserError(f"path={self.path} line {number} is longer than {LONGEST - 1} characters")
+                    text = line.strip()
+                    if text and not text.startswith("#"):
+                        yield number, text
+        except UnreadableFile as error:
+            raise UserError(f"path={self.path} cannot be read: {error.reason}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not text"
+            raise UserError(f"path={self.path} cannot be read: {reason}") from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from advunlearn.evaluation.comparison import strongest_attack
-from advunlearn.evaluation.metrics_file import MODELS, Metrics, read_metrics
+from advunlearn.evaluation.metrics_file import MODELS, Metrics, Trace, read_metrics
+from advunlearn.report.drawing import drawing, drawn
 from advunlearn.report.html import Card, render_page
 from advunlearn.report.run.table import metrics_csv, notes, rows, verdict
 from advunlearn.storage.files import atomic_write, read_json
@@ -37,26 +40,37 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
 
     Args:
         folder: of a run.
-        pictures: PNGs by name; None draws them from the run's scores.
+        pictures: PNGs by name; None draws them from the run's scores, if matplotlib can.
 
     Raises:
         UnreadableFile: if the folder does not hold a finished run of this version.
     """
     metrics, manifest = read_metrics(folder), read_json(folder / "manifest.json", Provenance)
     if pictures is None:
-        from advunlearn.report.run.pictures import draw
-
-        with np.load(folder / "scores.npz", allow_pickle=False) as scores:
-            pictures = draw(metrics["trace"], dict(scores))
+        with np.load(folder / "scores.npz", allow_pickle=False) as stored:
+            scores = dict(stored)
+        pictures = drawn(lambda: draw_pictures(metrics["trace"], scores))
     for name, picture in pictures.items():
         with atomic_write(folder / f"{name}.png") as temporary:
             temporary.write_bytes(picture)
     with atomic_write(folder / "metrics.csv") as temporary:
-        temporary.write_text(metrics_csv(metrics))
+        temporary.write_text(metrics_csv(metrics), encoding="utf-8")
     page = folder / "report.html"
     with atomic_write(page) as temporary:
         temporary.write_text(render(metrics, manifest, pictures), encoding="utf-8")
     return page
+
+
+def draw_pictures(trace: Trace, scores: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
+    """Return the pictures of a run by name; see `pictures.draw`.
+
+    Raises:
+        NotDrawn: if matplotlib fails.
+    """
+    with drawing():
+        from advunlearn.report.run.pictures import draw  # matplotlib takes a second to import
+
+        return draw(trace, scores)
 
 
 def render(metrics: Metrics, manifest: Provenance, pictures: dict[str, bytes]) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics import roc_curve_points
 from advunlearn.evaluation.metrics_file import MODELS, Trace
+from advunlearn.report.drawing import literal
 
 Array = NDArray[Any]
 
@@ -138,7 +139,7 @@ def roc_figure(scores: Mapping[str, Array]) -> Figure:
             axes.plot(fpr.clip(least), tpr.clip(least), color=COLORS[model], label=model, drawstyle="steps-post")
         axes.plot([least, 1], [least, 1], color="#bbbbbb", linestyle=":", linewidth=1)
         _log_axes(axes, least)
-        axes.set(title=attack, xlabel="false-positive rate")
+        axes.set(title=literal(attack), xlabel="false-positive rate")
     panels[0].set_ylabel("true-positive rate")
     panels[0].legend(loc="lower right")
     return figure

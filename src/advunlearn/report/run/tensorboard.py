@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from advunlearn.evaluation.metrics_file import Metrics
+
+logger = logging.getLogger(__name__)
 
 EVENTS = "events.out.tfevents.*"  # what TensorBoard calls its files
 
@@ -14,14 +17,18 @@ def write_events(folder: Path, metrics: Metrics) -> None:
     """Write a run's trace and metrics into its folder, in place of those of an earlier attempt.
 
     `game/*` has a value for each audit step, `epochs/*` for each epoch that was judged, and each model's metrics one.
+    All of it is in `metrics.json` as well: an error is logged, and the run continues.
     """
-    from torch.utils.tensorboard import SummaryWriter  # an extra
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # an extra
 
-    for earlier in folder.glob(EVENTS):
-        earlier.unlink()
-    with SummaryWriter(str(folder)) as writer:
-        for tag, value, step in scalars(metrics):
-            writer.add_scalar(tag, value, step)
+        for earlier in folder.glob(EVENTS):
+            earlier.unlink()
+        with SummaryWriter(str(folder)) as writer:
+            for tag, value, step in scalars(metrics):
+                writer.add_scalar(tag, value, step)
+    except Exception as error:  # of another package, with dependencies of its own, which raise any
+        logger.warning("nothing was written for TensorBoard (%s: %s)", type(error).__name__, error)
 
 
 def scalars(metrics: Metrics) -> Iterator[tuple[str, float, int]]:

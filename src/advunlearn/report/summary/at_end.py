@@ -15,9 +15,17 @@ from advunlearn.report.summary.runs import find_runs, summarise
 
 
 def print_sweep_report(folder: Path) -> None:
-    """Print the means over seeds, grouped by what varies, and write the report of a sweep into its folder."""
+    """Print the means over seeds, grouped by what varies, and write the report of a sweep into its folder.
+
+    The sweep is over: a report that cannot be written is said, and changes nothing.
+    """
     summary = summarise(find_runs([folder]))
-    sys.stdout.write(f"\n{text(summary)}\n\n{write_overview(summary, folder)}\nagain: advunlearn report {folder}\n")
+    sys.stdout.write(f"\n{text(summary)}\n\n")
+    try:
+        where = write_overview(summary, folder)
+    except OSError as error:
+        where = f"{folder}: the report cannot be written ({error.strerror})"
+    sys.stdout.write(f"{where}\nagain: advunlearn report {folder}\n")
 
 
 class SweepSummary(Callback):  # type: ignore[misc]

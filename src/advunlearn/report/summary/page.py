@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from advunlearn.evaluation.metrics_file import COMPARED, MODELS
+from advunlearn.report.drawing import drawing, drawn
 from advunlearn.report.html import Card, render_page
 from advunlearn.report.summary.formats import FORMATS, heads, numbers_of, sections, what
 from advunlearn.report.summary.runs import Summary, accuracy, time_over_retraining
@@ -20,15 +21,20 @@ def write_overview(summary: Summary, folder: Path) -> str:
     Raises:
         OSError: if the folder cannot be written.
     """
-    from advunlearn.report.summary.pictures import draw_overview  # matplotlib takes a second to import
-
     for name, style in FILES.items():
         with atomic_write(folder / name) as temporary:
             # The name of a folder need not be valid UTF-8.
             temporary.write_text(FORMATS[style](summary) + "\n", encoding="utf-8", errors="backslashreplace")
     with atomic_write(folder / "report.html") as temporary:
-        temporary.write_text(render_overview(summary, draw_overview(summary)), encoding="utf-8")
+        temporary.write_text(render_overview(summary, drawn(lambda: _draw(summary))), encoding="utf-8")
     return f"report: {folder / 'report.html'}, with {', '.join(FILES)} next to it"
+
+
+def _draw(summary: Summary) -> dict[str, bytes]:
+    with drawing():
+        from advunlearn.report.summary.pictures import draw_overview  # matplotlib takes a second to import
+
+        return draw_overview(summary)
 
 
 def render_overview(summary: Summary, pictures: dict[str, bytes]) -> str:

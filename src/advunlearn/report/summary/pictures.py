@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from advunlearn.evaluation.metrics_file import MODELS, ModelName, Trace
+from advunlearn.report.drawing import literal
 from advunlearn.report.run.pictures import COLORS, DARK, STYLE, TEST, png
 from advunlearn.report.summary.runs import Estimate, Group, Summary, accuracy, time_over_retraining
 from advunlearn.report.summary.verdict import Comparison, comparisons
@@ -53,7 +54,7 @@ def gap_figure(summary: Summary) -> Figure:
                 ends = (place - 0.42, place + 0.42)
                 axes.plot([before.mean] * 2, ends, color=COLORS["original"], linestyle="--", linewidth=1.2)
         axes.axvline(0, color=COLORS["retrained"], linestyle=":", linewidth=1.4, zorder=0)
-        axes.set(title=attack)
+        axes.set(title=literal(attack))
         axes.xaxis.set_tick_params(labelbottom=True)
     _name_groups(panels[0], groups)
     panels[0].set_xlim(
@@ -151,7 +152,7 @@ def _draw_comparison(axes: Axes, comparison: Comparison) -> None:
             axes.plot(known.mean, height, "D", color=COLORS[model], markersize=10, markeredgecolor="white", zorder=4)
             axes.annotate(model, (known.mean, height), (9, 7), textcoords="offset points", color=COLORS[model])
     axes.axhline(0, color=COLORS["retrained"], linestyle=":", linewidth=1.4, zorder=0)
-    axes.set(xlabel="accuracy on the test set", ylabel=f"{attack}: AUC less the retrained model's")
+    axes.set(xlabel="accuracy on the test set", ylabel=f"{literal(attack)}: AUC less the retrained model's")
     axes.set_title(_wrapped(comparison.name))
     across = [value for model in MODELS for value in _values(tested.of(runs, model))]
     axes.set_xlim(_around(across))
@@ -217,7 +218,7 @@ def _name_groups(axes: Axes, groups: Sequence[Group]) -> None:
 
 
 def _wrapped(name: str) -> str:
-    return textwrap.fill(name, LABEL)
+    return textwrap.fill(literal(name), LABEL)
 
 
 def _lines(comparison: Comparison) -> int:
