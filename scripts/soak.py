@@ -137,7 +137,7 @@ class Soak:
 
     def start_run(self) -> None:
         """Start a run, or resume one that was killed; nine of ten are to be killed."""
-        delay = self.rng.uniform(-0.1, 1) * self.seconds if self.rng.random() < 0.9 else float("inf")
+        delay = self.rng.uniform(-0.2, 0.8) * self.seconds if self.rng.random() < 0.9 else float("inf")
         if self.died and self.rng.random() < 0.5:
             before = self.died.pop(self.rng.randrange(len(self.died)))
             self.begin("resume", ["resume", str(before.folder)], before.seed, before.folder, delay)
