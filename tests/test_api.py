@@ -122,7 +122,7 @@ def test_arrays_and_one_attack_by_its_name_are_taken() -> None:
 def test_what_needs_a_training_setup_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lira trains shadow models.*use advunlearn\.run"):
         advunlearn.audit(model(), forget=blobs(9, 0), test=blobs(9, 1), attacks=["lira"])
-    parts = {name: blobs(9, 0) for name in ("retain", "forget", "audit")}
+    parts = {"retain": blobs(9, 0), "forget": blobs(9, 1), "audit": blobs(9, 2)}
     with pytest.raises(ValueError, match="needs a training setup"):
         advunlearn.unlearn(model(), **parts, method="retrain")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import logging
 import re
 import secrets
 from collections.abc import Sequence
@@ -12,27 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import nn
 
 from advunlearn.attacks.attack import Answers, Attack, Observations
 from advunlearn.config.compose import experiment_from, hydra_words
 from advunlearn.config.composer import quoted
 from advunlearn.config.experiment import Experiment
+from advunlearn.data.comparable import comparable
 from advunlearn.data.examples import Examples
 from advunlearn.evaluation.comparison import measure_attack
 from advunlearn.evaluation.metrics_file import AttackMetrics
 from advunlearn.options import Component, ConfigError, UserError
 from advunlearn.runs.manifest import Manifest
-from advunlearn.runtime.settings import Settings
+from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.attack import score_model, split_scores
+from advunlearn.stages.own_data import Part, check_model, check_trainable, read_parts
 from advunlearn.train import Result, run_experiment
 from advunlearn.training.fit import predict
 from advunlearn.unlearners.unlearner import Task, Unlearner
 
-Part = tuple[Tensor, Tensor] | tuple[NDArray[Any], NDArray[Any]]
+logger = logging.getLogger(__name__)
 
 
 def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Result:
@@ -79,6 +80,7 @@ def unlearn(
         model: maps inputs (n, ...) to logits (n, classes).
         retain, forget, audit: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,), tensors
             or arrays: what to keep, what to remove, and held-out examples that were never trained on, for the auditor.
+            No two parts share examples.
         selection: other held-out examples, on which `keep_epoch="best"` chooses the epoch.
         method: an option of the group `unlearner` (sg, finetune, ...), or an unlearner such as `SG(alpha=3)`.
         options: the options of a method that is given by name, such as `alpha=3, epochs=10, auditor="logistic"`, or
@@ -105,15 +107,14 @@ def unlearn(
     """
     experiment = _with_method(method, options, seed, device)
     settings = experiment.settings
-    task = Task(
-        retain=_examples(retain, "retain", settings),
-        forget=_examples(forget, "forget", settings),
-        audit=_examples(audit, "audit", settings),
-        settings=settings,
-        selection=None if selection is None else _examples(selection, "selection", settings),
-    )
-    network = copy.deepcopy(model).to(settings.torch_device())
-    with settings.switches():
+    with clean_state(seed), settings.switches():
+        given = {"retain": retain, "forget": forget, "audit": audit, "selection": selection}
+        parts = read_parts(given, settings.torch_device())
+        network = copy.deepcopy(model).to(settings.torch_device())
+        check_model(network, parts)
+        check_trainable(network)
+        experiment.unlearner.check({name: part.labels.cpu().numpy() for name, part in parts.items()})
+        task = Task(parts["retain"], parts["forget"], parts["audit"], settings, parts.get("selection"))
         unlearned = experiment.unlearner.run(network, task).network
     for part, before in zip(unlearned.modules(), model.modules(), strict=True):
         part.training = before.training
@@ -139,7 +140,10 @@ def audit(
 
     Args:
         model: maps inputs (n, ...) to logits (n, classes).
-        forget, test: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,).
+        forget, test: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,). Test examples of
+            other classes than the forget set's are left out, as in a run; if classes have other shares of `forget` than
+            of `test`, further examples are left out until they agree, which is logged. `members` and `nonmembers` of
+            the result count those that are left.
         retain: training examples that the model keeps, which the attack `mia_efficacy` compares with.
         population: further examples that were never trained on, which `population` compares with, and `threshold` for
             thresholds of each class.
@@ -166,28 +170,36 @@ def audit(
             f"{', '.join(untrained)} trains shadow models, which needs a training setup: use advunlearn.run"
         )
     settings = experiment.settings
-    members, nonmembers = _examples(forget, "forget", settings), _examples(test, "test", settings)
-    both = members.followed_by(nonmembers)
-    network = copy.deepcopy(model).to(settings.torch_device())
+    with clean_state(seed), settings.switches():
+        given = {"forget": forget, "test": test, "retain": retain, "population": population}
+        parts = read_parts(given, settings.torch_device())
+        network = copy.deepcopy(model).to(settings.torch_device())
+        check_model(network, parts)
+        where, others, remark = comparable(*(parts[name].labels.cpu().numpy() for name in ("forget", "test")))
+        if remark:
+            logger.warning(remark)
+        members, nonmembers = parts["forget"].subset(where), parts["test"].subset(others)
+        both = members.followed_by(nonmembers)
 
-    def answers(examples: Examples) -> Answers:
-        return Answers(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
+        def answers(examples: Examples) -> Answers:
+            return Answers(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
 
-    with settings.switches():
         said = answers(both)
         target = Observations(
             said.logits,
             said.labels,
             members=np.arange(len(both)) < len(members),
-            retain=None if retain is None else answers(_examples(retain, "retain", settings)),
-            population=None if population is None else answers(_examples(population, "population", settings)),
+            retain=answers(parts["retain"]) if "retain" in parts else None,
+            population=answers(parts["population"]) if "population" in parts else None,
         )
-    _, scores = split_scores(score_model(experiment, target))
-    found = {}
-    for key, score in scores.items():
-        attack = experiment.attacks[key.split("/")[0]]
-        figures = attack.figures(target) if key in experiment.attacks else {}
-        found[key] = measure_attack(score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures)
+        _, scores = split_scores(score_model(experiment, target))
+        found = {}
+        for key, score in scores.items():
+            attack = experiment.attacks[key.split("/")[0]]
+            figures = attack.figures(target) if key in experiment.attacks else {}
+            found[key] = measure_attack(
+                score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures
+            )
     return found
 
 
@@ -230,15 +242,3 @@ def _overrides(options: dict[str, Any]) -> list[str]:
         f"auditor={value}" if name == "auditor" else f"unlearner.{name}={'null' if value is None else value}"
         for name, value in words.items()
     ]
-
-
-def _examples(part: Part, name: str, settings: Settings) -> Examples:
-    inputs, labels = (torch.as_tensor(each) for each in part)
-    if len(labels) == 0:
-        raise UserError(f"{name} must hold at least one example, got none")
-    if len(inputs) != len(labels):
-        raise UserError(f"{name} must be (inputs, labels) of one length, got {len(inputs)} and {len(labels)}")
-    if labels.dim() != 1 or labels.is_floating_point():
-        raise UserError(f"{name} labels must be whole numbers (n,), got {labels.dtype} {tuple(labels.shape)}")
-    device = settings.torch_device()
-    return Examples(inputs.to(device), labels.long().to(device))

@@ -110,7 +110,6 @@ def test_a_sweep_is_run_in_its_resolved_folder(workplace: Path) -> None:
         (["seed=[1,2"], "seed=[1,2: cannot be read"),
         (["dataset=npz", "dataset.path=d/\udce9.npz"], "d/\\udce9.npz': not valid UTF-8"),
         (["hydra.sweep.dir=${nope:}", "-m"], "hydra.sweep.dir=${nope:}: Unsupported interpolation type nope"),
-        (["--experimental-rerun=x.pickle"], "--experimental-rerun: it loads a pickled file"),
     ],
 )
 def test_what_cannot_be_read_is_reported_once(

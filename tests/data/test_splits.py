@@ -154,3 +154,21 @@ def test_overlapping_or_empty_splits_are_refused() -> None:
         Splits(*rows[:4], rows[0])
     with pytest.raises(ValueError, match="the audit set is empty"):
         Splits(rows[0], rows[1], rows[2][:0], rows[3], rows[4])
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[1, *[60] * 9], [1, 1, 2, 300, 100], [30] * 10, [5] * 100, [1] * 60 + [40]],
+    ids=["one member", "rare classes", "even", "many small classes", "many of one member"],
+)
+def test_a_rare_class_does_not_unbalance_the_others(counts: list[int]) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    images, ones = np.zeros((len(labels), 2, 2, 1), np.uint8), np.ones(1, np.float32)
+    pool = Pool(images, labels, len(labels), len(counts), ones, ones)
+    splits = make_splits(pool, Dataset(), Random(), seed=0)
+    parts = [splits.train, splits.audit, splits.selection, splits.test]
+    for rows in parts:
+        found = np.bincount(labels[rows], minlength=len(counts))
+        # Within one row at each of up to three draws; by chance, ten classes of 60 are up to 8 rows off.
+        assert np.abs(found - len(rows) * np.array(counts) / len(labels)).max() <= 2
+    assert len(np.unique(np.concatenate(parts))) == len(labels)

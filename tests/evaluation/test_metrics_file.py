@@ -90,7 +90,8 @@ def test_whole_numbers_and_new_keys_are_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("contents", "words"), [(b"{", "not valid JSON: "), (b"\xff", "not valid JSON: "), (b"[]", "with contents = []")]
+    ("contents", "words"),
+    [(b"{", "not valid JSON: "), (b"\xff", "not valid JSON: "), (b"[]", "must hold a JSON object, got []")],
 )
 def test_damaged_files_are_refused(tmp_path: Path, contents: bytes, words: str) -> None:
     (tmp_path / "metrics.json").write_bytes(contents)

@@ -7,15 +7,20 @@ import os
 import shutil
 import time
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from advunlearn.cli import main
+from advunlearn.storage import store as store_module
+from advunlearn.storage.files import file_digest
+from advunlearn.storage.folders import delete_tree, folder_size
 from advunlearn.storage.paths import cache_folder
-from advunlearn.storage.prune import DAY, HOUR, delete, doomed, parse_size, warn_of_little_room
-from advunlearn.storage.store import MARKER, Artefact, Store, folder_size
+from advunlearn.storage.prune import DAY, HOUR, parse_size, prune, warn_of_little_room
+from advunlearn.storage.store import MARKER, Artefact, Store
 
 MEGABYTE = 10**6
 
@@ -52,8 +57,7 @@ def test_prune_goes_by_the_last_use(tmp_path: Path) -> None:
     stored(store, "used", 10 * DAY)
     stored(store, "new", 0)
     store.get_or_make("model", {"name": "used"}, lambda: Artefact({}, {}, {}))
-    for entry in doomed(store, days=5):
-        delete(store, entry)
+    assert all(gone for _, gone in prune(store, days=5))
     assert names(store) == {"used", "new"}
 
 
@@ -62,43 +66,71 @@ def test_prune_to_a_size_begins_with_the_least_recently_used_and_keeps_the_last_
     for number, name in enumerate("cab"):
         stored(store, name, (5 - number) * HOUR)
     stored(store, "in use", 0)
-    assert list(doomed(store, max_size=5 * MEGABYTE)) == []
-    for entry in doomed(store, max_size=3 * MEGABYTE):
-        delete(store, entry)
+    assert list(prune(store, max_size=5 * MEGABYTE)) == []
+    assert all(gone for _, gone in prune(store, max_size=3 * MEGABYTE))
     assert names(store) == {"b", "in use"}
     assert folder_size(tmp_path) <= 3 * MEGABYTE
-    for entry in doomed(store, max_size=0):
-        delete(store, entry)
+    assert all(gone for _, gone in prune(store, max_size=0))
     assert names(store) == {"in use"}
-    for entry in doomed(store, days=0):
-        delete(store, entry)
+    assert all(gone for _, gone in prune(store, days=0))
     assert names(store) == set()
+
+
+def leave(folder: Path, name: str, seconds_ago: float) -> Path:
+    """Make a folder of this name with a file in it, as a process that ended so long ago left it."""
+    path = folder / name
+    path.mkdir(parents=True)
+    (path / "part").write_text("half")
+    for each in (path / "part", path):
+        os.utime(each, (time.time() - seconds_ago,) * 2)
+    return path
+
+
+AREAS = {"claims": HOUR, "drafts": HOUR, "damaged": DAY, "checkpoints": DAY}
+
+
+def own_names(area: str) -> list[str]:
+    """Return two names such as a run gives in this folder of the store."""
+    digests = [Store.digest("model", {"name": name}) for name in "ab"]
+    end = {"drafts": "-4321-0123abcd", "damaged": "-0123abcd"}.get(area)
+    return digests if end is None else [digest[:16] + end for digest in digests]
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    digest = stored(store, "kept", 0)
-    for area, age in (("claims", 2 * HOUR), ("drafts", 2 * HOUR), ("damaged", 2 * DAY), ("checkpoints", 2 * DAY)):
-        for name, ago in ((f"old-{area}", age), (f"new-{area}", age / 4)):
-            path = tmp_path / area / name / "part"
-            path.parent.mkdir(parents=True)
-            path.write_text("half")
-            for each in (path, path.parent):
-                os.utime(each, (time.time() - ago,) * 2)
-    lonely = tmp_path / "claims" / "file"
-    lonely.touch()
-    os.utime(lonely, (0, 0))
-    found = list(doomed(store, days=30))
-    assert {entry.digest for entry in found} == {"old-claims", "old-drafts", "old-damaged", "old-checkpoints", "file"}
-    for entry in found:
-        delete(store, entry)
-    assert {path.name for path in tmp_path.glob("*/*")} == {
-        "new-claims",
-        "new-drafts",
-        "new-damaged",
-        "new-checkpoints",
-        digest,
-    }
+    kept = {store.folder(stored(store, "kept", 0))}
+    dead = set()
+    for area, age in AREAS.items():
+        old, new = own_names(area)
+        dead.add(leave(tmp_path / area, old, 2 * age))
+        kept.add(leave(tmp_path / area, new, age / 4))
+    assert {entry.path for entry, gone in prune(store, days=30) if gone} == dead
+    assert set(tmp_path.glob("*/*")) == kept
+
+
+def test_an_old_claim_a_file_goes_too(tmp_path: Path) -> None:
+    claim = tmp_path / "claims" / own_names("claims")[0]
+    claim.parent.mkdir()
+    claim.touch()
+    os.utime(claim, (0, 0))
+    assert all(gone for _, gone in prune(Store(tmp_path)))
+    assert not claim.exists()
+
+
+def test_a_damaged_artefact_that_is_old_goes_too(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = store.folder(stored(store, "damaged", 0))
+    (folder / MARKER).unlink()
+    os.utime(folder, (0, 0))
+    assert [(entry.kind, gone) for entry, gone in prune(store, days=1)] == [("damaged", True)]
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("area", [*AREAS, "", "ab"])
+def test_what_has_no_name_of_ours_is_never_touched(tmp_path: Path, area: str) -> None:
+    theirs = [leave(tmp_path / area, name, 100 * DAY) for name in ("photos", "a" * 63, "A" * 64, f"{'a' * 64}.bak")]
+    assert list(prune(Store(tmp_path), days=0, max_size=0)) == []
+    assert all((path / "part").exists() for path in theirs)
 
 
 def _make(root: Path) -> None:
@@ -118,8 +150,7 @@ def test_what_is_being_made_and_what_was_read_survive_pruning(tmp_path: Path) ->
         time.sleep(0.01)
     store = Store(tmp_path / "store")
     digest = stored(store, "promised", 0)
-    for entry in doomed(store, days=0, max_size=0):
-        delete(store, entry)
+    assert all(gone for _, gone in prune(store, days=0, max_size=0))
     (tmp_path / "end").touch()
     maker.join()
     assert maker.exitcode == 0
@@ -205,3 +236,97 @@ def test_a_store_near_its_quota_is_said_once(
     monkeypatch.setenv("ADVUNLEARN_QUOTA", "plenty")
     with pytest.raises(ValueError, match=r"^ADVUNLEARN_QUOTA must be a size such as 20GB or 500MB, got plenty$"):
         warn_of_little_room(Store())
+
+
+def _come_and_go(root: Path) -> None:
+    """Make and delete artefacts, drafts, claims and checkpoints until the file `end` is there."""
+    store, number = Store(root / "store"), 0
+    while not (root / "end").exists():
+        number += 1
+        digest = store.get_or_make("model", {"name": number, "by": os.getpid()}, lambda: Artefact({}, {}, {})).digest
+        leave(store.area("checkpoints"), digest, 2 * DAY)
+        store.remove(digest)
+        delete_tree(store.area("checkpoints") / digest)
+
+
+def test_a_busy_store_can_be_looked_at_and_pruned_by_many(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = cache_folder()
+    root.mkdir()
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_come_and_go, args=(root,)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    store, end = Store(), time.monotonic() + 3
+    while time.monotonic() < end:
+        assert folder_size(store.root) >= 0
+        assert {entry.kind for entry in store.entries()} <= {"model", "damaged"}
+        assert None not in names(store)
+        assert main(["store", "prune", "--max-size", "0B"]) == 0
+        assert main(["store", "verify"]) == 0
+    (root / "end").touch()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert " 0 damaged in " in capsys.readouterr().out
+
+
+def _prune(root: Path, begin: Path, size: int) -> None:
+    while not begin.exists():
+        time.sleep(0.001)
+    assert all(gone for _, gone in prune(Store(root), max_size=size))
+
+
+def test_of_many_prunes_at_once_each_works_and_together_they_delete_no_more_than_one(tmp_path: Path) -> None:
+    store, begin = Store(tmp_path / "store"), tmp_path / "begin"
+    for number in range(20):
+        stored(store, f"{number:02}", (100 - number) * HOUR)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_prune, args=(store.root, begin, 10 * MEGABYTE + 50_000)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    begin.touch()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert names(store) == {f"{number:02}" for number in range(10, 20)}
+
+
+@pytest.mark.parametrize("when", ["walk", "list"])
+def test_a_folder_that_goes_between_two_looks_counts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    folder = leave(tmp_path, "folder", 0)
+    scandir, lstat = os.scandir, os.lstat
+
+    def going(look: Callable[..., Any]) -> Callable[..., Any]:
+        def after(path: Any) -> Any:
+            if Path(os.fsdecode(path)).is_relative_to(folder):
+                shutil.move(folder, tmp_path / "gone")
+            return look(path)
+
+        return after
+
+    monkeypatch.setattr(os, "scandir" if when == "walk" else "lstat", going(scandir if when == "walk" else lstat))
+    assert folder_size(folder) == 0
+
+
+def test_an_artefact_that_is_deleted_and_made_again_while_it_is_read_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+
+    def make(seconds: float) -> str:
+        return store.get_or_make("model", {"name": "again"}, lambda: Artefact({"seconds": seconds}, {}, {})).digest
+
+    digest = make(1.0)
+
+    def after_a_prune(path: Path) -> str:
+        monkeypatch.undo()
+        store.remove(digest)
+        make(2.0)  # its record is another, and so is its checksum
+        return file_digest(path)
+
+    monkeypatch.setattr(store_module, "file_digest", after_a_prune)
+    with pytest.raises(FileNotFoundError):
+        store.read(digest)
+    assert store.read(digest).record == {"seconds": 2.0}

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -27,6 +26,7 @@ from advunlearn.models.mlp import MLP
 from advunlearn.models.model import Model
 from advunlearn.optimizers.adamw import AdamW
 from advunlearn.optimizers.sgd import SGD
+from advunlearn.options import UserError
 from advunlearn.runtime.signals import Interrupted, halt_point, heed_signals, is_asked
 from advunlearn.storage.files import file_digest
 from advunlearn.training import checkpoint as module
@@ -176,26 +176,82 @@ def test_a_damaged_checkpoint_is_said_so_and_not_used(tmp_path: Path, caplog: py
     assert "damaged" in caplog.text
 
 
-def test_a_checkpoint_of_an_older_version_has_no_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seconds_of_earlier_attempts_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     first = Checkpoint(tmp_path, 0)
     clock.now += 10
     first.write({"a": torch.arange(3)})
-    (file,) = tmp_path.iterdir()
     later = Checkpoint(tmp_path, 0)
     clock.now += 2  # of preparation, which the first one did as well
     later.read()
     clock.now += 5
     assert later.spent() == 10 + 5
-    with safe_open(file, "pt") as content:
-        state = content.metadata()["state"]
-    save_file({"0": torch.arange(3)}, file, metadata={"state": state})
-    file.rename(tmp_path / f"{file_digest(file)}.safetensors")
-    old = Checkpoint(tmp_path, 0)
-    clock.now += 5
-    assert torch.equal(old.read()["a"], torch.arange(3))
-    assert old.spent() == 5
+
+
+def of_another_training(folder: Path, key: str) -> None:
+    Checkpoint(folder, 0, f"{key}0").write([1])
+
+
+def of_another_part(folder: Path, key: str) -> None:
+    Checkpoint(folder.parent, 0, key).part(folder.name).write([1])
+
+
+def of_an_older_version(folder: Path, key: str) -> None:
+    about = {"state": "[1]", "spent": "1.0"}  # as it wrote them: without a key
+    folder.mkdir()
+    save_file({"0": torch.arange(3)}, folder / "new", metadata=about)
+    (folder / "new").rename(folder / f"{file_digest(folder / 'new')}.safetensors")
+
+
+def of_no_kind(folder: Path, key: str) -> None:
+    folder.mkdir()
+    (folder / "new").write_bytes(b"no safetensors")
+    (folder / "new").rename(folder / f"{file_digest(folder / 'new')}.safetensors")
+
+
+def a_pipe(folder: Path, key: str) -> None:
+    folder.mkdir()
+    os.mkfifo(folder / f"{'0' * 64}.safetensors")
+
+
+@pytest.mark.parametrize("plant", [of_another_training, of_another_part, of_an_older_version, of_no_kind, a_pipe])
+def test_a_foreign_checkpoint_is_said_so_and_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, plant: Callable[[Path, str], None]
+) -> None:
+    mine = Checkpoint(tmp_path / "folder", 0, "key")
+    plant(mine.folder, "key")
+    assert mine.read() is None
+    assert mine.spent() < 10
+    assert "this checkpoint is not used" in caplog.text
+    mine.write([2])
+    assert mine.read() == [2]
+    assert len(list(mine.folder.iterdir())) == 1
+
+
+def test_a_checkpoint_deletes_its_own_files_only(tmp_path: Path) -> None:
+    theirs = {tmp_path / name for name in ("thesis.safetensors", "notes.txt", "0" * 64)}
+    for path in theirs:
+        path.write_text("years of work")
+    checkpoint = Checkpoint(tmp_path, 0)
+    for number in range(3):
+        checkpoint.write([number])
+    assert all(path.read_text() == "years of work" for path in theirs)
+    assert len(set(tmp_path.iterdir()) - theirs) == 1
+
+
+@pytest.mark.parametrize("part", ["", "part"])
+def test_a_checkpoint_follows_no_link(tmp_path: Path, part: str) -> None:
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "link"
+    kept = elsewhere / part / f"{'0' * 64}.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("years of work")
+    link.symlink_to(elsewhere)
+    checkpoint = Checkpoint(link, 0).part("part") if part else Checkpoint(link, 0)
+    for use in (checkpoint.read, lambda: checkpoint.write([1])):
+        with pytest.raises(UserError, match=f"^{link} is a symbolic link"):
+            use()
+    assert [path for path in elsewhere.rglob("*") if path.is_file()] == [kept]
 
 
 def test_a_checkpoint_of_another_format_is_logged_and_not_used(
@@ -207,7 +263,7 @@ def test_a_checkpoint_of_another_format_is_logged_and_not_used(
     with caplog.at_level(logging.WARNING):
         resumed, _ = trainer.fitted(np.arange(60), "original", checkpoint=checkpoint)
     assert same(resumed, trainer.fitted(np.arange(60), "original")[0])
-    assert "original: its checkpoint is of another version; the training starts again" in caplog.text
+    assert "original: the checkpoint is from another version; the training starts again" in caplog.text
 
 
 def test_signals_are_heeded_at_the_next_halt_point_and_the_second_at_once() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from advunlearn.options import UserError
 from advunlearn.runtime.settings import Settings
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.neggrad import NegGrad
@@ -37,8 +38,8 @@ def test_a_whole_class_is_relabelled_among_those_that_stay() -> None:
     zero, others = np.arange(0, 30, 3), np.setdiff1d(np.arange(60), np.arange(0, 60, 3))
     drawn = relabelled(task(retain=examples(60, 0).subset(others), forget=examples(30, 1).subset(zero)))
     assert set(drawn.labels.tolist()) == {1, 2}
-    with pytest.raises(ValueError, match="need a second class"):
-        relabelled(task(retain=examples(60, 0).subset(zero), forget=examples(30, 1).subset(zero)))
+    with pytest.raises(UserError, match="need a second class"):
+        RandomLabel().check({"retain": np.zeros(20, int), "forget": np.zeros(10, int)})
 
 
 def test_random_labels_are_fine_tuning_on_both_sets_together() -> None:

@@ -14,11 +14,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples
+from advunlearn.options import UserError
 from advunlearn.unlearners.best_epoch import BestEpoch
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.neggrad import NegGrad
 from advunlearn.unlearners.random_label import RandomLabel
 from advunlearn.unlearners.sg import SG
+from advunlearn.unlearners.unlearner import Unlearner
 from tests.unlearners.tasks import examples, memorised, network, same, task
 
 UNLEARNERS = [Finetune, RandomLabel, NegGrad, SG]
@@ -117,9 +119,11 @@ def test_the_choice_asks_for_no_retrained_model(original: nn.Module) -> None:
     assert Finetune(keep_epoch="best", epochs=1).unlearn(copy.deepcopy(original), asked).trace["epochs"]
 
 
-def test_a_selection_set_that_cannot_judge_is_refused(original: nn.Module) -> None:
-    with pytest.raises(ValueError, match="keep_epoch=best needs a selection set"):
-        Finetune(keep_epoch="best").unlearn(original, task())
-    others = examples(90, 3).subset(np.arange(2, 90, 3))
-    with pytest.raises(ValueError, match=r"the selection set holds no example.*dataset\.selection_fraction"):
-        Finetune(keep_epoch="best").unlearn(original, task(**{**scenario(), "selection": others}))
+@pytest.mark.parametrize("unlearner", [Finetune(keep_epoch="best"), SG(keep_epoch="best")])
+def test_a_selection_set_that_cannot_judge_is_refused(unlearner: Unlearner) -> None:
+    labels = {"retain": np.arange(9) % 3, "forget": np.zeros(5, int), "audit": np.zeros(5, int)}
+    with pytest.raises(UserError, match="keep_epoch=best needs a selection set"):
+        unlearner.check(labels)
+    with pytest.raises(UserError, match="keep_epoch=best needs selection examples of the forget set's classes, got no"):
+        unlearner.check({**labels, "selection": np.arange(9) % 2 + 1})
+    unlearner.check({**labels, "selection": np.arange(9) % 3})

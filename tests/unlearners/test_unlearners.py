@@ -19,7 +19,7 @@ from advunlearn.auditors.auditor import Audit, Auditor
 from advunlearn.auditors.scores import logit_margin
 from advunlearn.auditors.svm import SVM
 from advunlearn.data.examples import Examples
-from advunlearn.options import OptionError
+from advunlearn.options import OptionError, UserError
 from advunlearn.runtime.settings import Settings
 from advunlearn.training.fit import Diverged
 from advunlearn.unlearners.finetune import Finetune
@@ -27,8 +27,8 @@ from advunlearn.unlearners.neggrad import NegGrad
 from advunlearn.unlearners.none import None_
 from advunlearn.unlearners.random_label import RandomLabel
 from advunlearn.unlearners.retrain import Retrain
-from advunlearn.unlearners.sg import SG, bases, gradients_cosine, gradients_norm
-from advunlearn.unlearners.unlearner import Task, Unlearner, shared_classes
+from advunlearn.unlearners.sg import SG, Game, bases, gradients_cosine, gradients_norm
+from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
 from tests.unlearners.tasks import examples, memorised, mlp, network, same, task, weights
 
 BASES = {"finetune": Finetune, "neggrad": NegGrad, "random_label": RandomLabel}
@@ -278,9 +278,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
 
 def test_the_auditor_is_shown_the_forget_sets_classes_only() -> None:
     forget = examples(30, 1).subset(np.arange(0, 30, 3))
-    assert shared_classes(examples(45, 2), forget, "audit").tolist() == list(range(0, 45, 3))
-    with pytest.raises(ValueError, match=r"no example of the forget set's classes.*dataset\.audit_fraction"):
-        shared_classes(examples(45, 2).subset(np.array([1, 2, 4])), forget, "audit")
+    game = Game(SG(), network(), task(forget=forget))
+    assert game.labels.unique().tolist() == [0]
+    assert game.counts == (10, 15)
 
 
 def test_none_leaves_the_model_as_it_is() -> None:
@@ -304,18 +304,64 @@ def test_retrain_asks_for_a_stream_of_its_own_and_needs_a_training_setup() -> No
 
 
 def test_divergence_is_said_in_one_line() -> None:
-    with pytest.raises(Diverged, match=r"unlearning diverged .* lower unlearner\.lr=1e\+30"):
-        Finetune(lr=1e30, epochs=3).unlearn(network(), task())
+    with pytest.raises(Diverged, match=r"unlearning diverged .*; lower unlearner\.lr=1e\+30$"):
+        Finetune(lr=1e30, epochs=3).run(network(), task())
 
 
 def test_a_game_that_diverges_says_what_to_lower() -> None:
     with pytest.raises(Diverged, match=r"lower unlearner\.lr=1e\+30 or unlearner\.alpha=3"):
-        SG(lr=1e30, epochs=3).unlearn(network(), task())
+        SG(lr=1e30, epochs=3).run(network(), task())
 
 
 def test_a_game_about_one_example_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 2 examples to forget"):
+    labels = {"retain": np.arange(9) % 3, "forget": np.zeros(1, int), "audit": np.arange(9) % 3}
+    with pytest.raises(UserError, match="at least 2 forget and 2 audit examples of the same classes, got 1 and 3"):
+        SG().check(labels)
+    with pytest.raises(UserError, match="got 5 and 1"):
+        SG(base="neggrad").check({**labels, "forget": np.zeros(5, int), "audit": np.arange(3)})
+    with pytest.raises(UserError, match="got 1 and 15"):
         SG().unlearn(network(), task(forget=examples(1, 1)))
+
+
+def diverged(unlearner: Unlearner, model: nn.Module) -> str:
+    with pytest.raises(Diverged) as caught:
+        unlearner.run(model, task())
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("unlearner", "wanted"),
+    [
+        (NegGrad(forget_weight=1e30, epochs=3), "lower unlearner.lr=0.01 or unlearner.forget_weight=1e+30"),
+        (SG(alpha=1e30, epochs=3), "lower unlearner.lr=0.01 or unlearner.alpha=1e+30"),
+        (Finetune(weight_decay=1e30, epochs=3), "lower unlearner.lr=0.01 or unlearner.weight_decay=1e+30"),
+        (Finetune(lr=1e38, epochs=1, batch_size=100), "lower unlearner.lr=1e+38"),  # its only loss is finite
+    ],
+    ids=["ascent", "game", "decay", "last step"],
+)
+def test_divergence_names_the_options_that_may_cause_it(unlearner: Unlearner, wanted: str) -> None:
+    message = diverged(unlearner, network())
+    assert message.startswith("unlearning diverged (")
+    assert message.endswith(f"); {wanted}")
+
+
+def test_a_model_that_diverged_before_is_not_blamed_on_unlearning() -> None:
+    model = network()
+    with torch.no_grad():
+        model[-1].weight *= 1e30
+    message = diverged(Finetune(lr=0.1, epochs=3), model)
+    assert message.startswith("the model had diverged before unlearning (its logits reach ")
+    assert "unlearner" not in message
+
+
+def test_a_method_of_ones_own_that_leaves_infinite_logits_is_told_so() -> None:
+    class Explode(Unlearner):
+        def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
+            for weight in network.parameters():
+                weight.data /= 0.0
+            return Unlearned(network)
+
+    assert diverged(Explode(), network()) == "unlearning diverged (infinite logits)"
 
 
 def test_a_method_that_returns_something_else_is_told_what_to_return() -> None:

@@ -58,21 +58,25 @@ def entropy(logits: ArrayLike) -> Array:
 def modified_entropy(logits: ArrayLike, labels: ArrayLike) -> Array:
     """Return -(1 - p_y) log p_y - sum_{j != y} p_j log(1 - p_j), of shape (...): low for members.
 
-    Song and Mittal 2021, equation 8. log(1 - p_j) is the log-odds form -log(1 + exp(margin_j)), so that nothing is lost
-    where p_j approaches one. See `logit_margin` for arguments and errors.
+    Song and Mittal 2021, equation 8. See `logit_margin` for arguments and errors.
     """
     scores, own = _checked(logits, labels)
     log_probabilities = _log_softmax(scores)
-    # 1 - p_j from the others' logits, class by class: the margin of class j if it were the true one.
-    log_complements = np.stack(
-        [_logsumexp(np.delete(log_probabilities, column, axis=-1)) for column in range(scores.shape[-1])],
-        axis=-1,
-    )
-    probabilities = np.exp(log_probabilities)
-    wrong = _expected(-log_complements, probabilities, own)
-    true = np.take_along_axis(log_probabilities, own, axis=-1)[..., 0]
+    log_complements = _log_complements(log_probabilities)
+    wrong = _expected(-log_complements, np.exp(log_probabilities), own)
     complement = np.exp(np.take_along_axis(log_complements, own, axis=-1)[..., 0])
-    return wrong + np.where(complement > 0, complement * -true, 0.0)
+    return wrong + np.where(complement > 0, complement * cross_entropy(logits, labels), 0.0)
+
+
+def _log_complements(log_probabilities: Array) -> Array:
+    """Return log(1 - p_j) of each class, of the shape of log p_j."""
+    # Only the largest p_j can be near one, where 1 - p_j loses its digits: there the other classes are summed.
+    largest = log_probabilities.argmax(axis=-1)[..., None]
+    others = log_probabilities.copy()
+    np.put_along_axis(others, largest, -np.inf, axis=-1)
+    complements = np.log1p(-np.exp(others))
+    np.put_along_axis(complements, largest, _logsumexp(others)[..., None], axis=-1)
+    return complements
 
 
 def share_below(values: Array, population: Array) -> Array:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import Answers, Attack, Observations
 from advunlearn.attacks.statistics import confidence, cross_entropy, entropy, modified_entropy
+from advunlearn.data.by_class import positions_by_class
 from advunlearn.options import UserError
 from advunlearn.shadows.outputs import ShadowOutputs
 
@@ -85,9 +86,9 @@ def class_percentiles(scores: Array, labels: Labels, population: Array, populati
     if not len(population) or np.isnan(population).any():
         raise UserError(f"class percentiles need a population without NaN, got {len(population)} scores")
     percentiles = np.empty(len(scores))
-    for label in np.unique(labels):
-        own, same = labels == label, population_labels == label
-        reference = np.sort(population[same] if same.any() else population)
+    same = positions_by_class(population_labels)
+    for label, own in positions_by_class(labels).items():
+        reference = np.sort(population[same[label]] if label in same else population)
         below, not_above = (np.searchsorted(reference, scores[own], side) for side in ("left", "right"))
         percentiles[own] = (below + not_above) / (2 * len(reference))
     return percentiles
@@ -109,9 +110,9 @@ def per_class_thresholds(scores: Array, labels: Labels, members: NDArray[np.bool
     if members.all() or not members.any():
         raise UserError("thresholds need members and non-members, got one of the two alone")
     thresholds = np.full(classes, _best_threshold(scores[members], scores[~members]))
-    for label in np.unique(labels[members]):
-        inside, outside = scores[members & (labels == label)], scores[~members & (labels == label)]
-        if len(outside):
+    for label, own in positions_by_class(labels).items():
+        inside, outside = scores[own[members[own]]], scores[own[~members[own]]]
+        if len(inside) and len(outside):
             thresholds[label] = _best_threshold(inside, outside)
     return thresholds
 

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
 def _estimate(experiment: Experiment, runs: int) -> int:
     """Print what a run would train and how long it would take; return exit status 1 if that is over its budget."""
     from advunlearn.options import ConfigError
-    from advunlearn.stages.budget import estimated, over_budget, remarks, table
+    from advunlearn.stages.budget import estimated, refusal, remarks, table
     from advunlearn.stages.estimate import before_a_run
 
     try:
@@ -55,5 +55,5 @@ def _estimate(experiment: Experiment, runs: int) -> int:
     if runs > 1:
         lines.append(f"this is the first of {runs} runs; each later one trains only what differs")
     sys.stdout.write("\n" + "\n".join(lines) + "\n")
-    problem = over_budget(estimator, estimate)
+    problem = refusal(estimator, estimate)
     return 0 if problem is None else fail(problem)

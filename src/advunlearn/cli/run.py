@@ -30,10 +30,12 @@ def main(arguments: list[str]) -> int:
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]
     own_sweep = _is_own_sweep(arguments)  # which checks all of its runs
-    from advunlearn.config.compose import hydra_words
+    from advunlearn.config.compose import hydra_words, split_arguments
     from advunlearn.options import ConfigError
     from advunlearn.runtime.signals import heed_signals
 
+    if split_arguments(arguments)[0].experimental_rerun:  # also next to --help, as Hydra would read the file first
+        return refuse(["--experimental-rerun unpickles a file, which can run any code (try advunlearn resume RUN)"])
     recipe = None
     if not own_sweep and not _HELP_FLAGS.intersection(arguments):
         try:
@@ -104,10 +106,6 @@ def _check(arguments: list[str]) -> list[Job]:
     flags = [word for word in unknown if word.startswith("-")]
     if flags:
         raise ConfigError([f"{flag}: no such flag (see advunlearn run --hydra-help)" for flag in flags])
-    if known.experimental_rerun:
-        raise ConfigError(
-            ["--experimental-rerun: it loads a pickled file, which can run any code (try advunlearn resume RUN)"]
-        )
     if known.config_name or known.config_path:
         return []
     return jobs_to_check([*known.overrides, *unknown], known.config_dir, multirun=known.multirun)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from advunlearn.cli.problems import in_words, refuse
+from advunlearn.cli.problems import fail, in_words, refuse
+from advunlearn.options import UserError
 
 if TYPE_CHECKING:
     from advunlearn.storage.store import Store, StoreEntry
@@ -20,7 +22,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("advunlearn store", description=main.__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("ls", help="every artefact: name, kind, time since its last use, size")
-    verbs.add_parser("verify", help="read everything; exit status 1 if something is damaged or cannot be read")
+    verbs.add_parser(
+        "verify",
+        help="read everything; exit status 1 if something is damaged, or belongs to a user who does not share it",
+    )
     prune = verbs.add_parser("prune", help="delete what was not used for some days, or what is beyond a size")
     prune.add_argument(
         "--days", help=f"keep what was used since (default {DAYS:g}, or no limit with --max-size; 0: all)"
@@ -31,11 +36,14 @@ def main(arguments: list[str]) -> int:
     from advunlearn.storage.store import Store
 
     store = Store()
-    if options.verb == "verify":
-        return _verify(store)
-    if options.verb == "prune":
-        return _prune(store, options.days, options.max_size, dry_run=options.dry_run)
-    total = sum(map(_show, store.entries()))
+    try:
+        if options.verb == "verify":
+            return _verify(store)
+        if options.verb == "prune":
+            return _prune(store, options.days, options.max_size, dry_run=options.dry_run)
+        total = sum(map(_show, store.entries()))
+    except UserError as error:
+        return fail(error)
     sys.stdout.write(f"{total / 1e6:.2f} MB stored in {store.root}\n")
     return 0
 
@@ -47,27 +55,47 @@ def _show(entry: StoreEntry) -> int:
     return entry.size
 
 
-def _verify(store: Store) -> int:
-    from advunlearn.storage.store import Damaged
+def _say(entry: StoreEntry, what: str) -> None:
+    sys.stdout.write(f"{entry.digest[:16]}  {entry.kind:<16}{what}\n")
 
-    read, damaged = 0, 0
+
+def _verify(store: Store) -> int:
+    from advunlearn.storage.store import UNREADABLE
+
+    counts = {"whole": 0, "damaged": 0, UNREADABLE: 0}
     for entry in store.entries():
-        try:
-            store.read(entry.digest)
-            read += 1
-        except FileNotFoundError:
-            continue  # deleted meanwhile
-        except (Damaged, OSError) as error:
-            damaged += 1
-            sys.stdout.write(f"{entry.digest[:16]}  {entry.kind:<16}{in_words(error)}\n")
-    sys.stdout.write(f"{read} whole, {damaged} damaged in {store.root}")
-    sys.stdout.write(" (what is damaged is made again when a run wants it)\n" if damaged else "\n")
-    return 1 if damaged else 0
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            found, why = _state(store, entry)
+            counts[found] += 1
+            if why:
+                _say(entry, why)
+    unreadable = f", {counts[UNREADABLE]} unreadable" if counts[UNREADABLE] else ""
+    hint = " (what is damaged is made again when a run needs it)" if counts["damaged"] else ""
+    sys.stdout.write(f"{counts['whole']} whole, {counts['damaged']} damaged{unreadable} in {store.root}{hint}\n")
+    return 1 if counts["damaged"] or counts[UNREADABLE] else 0
+
+
+def _state(store: Store, entry: StoreEntry) -> tuple[str, str]:
+    """Return whether an artefact is whole, damaged or unreadable, and why it is not whole."""
+    from advunlearn.storage.folders import owner
+    from advunlearn.storage.store import UNREADABLE, Damaged
+
+    if entry.kind == UNREADABLE:
+        return UNREADABLE, f"belongs to {owner(entry.path)}, who does not share it"
+    try:
+        store.read(entry.digest)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        return UNREADABLE, in_words(error)
+    except Damaged as error:
+        return "damaged", str(error)
+    return "whole", ""
 
 
 def _prune(store: Store, typed_days: str | None, typed_size: str | None, *, dry_run: bool) -> int:
-    from advunlearn.storage.prune import delete, doomed, parse_size
-    from advunlearn.storage.store import folder_size
+    from advunlearn.storage.folders import folder_size, owner
+    from advunlearn.storage.prune import parse_size, prune
 
     days, size, problems = None, None, []
     try:
@@ -82,14 +110,16 @@ def _prune(store: Store, typed_days: str | None, typed_size: str | None, *, dry_
         problems.append(f"--max-size {error}")
     if problems:
         return refuse(problems)
-    total = 0
-    for entry in doomed(store, days, size):
-        if not dry_run:
-            delete(store, entry)
-        total += _show(entry)
+    total = kept = 0
+    for entry, gone in prune(store, days, size, dry_run=dry_run):
+        if gone:
+            total += _show(entry)
+        else:
+            kept += 1
+            _say(entry, f"not deleted: it belongs to {owner(entry.path)}")
     done = "would be deleted" if dry_run else "deleted"
-    left = folder_size(store.root) - total * dry_run
+    left = folder_size(store.root.resolve()) - total * dry_run
     sys.stdout.write(f"{total / 1e6:.2f} MB {done}, {left / 1e6:.2f} MB left in {store.root}\n")
     if size is not None and left > size:
         sys.stdout.write("what is left is in use, or was within the last hour (--days 0 deletes the latter too)\n")
-    return 0
+    return 1 if kept else 0

@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -53,12 +54,10 @@ def composer(config_dir: str | None) -> Iterator[Composer]:
     Raises:
         ConfigError: if there is no such folder.
     """
-    register_resolvers()
     own = Path(config_dir).absolute() if config_dir else None
     if own is not None and not own.is_dir():
         raise ConfigError([f"--config-dir {config_dir}: no such folder"])
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(config_folder()), **version_base()):
+    with _kept_hydra(), initialize_config_dir(str(config_folder()), **version_base()):
         yield Composer(GlobalHydra.instance().config_loader(), own, {} if own else _SHIPPED)
 
 
@@ -69,6 +68,17 @@ class Composed:
     config: DictConfig
     choices: dict[str, Any]
     params: dict[str, Any]
+
+
+@contextlib.contextmanager
+def _kept_hydra() -> Iterator[None]:
+    """Start without Hydra; at the end, restore the one of the program that calls the Python API, if it uses Hydra."""
+    before, base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra, VersionBase.instance().version_base = before, base
 
 
 @dataclass

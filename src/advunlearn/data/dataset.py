@@ -1,4 +1,4 @@
-"""What a dataset is: one pool of labelled images, and the numbers known before it is loaded."""
+"""The interface of datasets: one pool of labelled images, and numbers that are known before it is loaded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from advunlearn.options import Component, option
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """State what is known of a dataset without loading it.
+    """What is known of a dataset before it is loaded.
 
     Attributes:
-        train: rows that may be trained on.
-        test: rows of its own test part, 0 if it has none.
-        classes: all that occur.
+        train: number of rows for training.
+        test: number of rows of its own test part, 0 if it has none.
+        classes: all classes that occur.
         shape: (channels, height, width) of an image.
     """
 
@@ -33,12 +33,12 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Pool:
-    """Hold every image of a dataset; row numbers in this pool name the examples throughout a run.
+    """All images of a dataset; row numbers in this pool identify the examples throughout a run.
 
     Attributes:
         images: uint8, (n, height, width, channels).
         labels: int64, (n,), in 0..classes-1.
-        train_rows: rows below this number may be trained on, the others are the dataset's own test part.
+        train_rows: rows below this number are for training, the others are the dataset's own test part.
         classes: number of classes.
         mean, std: on the images' own scale, fixed before any split; (channels,) for each channel, or (height, width,
             channels) for each pixel.
@@ -53,7 +53,7 @@ class Pool:
 
     @cached_property
     def checksum(self) -> str:
-        """Return the SHA-256 of images, labels and normalisation: the dataset's name in the store."""
+        """Return the SHA-256 of images, labels and normalisation: the dataset's key in the store."""
         digest = hashlib.sha256(repr((self.images.shape, self.train_rows)).encode())
         for array in (self.images, self.labels, self.mean, self.std):
             digest.update(np.ascontiguousarray(array).data)
@@ -62,13 +62,13 @@ class Pool:
 
 @dataclass
 class Dataset(Component):
-    """Base of all datasets.
+    """Base class of datasets.
 
     Attributes:
-        train_size: examples to train on, a subset stratified by class; null takes all that there are.
+        train_size: examples to train on, a subset stratified by class; null takes all.
         audit_fraction, selection_fraction: parts of the held-out examples for the game's auditor and for
             choosing hyperparameters; the rest is the test set.
-        augment: `flip_crop` mirrors at random and shifts by up to `crop` pixels, `none` shows each image as it is.
+        augment: `flip_crop` mirrors at random and shifts by up to `crop` pixels, `none` leaves images as they are.
     """
 
     group: ClassVar[str] = "dataset"
@@ -83,7 +83,7 @@ class Dataset(Component):
     crop: int = option(4, at_least=0)
 
     def conflicts(self) -> list[str]:
-        """Refuse fractions that leave no test set."""
+        """Return a line for fractions that leave no test set."""
         if self.audit_fraction + self.selection_fraction < 1:
             return []
         return [
@@ -95,7 +95,7 @@ class Dataset(Component):
         """Return the dataset's sizes and classes without loading its images.
 
         Raises:
-            ValueError: in one line, if the dataset's files are missing or are not what they should be.
+            ValueError: in one line, if the dataset's files are missing or invalid.
         """
         raise NotImplementedError
 
@@ -104,7 +104,7 @@ class Dataset(Component):
         return True
 
     def load(self) -> Pool:
-        """Return the whole dataset, downloading it once if it has to be."""
+        """Return the whole dataset; it is downloaded once if necessary."""
         raise NotImplementedError
 
     @classmethod
@@ -113,7 +113,7 @@ class Dataset(Component):
         raise NotImplementedError
 
     def identity(self) -> dict[str, object]:
-        """Return the options that change what a model sees of an example: its part in the store's keys."""
+        """Return the options that change a model's inputs: the dataset's part in the store's keys."""
         return {"augment": self.augment, "crop": self.crop if self.augment != "none" else 0}
 
 

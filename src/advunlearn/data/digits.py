@@ -1,4 +1,4 @@
-"""scikit-learn's digits: embedded, so that the default run needs no download."""
+"""scikit-learn's digits, which are included in it, so that the default run needs no download."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.options import option
 
-_SMALLEST_DEVIATION = 0.25  # of pixels 0..16; the rim is almost always 0 and would otherwise be blown up
+_SMALLEST_DEVIATION = 0.25  # of pixels 0..16; pixels at the border are almost always 0 and would otherwise be scaled up
 
 
 @dataclass
 class Digits(Dataset):
-    """1,797 handwritten digits of 8x8 pixels in 16 levels of grey, standardised pixel by pixel over all of them.
+    """1,797 handwritten digits of 8x8 pixels in 16 levels of grey, standardised per pixel over all of them.
 
-    Few are trained on by default, as only then a network memorises enough of them for an attack to see.
+    The default training set is small: only then a network memorises enough for an attack to detect.
 
     References:
         [alpaydin1998] E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning

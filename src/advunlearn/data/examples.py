@@ -35,7 +35,7 @@ class FlipCrop:
     crop: int
 
     def draw(self, sizes: Sequence[int], generator: torch.Generator) -> Tensor:
-        """Return what batches of these sizes need, int64 (3, n) on the CPU: a shift down and right, and 1 to mirror.
+        """Return draws for batches of these sizes, int64 (3, n) on the CPU: a shift down and right, and 1 to mirror.
 
         Numbers are drawn batch by batch, so that the first batches do not depend on how many follow.
         """
@@ -46,7 +46,7 @@ class FlipCrop:
         return torch.cat(drawn, 1)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Return the augmented images (n, c, h, w), by what was drawn for each (3, n)."""
+        """Return the augmented images (n, c, h, w), by their draws (3, n)."""
         count, _, height, width = images.shape
         padded = F.pad(images, (self.crop,) * 4)
         rows = draws[0, :, None] + torch.arange(height, device=images.device)
@@ -59,7 +59,7 @@ class FlipCrop:
 def batch_sizes(count: int, batch_size: int) -> list[int]:
     """Return the sizes of an epoch's batches of so many examples; the last may be short.
 
-    It is never a single example, of which BatchNorm could make nothing: that one joins the batch before.
+    It is never a single example, which BatchNorm cannot normalise: that one joins the previous batch.
     """
     sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
     if len(sizes) > 1 and sizes[-1] == 1 < batch_size:
@@ -76,7 +76,7 @@ class Query:
     right: int = 0
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the images seen so, zero-padded."""
+        """Return the view of the images, zero-padded."""
         if not (self.mirror or self.down or self.right):
             return images
         images = images.flip(-1) if self.mirror else images
@@ -94,9 +94,9 @@ QUERIES = [Query(mirror, down, right) for down, right in _SHIFTS for mirror in (
 
 @dataclass(frozen=True)
 class Examples:
-    """Hold inputs (n, ...) and labels (n,) on one device; batches come out normalised and, for training, augmented.
+    """Inputs (n, ...) and labels (n,) on one device; batches are normalised and, for training, augmented.
 
-    `inputs` are uint8 images with a `normalise`, or floats that a network takes as they are.
+    `inputs` are uint8 images with a `normalise`, or floats that a network takes unchanged.
     """
 
     inputs: Tensor
@@ -115,7 +115,7 @@ class Examples:
         return replace(self, inputs=self.inputs[where], labels=self.labels[where])
 
     def followed_by(self, other: Examples) -> Examples:
-        """Return these examples with those of `other`, which are prepared the same way, behind them."""
+        """Return these examples followed by those of `other`, which must be prepared in the same way."""
         return replace(
             self, inputs=torch.cat([self.inputs, other.inputs]), labels=torch.cat([self.labels, other.labels])
         )
@@ -138,9 +138,9 @@ class Examples:
         The first row holds the positions in random order, the others what `FlipCrop` draws for each batch.
 
         Args:
-            batch_size: of the batches that the epoch is cut into.
+            batch_size: of the batches of the epoch.
             order, augment: CPU generators, so that the draws are the same on every device.
-            rows: (n,) on the CPU, the positions to pass over; all by default.
+            rows: (n,) on the CPU, the positions to use; all by default.
         """
         rows = torch.arange(len(self)) if rows is None else rows
         drawn = [rows[torch.randperm(len(rows), generator=order)][None]]
@@ -153,7 +153,7 @@ class Examples:
         return list(to_device(draws, self.labels.device).split(batch_sizes(draws.shape[-1], batch_size), -1))
 
     def shuffled(self, batch_size: int, order: torch.Generator, augment: torch.Generator) -> list[Tensor]:
-        """Return every example once in random order, batch by batch, as `training_batch` takes them."""
+        """Return the draws of an epoch in random order, batch by batch, for `training_batch`."""
         return self.cut(self.draw(batch_size, order, augment), batch_size)
 
     def training_batch(self, draws: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,13 +163,13 @@ class Examples:
         return inputs.unflatten(0, shape), self.labels[index].unflatten(0, shape)
 
     def batches(self, batch_size: int = 1000, query: Query = QUERIES[0]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the examples in order, never augmented but all seen alike, as (inputs, labels) batches."""
+        """Yield the examples in order, under one view and without augmentation, as (inputs, labels) batches."""
         for inputs, labels in zip(self.inputs.split(batch_size), self.labels.split(batch_size), strict=True):
             yield self.prepare(query(inputs)), labels
 
 
 def examples_of(pool: Pool, dataset: Dataset, device: torch.device, *, channels_last: bool) -> Examples:
-    """Return the whole pool as examples on the device, uint8, so that any rows of it are one `subset` away."""
+    """Return the whole pool as examples on the device, uint8; `subset` selects rows."""
     images = torch.from_numpy(pool.images).permute(0, 3, 1, 2).contiguous().to(device)
     channels = pool.images.shape[-1]
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from advunlearn.options import UserError
 from advunlearn.storage.files import atomic_write
+from advunlearn.storage.folders import make_folder, refuse_link, share
 from advunlearn.storage.locks import claim
 from advunlearn.storage.paths import cache_folder
 
@@ -91,9 +92,12 @@ def _folder(name: str) -> Path:
 
 
 def _write(folder: Path, arrays: Arrays) -> None:
+    refuse_link(folder)
+    make_folder(folder)
     for key, array in arrays.items():
         with atomic_write(folder / f"{key}.npy") as temporary, temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)
+            share(temporary)  # the data are public
 
 
 def cached_status(name: str, digests: Mapping[str, str]) -> str:
@@ -120,7 +124,6 @@ def _read(folder: Path, digests: Mapping[str, str]) -> Arrays | None:
             arrays[key] = np.array([])
         if array_digest(arrays[key]) != digest:
             logger.warning("%s is damaged; it is fetched again", path)
-            path.unlink()
             return None
     return arrays
 

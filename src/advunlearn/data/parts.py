@@ -1,9 +1,9 @@
-"""Parts of a fetched dataset: files small enough to carry to a machine without network, and lossless.
+"""Parts of a downloaded dataset: small lossless files for a machine without network.
 
 A part `NAME-I-of-N.zip` holds `part.json` and blocks. An array of images (n, h, w, c) is cut into lossless WebP
-pictures of up to `BLOCK` images, one above the other; any other array is one `.npy` file. Nothing in a part is trusted:
+pictures of up to `BLOCK` images, stacked vertically; any other array is one `.npy` file. Nothing in a part is trusted:
 sizes are checked before anything is decoded, `part.json` has the SHA-256 of each block, and the arrays must have the
-digests that are required when they are fetched.
+same digests as downloaded ones.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SPARE = 4096  # bytes of a block's headers
 
 @dataclass(frozen=True)
 class Part:
-    """A part that was found: its file, and what its `part.json` says."""
+    """A part: its file, and the contents of its `part.json`."""
 
     path: Path
     name: str
@@ -101,7 +101,7 @@ def find(folder: Path) -> dict[str, list[Part]]:
     """Return the parts in a folder by the dataset's name, every one of them, in order.
 
     Raises:
-        UserError: in one line with the file's name, if a zip file is not a whole part, or parts are missing.
+        UserError: in one line with the file's name, if a zip file is not a complete part, or parts are missing.
     """
     found: dict[str, list[Part]] = {}
     for path in sorted(folder.glob("*.zip")):
@@ -133,7 +133,7 @@ def unpack(parts: Sequence[Part], digests: Mapping[str, str], info: DatasetInfo)
         info: of the dataset, which bounds what is decoded.
 
     Raises:
-        UserError: in one line with the file's name, if anything is not as it should be.
+        UserError: in one line with the file's name, if a part is invalid.
     """
     pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in digests}
     room = info.train + info.test
@@ -220,7 +220,7 @@ def _read_about(path: Path) -> Part:
 
 
 def _read(archive: zipfile.ZipFile, path: Path, block: str, digest: str, info: DatasetInfo) -> bytes:
-    """Return a block's bytes, which are never more than its images or labels could take."""
+    """Return the bytes of a block, at most as many as its images or labels can take."""
     _, height, width = info.shape
     largest = 8 * max(BLOCK * 3 * height * width, info.train + info.test) + _SPARE
     if archive.getinfo(block).file_size > largest:

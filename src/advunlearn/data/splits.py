@@ -1,4 +1,4 @@
-"""Who is trained on, forgotten, audited with, selected on and tested on: disjoint sets of rows of the pool."""
+"""The rows for training, forgetting, the audit, selection and the test: disjoint sets of rows of the pool."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from advunlearn.data.by_class import positions_by_class
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.options import UserError
@@ -17,7 +18,7 @@ from advunlearn.storage.files import atomic_write
 
 Rows = NDArray[np.int64]
 
-HELD_OUT = 0.3  # of a dataset that has no test part of its own, where no train_size is given
+HELD_OUT = 0.3  # of a dataset without a test part, if train_size is null
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Splits:
 
     Attributes:
         retain, forget: the training examples to keep and to remove.
-        audit: held-out examples that the game's auditor may see.
+        audit: held-out examples for the game's auditor.
         selection: held-out examples on which hyperparameters and epochs are chosen.
-        test: held-out examples for the final evaluation alone.
+        test: held-out examples for the final evaluation only.
     """
 
     retain: Rows
@@ -38,7 +39,7 @@ class Splits:
     test: Rows
 
     def __post_init__(self) -> None:
-        """Check that no set is empty and no row is in two.
+        """Check that no set is empty and no row is in two sets.
 
         Raises:
             ValueError: if one is.
@@ -75,9 +76,11 @@ def train_size_of(info: DatasetInfo, dataset: Dataset) -> int:
 
 
 def check_sizes(info: DatasetInfo, dataset: Dataset, forget: Forget) -> list[str]:
-    """Return one line for each way in which dataset and forget scenario do not fit, with an option's full key."""
+    """Return one line for each conflict of dataset and forget scenario, with an option's full key."""
     size = train_size_of(info, dataset)
     held_out = info.test or info.train - size
+    if len(info.classes) < 2:
+        return [f"dataset must have examples of two classes or more, got one class ({info.classes[0]})"]
     if size > info.train:
         return [f"dataset.train_size must be at most {info.train}, the dataset's training examples, got {size}"]
     if min(_parts(held_out, dataset)) < 1:
@@ -91,10 +94,10 @@ def check_sizes(info: DatasetInfo, dataset: Dataset, forget: Forget) -> list[str
 
 
 def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Splits:
-    """Return the splits that these options and the seed determine.
+    """Return the splits for these options and this seed.
 
-    The training examples and the three held-out sets are stratified by class. The forget scenario moves none of the
-    held-out sets, but for rows that it requires to be trained on.
+    The training examples and the three held-out sets are stratified by class. The forget scenario does not change the
+    held-out sets, except for rows that it requires to be trained on.
 
     Raises:
         ValueError: if the options do not fit the data.
@@ -125,28 +128,38 @@ def _parts(held_out: int, dataset: Dataset) -> tuple[int, int, int]:
 
 
 def _draw(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """Return `size` of the rows and the others, both sorted; in proportion by class where there are enough of each."""
+    """Return `size` of the rows and the others, both sorted; each class is divided in proportion, up to one row."""
     if size == len(rows):
         return rows, rows[:0]
     counts = np.unique(labels[rows], return_counts=True)[1]
-    can_stratify = counts.min() >= 2 and min(size, len(rows) - size) >= len(counts)
     seed = int(rng.integers(2**31))
-    stratify = labels[rows] if can_stratify else None
+    if counts.min() < 2 or min(size, len(rows) - size) < len(counts):  # scikit-learn refuses to stratify these
+        drawn = _draw_evenly(rows, labels, size, np.random.default_rng(seed))
+        return drawn, np.setdiff1d(rows, drawn)
     from sklearn.model_selection import train_test_split
 
-    drawn, others = train_test_split(rows, train_size=size, random_state=seed, stratify=stratify)
+    drawn, others = train_test_split(rows, train_size=size, random_state=seed, stratify=labels[rows])
     return np.sort(drawn), np.sort(others)
 
 
+def _draw_evenly(rows: Rows, labels: Rows, size: int, rng: np.random.Generator) -> Rows:
+    """Return `size` of the rows, sorted: evenly spaced in an order by class, random within and among the classes."""
+    classes = rng.permutation(labels.max() + 1)
+    shuffled = rng.permutation(rows)
+    in_order = shuffled[np.argsort(classes[labels[shuffled]], kind="stable")]
+    places = (np.arange(size) + rng.random()) * len(rows) / size
+    return np.sort(in_order[np.minimum(places.astype(np.int64), len(rows) - 1)])
+
+
 def _require(required: Rows, parts: list[Rows], labels: Rows, rng: np.random.Generator) -> list[Rows]:
-    """Bring the required rows into the first part, each in exchange for another, of its class if it can be."""
+    """Move the required rows into the first part, each in exchange for another one, of its class if possible."""
     train = parts[0]
     missing = np.setdiff1d(required, train)
     free = rng.permutation(np.setdiff1d(train, required))
     given = np.full(len(missing), -1)
-    for each in np.unique(labels[missing]):
-        wanted = np.flatnonzero(labels[missing] == each)
-        found = free[labels[free] == each][: len(wanted)]
+    of_class = positions_by_class(labels[free])
+    for each, wanted in positions_by_class(labels[missing]).items():
+        found = free[of_class.get(each, [])][: len(wanted)]
         given[wanted[: len(found)]] = found
     others = np.setdiff1d(free, given, assume_unique=True)
     given[given < 0] = rng.permutation(others)[: (given < 0).sum()]

@@ -11,7 +11,7 @@ from advunlearn.options import Component
 
 
 class Model(Component):
-    """Base of all models."""
+    """Base class of models."""
 
     group: ClassVar[str] = "model"
 

@@ -16,7 +16,7 @@ from advunlearn.options import Component, option
 
 @dataclass
 class Optimizer(Component):
-    """Base of all optimizers.
+    """Base class of optimizers.
 
     Attributes:
         lr: peak learning rate.

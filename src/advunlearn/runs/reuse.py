@@ -13,6 +13,7 @@ from advunlearn.evaluation.metrics_file import Metrics, read_metrics
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runs.state import read_manifest, state_of
 from advunlearn.storage.files import file_digest, read_json, write_json
+from advunlearn.storage.folders import make_folder
 from advunlearn.storage.store import Store
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ def note(store: Store, key: Mapping[str, Any], folder: Path) -> None:
     The run has all of its results: a store that cannot be written to is no reason for it to fail.
     """
     try:
+        make_folder(store.area("runs"))
         write_json(_entry(store, key), {"folder": str(folder.absolute())})
     except OSError as error:
         logger.warning("later runs will not find this one (%s)", error)
@@ -71,4 +73,4 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _entry(store: Store, key: Mapping[str, Any]) -> Path:
-    return store.root / "runs" / f"{store.digest('run', key)}.json"
+    return store.area("runs") / f"{store.digest('run', key)}.json"

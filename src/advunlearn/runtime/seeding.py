@@ -6,6 +6,7 @@ import contextlib
 import random
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,23 +36,28 @@ def torch_stream(seed: int, name: str, *index: int) -> torch.Generator:
 
 @contextlib.contextmanager
 def clean_state(seed: int) -> Iterator[None]:
-    """Seed the global generators of the process, and restore them and torch's threads and switches at the end.
+    """Seed the process's global generators and start from the defaults of torch and NumPy; restore all at the end.
 
-    User code may draw from these generators. No run of a sweep sees what an earlier one left.
+    User code may draw from these generators. A run depends neither on an earlier run in the same process nor on the
+    program that calls the Python API, which may have turned gradients off, and it leaves no trace in either.
     """
     drawn = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    dtype, grad = torch.get_default_dtype(), torch.is_grad_enabled()
+    dtype = torch.get_default_dtype()
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    torch.set_default_dtype(torch.float32)
     try:
-        with kept_switches(), kept_threads():
+        with kept_switches(), kept_threads(), torch.inference_mode(False), torch.enable_grad(), np.errstate(**_NUMPY):
             yield
     finally:
         random.setstate(drawn[0])
         np.random.set_state(drawn[1])
         torch.set_rng_state(drawn[2])
         torch.set_default_dtype(dtype)
-        torch.set_grad_enabled(grad)
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+
+
+# NumPy's defaults: where a program has set them to raise, a probability that underflows to 0 would be an error.
+_NUMPY: dict[str, Any] = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}

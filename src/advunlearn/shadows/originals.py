@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from advunlearn.data.by_class import place_in_class
 from advunlearn.options import UserError
 from advunlearn.runtime.seeding import numpy_stream, seed_sequence
 from advunlearn.shadows.model_set import STACK, ModelSet
@@ -32,8 +33,8 @@ Unlearn = Callable[[Trainer, nn.Module, Rows, Rows, Checkpoint], nn.Module]
 def matched(rows: Rows, others: Rows, labels: NDArray[np.int64], rng: np.random.Generator) -> Rows:
     """Return, sorted, as many of the other rows of each class as there are among `rows`, fewer where there are not."""
     drawn = rng.permutation(np.sort(others))
-    parts = [drawn[labels[drawn] == each][: (labels[rows] == each).sum()] for each in np.unique(labels[rows])]
-    return np.sort(np.concatenate(parts))
+    wanted = np.bincount(labels[rows], minlength=labels.max() + 1)
+    return np.sort(drawn[place_in_class(labels[drawn]) < wanted[labels[drawn]]])
 
 
 def half_of(rows: Rows, labels: NDArray[np.int64], index: int, rng: np.random.Generator) -> Rows:
@@ -42,12 +43,10 @@ def half_of(rows: Rows, labels: NDArray[np.int64], index: int, rng: np.random.Ge
     The odd row of a class is in neither.
     """
     drawn = rng.permutation(np.sort(rows))
-    parts = []
-    for each in np.unique(labels[rows]):
-        own = drawn[labels[drawn] == each]
-        half = len(own) // 2
-        parts.append(own[:half] if index % 2 == 0 else own[half : 2 * half])
-    return np.sort(np.concatenate(parts))
+    own = labels[drawn]
+    half = np.bincount(own)[own] // 2
+    place = place_in_class(own) - (index % 2) * half
+    return np.sort(drawn[(place >= 0) & (place < half)])
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Stage `attack`: every attack on the three models, and the evidence that it leaves."""
+"""Stage `attack`: every attack on the three models, and its scores."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from advunlearn.attacks.attack import STDERR, Answers, Observations
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.config.experiment import LOSS, Experiment
+from advunlearn.data.comparable import comparable
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
 from advunlearn.evaluation.metrics_file import ModelName
-from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.originals import OriginalSet
@@ -24,15 +24,16 @@ from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import Models
 from advunlearn.storage.store import Artefact, index_digest
+from advunlearn.training.fit import Diverged, too_large
 from advunlearn.training.trainer import Trainer
 
-ATTACK_SCHEMA = 5  # raise it when the results of this code change, as that of stage `unlearn`
-ALGORITHM = "algorithm"  # what attacks find of the unlearner, beside what they find of each model
+ATTACK_SCHEMA = 6  # raise it when the results of this code change, as that of stage `unlearn`
+ALGORITHM = "algorithm"  # the prefix of attacks on the unlearner, in contrast to those on a model
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the attacks found: the rows told apart, which of them are members, and the artefact of losses and scores."""
+    """The results of the attacks: the attacked rows, which of them are members, and the losses and scores."""
 
     rows: NDArray[np.int64]
     members: NDArray[np.bool_]
@@ -47,7 +48,7 @@ class Evidence:
         return split_scores(arrays)
 
     def of_algorithm(self) -> Iterator[tuple[str, str, ModelName, NDArray[np.float64]]]:
-        """Yield what attacks found of the unlearner: attack, question, model and scores (2, k, n)."""
+        """Yield the results of attacks on the unlearner: attack, question, model and scores (2, k, n)."""
         for name, array in self.artefact.arrays.items():
             if name.startswith(f"{ALGORITHM}/"):
                 _, attack, question, model = name.split("/")
@@ -65,6 +66,11 @@ def attack_models(
     originals = original_set(experiment, trainer, splits)
     observed = set_of_shadows.observed
 
+    def to_lower(model: str) -> str:
+        return (
+            experiment.unlearner.too_large() if model == "unlearned" else too_large(experiment.optimizer, "optimizer")
+        )
+
     def make() -> Artefact:
         shadows = set_of_shadows.observe(rows, splits.selection) if experiment.needs_shadows else None
         unlearned = originals.observe(rows) if experiment.needs_originals else None
@@ -73,6 +79,8 @@ def attack_models(
         accuracies, figures = {}, {}
         for name, network in models.networks.items():
             logits = trainer.logits(network, observed, options.queries)
+            if not (logits < np.inf).all():
+                raise Diverged(f"the {name} model has diverged: some of its logits are not finite; {to_lower(name)}")
 
             def answers(where: NDArray[np.int64], logits: NDArray[np.float32] = logits) -> Answers:
                 return Answers(logits[np.searchsorted(observed, where)], labels[where])
@@ -109,7 +117,7 @@ def attack_models(
 def attack_key(
     experiment: Experiment, splits: Splits, models: Mapping[str, Artefact], originals: OriginalSet
 ) -> dict[str, Any]:
-    """Return everything that determines what the attacks find: its name in the store."""
+    """Return everything that determines the results of the attacks: their key in the store."""
     options = experiment.shadow_options
     return {
         "schema": ATTACK_SCHEMA,
@@ -123,16 +131,14 @@ def attack_key(
 
 
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the rows that attacks tell apart, and which of them are members.
+    """Return the rows under attack, and which of them are members.
 
-    The members are the forget set, the others are the test examples of its classes.
-    Test examples of other classes would be told apart by their class alone where a whole class is forgotten.
+    The members are the forget set, the non-members test examples of its classes, both reduced until the classes have
+    the same shares; see `comparable`.
     """
-    same_class = splits.test[np.isin(labels[splits.test], labels[splits.forget])]
-    if len(same_class) == 0:
-        raise UserError("the test set holds no example of the forget set's classes, so no attack can be run")
-    rows = np.concatenate([splits.forget, same_class])
-    return rows, np.arange(len(rows)) < len(splits.forget)
+    members, others, _ = comparable(labels[splits.forget], labels[splits.test])
+    rows = np.concatenate([splits.forget[members], splits.test[others]])
+    return rows, np.arange(len(rows)) < len(members)
 
 
 def score_model(
@@ -148,7 +154,7 @@ def score_model(
         models = unlearned if attack.needs_originals else shadows
         for variant, score in attack.score(target, models, rng).items():
             if models is not None and (attack.needs_shadows or attack.needs_originals):
-                # What no model was drawn from is OUT of twice as many: estimated better, so told apart by that alone.
+                # Rows outside the pool are OUT for twice as many models: better estimates alone would distinguish them.
                 score = np.where(models.membership.any(0), score, np.nan)
             arrays[f"{name}/{variant}" if variant else name] = score
     return arrays
@@ -157,7 +163,7 @@ def score_model(
 def audit_algorithm(
     experiment: Experiment, unlearned: UnlearnedOutputs, labels: NDArray[np.int64]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return what every attack finds of the unlearner, by `algorithm/attack/question/model`; see `Attack.audit`."""
+    """Return the results of every attack on the unlearner, by `algorithm/attack/question/model`; see `Attack.audit`."""
     return {
         f"{ALGORITHM}/{name}/{question}/{model}": ratios
         for name, attack in experiment.attacks.items()
@@ -170,6 +176,6 @@ def audit_algorithm(
 def split_scores(
     arrays: dict[str, NDArray[np.float64]],
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """Return the losses and the member scores among what `score_model` returns, without their standard errors."""
+    """Split the result of `score_model` into losses and member scores, without standard errors."""
     scores = {name: array for name, array in arrays.items() if name != LOSS and not name.endswith(f"/{STDERR}")}
     return arrays[LOSS], scores

@@ -14,6 +14,7 @@ from advunlearn.report.plain_text import align
 from advunlearn.runs.manifest import Manifest
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.estimate import Estimate, Estimator
+from advunlearn.stages.room import lack_of_room
 from advunlearn.storage.paths import config_folder
 from advunlearn.training.trainer import Trainer
 
@@ -27,12 +28,12 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
     """Log the estimate of a run that starts now, and note it in the manifest.
 
     Raises:
-        UserError: in one line, if it is over budget.
+        UserError: in one line, if it is over budget, memory or disk is too small, or an option does not fit the data.
     """
     estimator, budget = Estimator(experiment, trainer, splits), experiment.settings.budget
     try:
         estimate = estimated(estimator)
-    except UserError as error:  # the run itself fails where it matters, if it does
+    except TimeUnknown as error:  # the run itself fails where it matters, if it does
         if budget is not None:
             raise UserError(f"budget={budget}: {error}") from error
         logger.warning(error)
@@ -45,21 +46,28 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
         logger.info("estimate: %s, until %s (%s)", total(estimate), clock_time(end), ", ".join(parts))
     for remark in remarks(experiment, estimate):
         logger.warning(remark)
-    problem = over_budget(estimator, estimate)
+    problem = refusal(estimator, estimate)
     if problem is not None:
         raise UserError(problem)
+
+
+class TimeUnknown(UserError):
+    """The time of a run cannot be estimated."""
 
 
 def estimated(estimator: Estimator) -> Estimate:
     """Return the estimate.
 
     Raises:
-        UserError: that the time is unknown, whatever failed: an error in the user's own method, for example.
+        TimeUnknown: whatever failed: an error in the user's own method, for example.
+        UserError: if an option cannot work with this data; the run would end with the same error.
     """
     try:
         return estimator.estimate()
+    except UserError:
+        raise
     except Exception as error:
-        raise UserError(f"the time of this run is unknown ({type(error).__name__}: {error})") from error
+        raise TimeUnknown(f"the time of this run is unknown ({type(error).__name__}: {error})") from error
 
 
 def table(estimate: Estimate) -> str:
@@ -97,6 +105,11 @@ def smaller_experiment(experiment: Experiment) -> str | None:
     if on_gpu or experiment.dataset.train_size is not None:
         return None
     return f"experiment={name}" if (config_folder() / "experiment" / f"{name}.yaml").is_file() else None
+
+
+def refusal(estimator: Estimator, estimate: Estimate) -> str | None:
+    """Return in one line why the run should not start, and what would fit; None if it can."""
+    return lack_of_room(estimator, estimate) or over_budget(estimator, estimate)
 
 
 def over_budget(estimator: Estimator, estimate: Estimate) -> str | None:

@@ -2,33 +2,105 @@
 
 from __future__ import annotations
 
+import logging
+import math
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import save
 
 from advunlearn.config.experiment import Experiment
-from advunlearn.data.dataset import Pool
+from advunlearn.data.comparable import comparable
+from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
+from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
+from advunlearn.runtime.room import free_memory, size
 from advunlearn.stages.attack import attacked_rows
 from advunlearn.storage.store import Store
+from advunlearn.training.fit import largest_logit, predict
 from advunlearn.training.trainer import Trainer
+from advunlearn.training.weights import weights_of
+
+logger = logging.getLogger(__name__)
+
+IMAGES = 3  # times in memory: the dataset, the copy that is trained on, and the rows of the current training
 
 
 def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits]:
     """Load the data, move it to the device and split it; write the splits to the run's folder."""
     with manifest.stage("data"):
+        check_images(experiment.dataset.info())
         pool = experiment.dataset.load()
         splits = make_splits(pool, experiment.dataset, experiment.forget, experiment.settings.seed)
-        _, members = attacked_rows(splits, pool.labels)
-        for attack in experiment.attacks.values():
-            attack.check(members)
+        check_parts(experiment, splits, pool.labels)
         splits.save(manifest.folder / "splits.npz")
         sizes = {part: len(rows) for part, rows in vars(splits).items()}
         manifest.note(splits=sizes, dataset_checksum=pool.checksum)
         trainer = trainer_of(experiment, pool, Store())
-    trainer.policy.most_workers = manifest.most_workers()
+        trainer.policy.most_workers = manifest.most_workers()
+        check_network(trainer)
     manifest.note(threads=torch.get_num_threads())
     return trainer, splits
+
+
+def check_images(info: DatasetInfo) -> None:
+    """Raise a UserError, in one line, if the images of a dataset do not fit into memory."""
+    channels, height, width = info.shape
+    count = info.train + info.test
+    needed, free = IMAGES * count * channels * height * width, free_memory()
+    if free is not None and needed > free:
+        raise UserError(
+            f"dataset needs about {size(needed)} of memory for {count:,} images of {height}x{width}x{channels}, "
+            f"{size(free)} are free (use fewer or smaller images)"
+        )
+
+
+def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64]) -> None:
+    """Check before any training that the unlearner and the attacks can work with these parts of the data.
+
+    Raises:
+        UserError: in one line, if one of them cannot.
+    """
+    found = np.unique(labels[splits.train])
+    if len(found) < 2:
+        raise UserError(f"dataset: all training examples are of class {found[0]}; two classes or more are needed")
+    *_, remark = comparable(labels[splits.forget], labels[splits.test])
+    if remark:
+        logger.warning(remark)
+    _, members = attacked_rows(splits, labels)
+    for attack in experiment.attacks.values():
+        attack.check(members)
+    try:
+        experiment.unlearner.check({part: labels[rows] for part, rows in vars(splits).items()})
+    except UserError as error:
+        keys = "the forget options, dataset.train_size, dataset.audit_fraction and dataset.selection_fraction"
+        raise UserError(f"{error} ({keys} determine the parts of the data)") from error
+
+
+def check_network(trainer: Trainer) -> None:
+    """Check before any training that a network has an output for each class and can be stored.
+
+    Raises:
+        UserError: in one line, if not.
+    """
+    network, classes, name = trainer.fresh("warm"), trainer.pool.classes, type(trainer.model).__name__
+    outputs = predict(network, trainer.examples.subset(np.arange(min(2, len(trainer.examples)))))
+    if outputs.dim() != 2 or outputs.shape[1] < classes:
+        raise UserError(
+            f"model: {name} must return logits of shape (n, {classes}), one for each class; "
+            f"for {len(outputs)} images it returns {tuple(outputs.shape)}"
+        )
+    if not math.isfinite(largest_logit(network, trainer.examples)):
+        raise UserError(f"model: the logits of {name} are not finite before any training")
+    weights = {name: each.cpu() for name, each in weights_of(network).items()}
+    try:
+        save(weights)
+    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+        raise UserError(f"model: the weights of {name} cannot be stored ({error})") from error
 
 
 def trainer_of(experiment: Experiment, pool: Pool, store: Store) -> Trainer:

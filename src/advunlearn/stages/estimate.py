@@ -1,4 +1,4 @@
-"""Before the first stage: what a run will train, how much of it the store holds, and how long the rest takes here."""
+"""Before the first stage: what a run will train, how much of it is in the store, and how long the rest takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key
 from advunlearn.stages.clock import STREAM, Clock, steps_of
-from advunlearn.stages.data import trainer_of
+from advunlearn.stages.data import check_images, check_network, check_parts, trainer_of
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.store import Artefact, Store
@@ -41,10 +41,10 @@ class Line:
     """One kind of work.
 
     Attributes:
-        name, about: what is made.
-        wanted, held: how many of it, and how many of those the store holds.
-        missing: how many will be made, with those that complete a stack.
-        seconds: that these take; None if that is unknown.
+        name, about: the name and a description.
+        wanted, held: how many are needed, and how many of them the store holds.
+        missing: how many will be made, including those that complete a stack.
+        seconds: the time for these; None if unknown.
     """
 
     name: str
@@ -57,30 +57,30 @@ class Line:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will do, and the seconds of a retraining and of the unlearning where both are known."""
+    """The work of a run, and the seconds of a retraining."""
 
     lines: list[Line]
     retraining: float | None = None
 
     @property
     def seconds(self) -> float:
-        """Return the seconds that are left in all, without what is unknown."""
+        """Return the total seconds, without work of unknown time."""
         return sum(line.seconds or 0.0 for line in self.lines)
 
     @property
     def unknown(self) -> list[str]:
-        """Return the names of the work whose time is unknown."""
+        """Return the names of the work of unknown time."""
         return [line.name for line in self.lines if line.seconds is None]
 
     @property
     def ratio(self) -> float:
-        """Return how many times as long as a retraining the unlearning takes; 0 if it is done or unknown."""
+        """Return unlearning time over retraining time; 0 if it is done or unknown."""
         spent = sum(line.seconds or 0.0 for line in self.lines if line.name == "unlearning")
         return spent / self.retraining if self.retraining else 0.0
 
 
 class Estimator:
-    """Estimate a run; what is timed is timed once for all variants of it."""
+    """Estimate a run; each measurement is shared by all variants of the run."""
 
     def __init__(self, experiment: Experiment, trainer: Trainer, splits: Splits) -> None:
         self.experiment, self.trainer, self.splits = experiment, trainer, splits
@@ -104,7 +104,7 @@ class Estimator:
             return Estimate(lines, 0.0 if "unlearned" in found else self._seconds(len(self.splits.retain)))
 
     def _found(self, experiment: Experiment) -> dict[str, Artefact]:
-        """Return which of the run's results the store holds; a result is looked for once those before it are found."""
+        """Return the run's results in the store; a result is searched only if those before it are found."""
         trainer, splits = self.trainer, self.splits
         found: dict[str, Artefact] = {}
         keys: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
@@ -133,7 +133,7 @@ class Estimator:
         return f"{type(model).__name__}, {parameters:,} parameters"
 
     def _seconds(self, examples: int) -> float:
-        """Return the seconds that one network's training takes."""
+        """Return the training time of one network in seconds."""
         return self.clock.training.seconds(steps_of(examples, self.trainer))
 
     def _model(self, name: str, about: str, rows: Rows) -> Line:
@@ -148,7 +148,7 @@ class Estimator:
             yield self._set("references", about, references, partial(self._shadow_group, references))
 
     def _shadows(self, experiment: Experiment) -> Iterator[Line]:
-        """Yield the models that attacks compare with."""
+        """Yield the lines of the models that attacks use."""
         if experiment.needs_shadows:
             shadows = shadow_set(self.trainer, self.splits, experiment.shadow_options)
             names = ", ".join(name for name, attack in experiment.attacks.items() if attack.needs_shadows)
@@ -162,7 +162,7 @@ class Estimator:
             yield self._set("shadow originals", about, originals, partial(self._original_group, originals))
 
     def _set(self, name: str, about: str, models: ModelSet, seconds: Callable[[range, int], float | None]) -> Line:
-        """Return the line of a set of models; `seconds` is what a group takes on one core, beside so many others."""
+        """Return the line of a set of models; `seconds` returns the time of a group on one core, of so many at once."""
         number, shards = models.options.part
         groups = list(models.groups())[number - 1 :: shards]
         store = self.trainer.store
@@ -196,7 +196,7 @@ class Estimator:
         return self.clock.together(len(group), steps_of(examples, self.trainer), at_once, stacked=models.stacked)
 
     def _answers(self, rows: Rows, options: ShadowOptions, networks: int) -> float:
-        """Return the seconds, on one core, in which so many networks answer about these rows."""
+        """Return the seconds, on one core, of so many networks' outputs on these rows."""
         return networks * options.queries * len(rows) * self.clock.answer * torch.get_num_threads()
 
     def _unlearning(self, found: dict[str, Artefact]) -> Line:
@@ -205,14 +205,14 @@ class Estimator:
         return Line("unlearning", about, 1, int(held), int(not held), seconds)
 
     def _unlearn(self, found: dict[str, Artefact], retain: Rows, forget: Rows, at_once: int) -> float | None:
-        """Return the seconds of an unlearning, by so many processes at once or by this one alone (0)."""
+        """Return the seconds of an unlearning, in so many processes at once, or in this one only (0)."""
         unlearner, trainer = self.experiment.unlearner, self.trainer
         if isinstance(unlearner, Retrain):
             steps = steps_of(len(retain), trainer)
             return self.clock.together(1, steps, at_once, stacked=False) if at_once else self._seconds(len(retain))
         task = make_task(trainer, self.splits, retain, forget, None)
         if count := unlearner.reference_models():
-            answers = partial(stand_in_answers, count, trainer.pool.classes)
+            answers = partial(stand_in_outputs, count, trainer.pool.classes)
             task = replace(task, references=(answers(len(forget)), answers(len(self.splits.audit))))
 
         def network() -> nn.Module:
@@ -230,22 +230,22 @@ class Estimator:
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
-    """Return when the last of these tasks ends, the long ones first, each on the worker that is free first."""
+    """Return when the last of these tasks ends, longest first, each on the first free worker."""
     ends = [0.0] * max(workers, 1)
     for each in sorted(seconds, reverse=True):
         heapq.heapreplace(ends, ends[0] + each)
     return max(ends)
 
 
-def stand_in_answers(models: int, classes: int, examples: int) -> ShadowOutputs:
-    """Return answers of reference models in the place of some that are not trained yet."""
+def stand_in_outputs(models: int, classes: int, examples: int) -> ShadowOutputs:
+    """Return random outputs instead of those of reference models that are not trained yet."""
     logits = np.random.default_rng(0).normal(size=(models, examples, 1, classes)).astype(np.float32)
     membership = np.add.outer(np.arange(models), np.arange(examples)) % 2 == 0
     return ShadowOutputs(logits, membership, logits[:, :0])
 
 
 def stand_in_pool(info: DatasetInfo) -> Pool:
-    """Return random images in the place of a dataset that is not fetched yet; the store holds nothing of them."""
+    """Return random images instead of a dataset that is not downloaded yet; the store has no results for them."""
     channels, height, width = info.shape
     count = info.train + info.test
     images = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
@@ -255,8 +255,16 @@ def stand_in_pool(info: DatasetInfo) -> Pool:
 
 
 def before_a_run(experiment: Experiment) -> Estimator:
-    """Return the estimator of a run that is not started; nothing is downloaded for it."""
+    """Return the estimator of a run that is not started; nothing is downloaded.
+
+    Raises:
+        UserError: if the run would be refused before its first training.
+    """
     dataset = experiment.dataset
+    check_images(dataset.info())
     pool = dataset.load() if dataset.is_here() else stand_in_pool(dataset.info())
     splits = make_splits(pool, dataset, experiment.forget, experiment.settings.seed)
-    return Estimator(experiment, trainer_of(experiment, pool, Store()), splits)
+    check_parts(experiment, splits, pool.labels)
+    trainer = trainer_of(experiment, pool, Store())
+    check_network(trainer)
+    return Estimator(experiment, trainer, splits)

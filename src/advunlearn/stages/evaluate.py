@@ -1,4 +1,4 @@
-"""Stage `evaluate`: the three models side by side, as numbers with intervals."""
+"""Stage `evaluate`: the comparison of the three models, as numbers with intervals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from advunlearn.stages.unlearn import Models
 
 
 def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> Metrics:
-    """Return the contents of `metrics.json`: three models side by side, and two of them compared with the retrained."""
+    """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one."""
     measured = {name: _measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
@@ -60,7 +60,7 @@ def _measure_model(experiment: Experiment, splits: Splits, evidence: Evidence, n
             evidence.members,
             seed=experiment.settings.seed,
             cross_fitted=attack.cross_fitted,
-            shadows=models_behind(attack, experiment.shadow_options),
+            shadows=model_count(attack, experiment.shadow_options),
             figures=record["figures"][name].get(key),
         )
 
@@ -75,6 +75,6 @@ def _measure_algorithms(evidence: Evidence, seed: int) -> dict[str, dict[str, di
     return found
 
 
-def models_behind(attack: Attack, options: ShadowOptions) -> int:
-    """Return how many shadow models, or shadow originals, an attack compares with."""
+def model_count(attack: Attack, options: ShadowOptions) -> int:
+    """Return the number of shadow models, or shadow originals, of an attack."""
     return options.originals if attack.needs_originals else options.shadows * attack.needs_shadows

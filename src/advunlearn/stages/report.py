@@ -1,4 +1,4 @@
-"""Stage `report`: what a run leaves in its folder."""
+"""Stage `report`: the files of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 
 from advunlearn.evaluation.metrics_file import Metrics, Trace
 from advunlearn.report.drawing import drawn
@@ -16,7 +15,7 @@ from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
-from advunlearn.storage.files import atomic_write, write_json
+from advunlearn.storage.files import atomic_write, write_json, write_tensors
 from advunlearn.storage.store import Artefact, Store
 from advunlearn.training.trainer import Trainer
 
@@ -35,7 +34,7 @@ def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence
     with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
         np.savez(file, **scores)
     with atomic_write(folder / "unlearned.safetensors") as temporary:
-        save_file(models.artefacts["unlearned"].tensors, temporary)
+        write_tensors(temporary, models.artefacts["unlearned"].tensors)
     manifest.checksum("metrics.json", "scores.npz", "splits.npz", "unlearned.safetensors")
     if trainer.settings.tensorboard:
         write_events(folder, metrics)
@@ -56,7 +55,7 @@ def kept_pictures(
     trace: Trace,
     scores: dict[str, NDArray[Any]],
 ) -> Artefact:
-    """Return the report's pictures, PNGs by name as arrays of bytes, from the store if they are there.
+    """Return the report's pictures, PNGs by name as arrays of bytes, from the store if available.
 
     A store that cannot be written to does not keep them.
 

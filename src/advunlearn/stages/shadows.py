@@ -1,4 +1,4 @@
-"""Stage `shadows`: the models that attacks compare with, which shards of a run may train before it."""
+"""Stage `shadows`: the models that attacks use, which shards of a run may train before it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from advunlearn.data.splits import Splits
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
-from advunlearn.stages.unlearn import make_task, reference_set, unlearner_identity
+from advunlearn.stages.unlearn import make_task, reference_set, run_unlearner, unlearner_identity
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 
 
 def shadow_set(trainer: Trainer, splits: Splits, options: ShadowOptions) -> ShadowSet:
-    """Return the shadow models of a run; they are asked about every row that an attack may want."""
+    """Return the shadow models of a run; their outputs are stored for every row that an attack may need."""
     pool = shadow_pool(splits.train, splits.test, trainer.settings.seed)
     observed = np.sort(np.concatenate([splits.train, splits.test, splits.selection]))
     return ShadowSet(trainer, options, pool, observed)
 
 
 def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
-    """Return the shadow originals of a run, which are unlearned as its own original is."""
+    """Return the shadow originals of a run, which are unlearned like its own original."""
     references = reference_set(experiment, trainer, splits, splits.test)
 
     def unlearn(
@@ -35,7 +35,7 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
         checkpoint: Checkpoint,
     ) -> nn.Module:
         task = make_task(trainer, splits, retain, forget, references, checkpoint)
-        return experiment.unlearner.run(network, task).network
+        return run_unlearner(experiment, network, task).network
 
     return OriginalSet(
         trainer,

@@ -1,4 +1,4 @@
-"""Stage `unlearn`: the request to forget, and the unlearned model beside the two others."""
+"""Stage `unlearn`: the request to forget, and the unlearned model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
 from advunlearn.storage.store import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
+from advunlearn.training.fit import Diverged, too_large
 from advunlearn.training.trainer import Trainer
-from advunlearn.unlearners.unlearner import Task
+from advunlearn.unlearners.unlearner import Task, Unlearned, Unsound
 
-# Raise it when the results of this code change: what the old code left in the store is then not reused.
-UNLEARN_SCHEMA = 4
+# Raise it when the results of this code change: stored results of the old code are then not reused.
+UNLEARN_SCHEMA = 5
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Models:
 
     @property
     def requests(self) -> int:
-        """Return how many requests to forget the store knows that share these reference models, this one included."""
+        """Return the number of requests to forget in the store that share these reference models, with this one."""
         if self.references is None:
             return 0
         shared = self.references.key(0)
@@ -44,10 +45,10 @@ class Models:
 def reference_set(
     experiment: Experiment, trainer: Trainer, splits: Splits, forget: NDArray[np.int64]
 ) -> ShadowSet | None:
-    """Return the models that the unlearner compares with, on random halves of the training and the audit examples.
+    """Return the unlearner's reference models, trained on random halves of the training and the audit examples.
 
-    They do not depend on what is to be forgotten, but for examples of `forget` that the original was not trained on:
-    the store has them once, for every request. Most unlearners ask for none.
+    They do not depend on the forget set, except for examples of `forget` that the original was not trained on: the
+    store holds them once, for every request. Most unlearners use none.
     """
     count = experiment.unlearner.reference_models()
     if count == 0:
@@ -65,7 +66,7 @@ def make_task(
     references: ShadowSet | None,
     checkpoint: Checkpoint | None = None,
 ) -> Task:
-    """Return the request to forget some rows of what a model was trained on and to keep the others."""
+    """Return the request to forget some of the rows that a model was trained on and to keep the others."""
     examples = trainer.examples
     return Task(
         retain=examples.subset(retain),
@@ -80,7 +81,7 @@ def make_task(
 
 
 def unlearner_identity(experiment: Experiment, splits: Splits, references: ShadowSet | None) -> dict[str, Any]:
-    """Return what determines how any model is unlearned, whatever it has to forget: a part of the keys of the store."""
+    """Return everything that determines how models are unlearned, except the forget set: a part of store keys."""
     return {
         "schema": UNLEARN_SCHEMA,
         "audit": index_digest(splits.audit),
@@ -93,7 +94,7 @@ def unlearner_identity(experiment: Experiment, splits: Splits, references: Shado
 def unlearned_key(
     experiment: Experiment, trainer: Trainer, splits: Splits, original: Artefact, references: ShadowSet | None
 ) -> dict[str, Any]:
-    """Return everything that determines the unlearned model: its name in the store."""
+    """Return everything that determines the unlearned model: its key in the store."""
     return {
         **unlearner_identity(experiment, splits, references),
         "original": trainer.key(splits.train, "original"),
@@ -102,8 +103,20 @@ def unlearned_key(
     }
 
 
+def run_unlearner(experiment: Experiment, network: nn.Module, task: Task) -> Unlearned:
+    """Return the result of the run's unlearner for a trained network, which is changed in place.
+
+    Raises:
+        Diverged: with the options of the stage that diverged, the training or the unlearning.
+    """
+    try:
+        return experiment.unlearner.run(network, task)
+    except Unsound as error:
+        raise Diverged(f"{error}; {too_large(experiment.optimizer, 'optimizer')}") from error
+
+
 def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Models) -> tuple[nn.Module, Artefact]:
-    """Return the unlearned network, from the store if it is there; its artefact's record holds the game's trace."""
+    """Return the unlearned network, from the store if available; the record of its artefact holds the game's trace."""
     original, references = models.artefacts["original"], models.references
     key = unlearned_key(experiment, trainer, splits, original, references)
 
@@ -112,7 +125,7 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
         task = make_task(trainer, splits, splits.retain, splits.forget, references, checkpoint)
 
         def run() -> tuple[nn.Module, dict[str, Any]]:
-            unlearned = experiment.unlearner.run(trainer.restore(original, "original"), task)
+            unlearned = run_unlearner(experiment, trainer.restore(original, "original"), task)
             spent = task.references[0].seconds if task.references else 0.0
             return unlearned.network, {"trace": unlearned.trace, "reference_seconds": spent}
 

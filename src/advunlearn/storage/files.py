@@ -11,13 +11,27 @@ import re
 import reprlib
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, BinaryIO, Literal, TypeVar, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Literal,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from advunlearn.options import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -101,6 +115,17 @@ def read_regular(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise UnreadableFile(path, f"larger than {most / (1 << 20):.10g} MiB")
     return content
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, str] | None = None) -> None:
+    """Write a safetensors file with the mode that any other new file gets: safetensors itself always writes 0600."""
+    from safetensors.torch import save_file  # imports torch, which takes seconds
+
+    with system_errors(path):
+        path.touch()
+        mode = stat.S_IMODE(path.stat().st_mode)
+        save_file(dict(tensors), path, metadata=about)
+        path.chmod(mode)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -15,12 +15,15 @@ import fcntl
 import logging
 import os
 import platform
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from advunlearn.options import UserError
 from advunlearn.runtime.signals import halt_point
+from advunlearn.storage.folders import make_folder, share
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ def claim(path: Path, *, wait: bool = True, sure: bool = False) -> Iterator[bool
         wait: for another holder; without, it is left to that one, and False is given.
         sure: without `wait`, leave it to nobody who has not been seen alive, which takes seconds, or `LEASE`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     file, pause = _take(path), 0.02
     if file is None and wait:
         logger.info("waiting for %s, which is making the same (%s)", _holder(path) or "another process", path)
@@ -62,7 +65,7 @@ def claim(path: Path, *, wait: bool = True, sure: bool = False) -> Iterator[bool
 
 def seems_held(path: Path) -> bool:
     """Say whether another holds a claim, for showing: without waiting, and so by comparing two machines' clocks."""
-    if not path.exists():
+    if path.is_symlink() or not path.is_file():
         return False
     with claim(path, wait=False) as free, contextlib.suppress(FileNotFoundError):
         return not free and time.time() - path.stat().st_mtime < 5 * LEASE
@@ -75,9 +78,11 @@ def _take(path: Path) -> int | None:
     if file is not None:
         return file
     try:
-        file = os.open(path, os.O_RDWR)
+        file = _open(path)
     except FileNotFoundError:
         return None  # given up this moment
+    except PermissionError:  # of another user, and either not shared yet or never
+        return _take_from_silent(path, None)
     ours = False
     try:
         locked = _lock(file)
@@ -88,14 +93,34 @@ def _take(path: Path) -> int | None:
             _sign(path, file)
             ours = True
             return file
-        if _silence(path, file) < LEASE:
-            return None
-        logger.warning("taking over from %s, silent for %.0f s (%s)", holder or "another process", LEASE, path)
-        path.unlink(missing_ok=True)
-        return _create(path)
+        return _take_from_silent(path, holder)
     finally:
         if not ours:
             os.close(file)
+
+
+def _open(path: Path) -> int:
+    """Return the descriptor of another's claim.
+
+    Raises:
+        UserError: if it is a link or no regular file; a claim is never one, and to sign it would change another file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise UserError(f"{path} is not a regular file; remove it (rm {path})")
+    return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+
+
+def _take_from_silent(path: Path, holder: str | None) -> int | None:
+    """Return the claim's new descriptor if its holder gave no sign of life for so long that it is taken for dead."""
+    try:
+        if _silence(path) < LEASE:
+            return None
+    except FileNotFoundError:
+        return None
+    logger.warning("taking over from %s, silent for %.0f s (%s)", holder or "another process", LEASE, path)
+    path.unlink(missing_ok=True)
+    return _create(path)
 
 
 def _create(path: Path) -> int | None:
@@ -106,6 +131,8 @@ def _create(path: Path) -> int | None:
     try:
         _lock(file, fcntl.LOCK_EX)  # waits for no longer than another looks at the file, in which it finds no name
         _sign(path, file)
+        with contextlib.suppress(FileNotFoundError):
+            share(path)  # so that another user can see at once that this process died
     except BaseException:
         _drop(path, file)
         raise
@@ -155,9 +182,9 @@ def _holder(path: Path) -> str | None:
 _watched: dict[Path, tuple[tuple[int, int], float]] = {}  # of others' claims: the state last seen, and since when
 
 
-def _silence(path: Path, file: int) -> float:
+def _silence(path: Path) -> float:
     """Return for how many seconds this process has seen a claim untouched; a look without waiting counts as well."""
-    status, now = os.fstat(file), time.monotonic()
+    status, now = os.lstat(path), time.monotonic()
     state = (status.st_ino, status.st_mtime_ns)
     last, since = _watched.get(path, (None, now))
     if state != last:

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import secrets
-import shutil
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from advunlearn.storage.files import file_digest, sync, system_errors, write_json
+from advunlearn.storage.files import file_digest, sync, system_errors, write_json, write_tensors
+from advunlearn.storage.folders import delete_tree, folder_size, make_folder, names_in, owner, refuse_link
 from advunlearn.storage.locks import claim
 from advunlearn.storage.paths import cache_folder
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MARKER = "complete.json"
+NAME = r"[0-9a-f]{64}(-\d+)?"  # of an artefact: its digest, and the user if it is that user's own copy
+UNREADABLE = "unreadable"  # the kind of an artefact that another user does not share
 _WRITERS = 8
 BROKEN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # what a file that cannot be read says of the file
 
@@ -74,16 +77,36 @@ class Store:
         canonical = json.dumps({"kind": kind, **key}, sort_keys=True, allow_nan=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    def area(self, name: str) -> Path:
+        """Return one of the folders directly in the store, there or not.
+
+        Raises:
+            UserError: if it is a symbolic link.
+        """
+        refuse_link(self.root / name)
+        return self.root / name
+
+    def path(self, name: str) -> Path:
+        """Return the folder of an artefact by its name: its digest, unless it is a user's own copy."""
+        return self.area(name[:2]) / name
+
     def folder(self, digest: str) -> Path:
-        """Return the folder of an artefact, there or not."""
-        return self.root / digest[:2] / digest
+        """Return the folder in which this user finds or keeps an artefact, there or not.
+
+        If another user made it and does not share it, that is a copy of this user's own, next to it.
+        """
+        common = self.path(digest)
+        own = _own(common)
+        return own if os.path.lexists(own) or _is_closed(common) else common
 
     def checkpoints(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Return the folder for what another process needs to go on with the making of an artefact, until it is kept.
 
         It is there once something is written to it.
         """
-        return self.root / "checkpoints" / self.digest(kind, key)
+        common = self._make_area("checkpoints") / self.digest(kind, key)
+        is_common = not os.path.lexists(common) or os.access(common, os.R_OK | os.W_OK | os.X_OK)
+        return common if is_common else _own(common)
 
     def get_or_make(self, kind: str, key: Mapping[str, Any], make: Callable[[], Artefact]) -> Artefact:
         """Return the artefact that `key` determines, making it if it is missing or damaged.
@@ -114,7 +137,7 @@ class Store:
                 pass
             except Damaged as damage:
                 self._set_aside(digest, damage)
-            return self._make(kind, keys, digests, make).get(digest) or self._use(digest)
+            return self._make(kind, keys, digests, make, wanted=digest).get(digest) or self._use(digest)
 
     def holds(self, kind: str, keys: Iterable[Mapping[str, Any]]) -> bool:
         """Is there an artefact for each of these keys? None is read."""
@@ -123,7 +146,7 @@ class Store:
     def find(self, kind: str, key: Mapping[str, Any]) -> Artefact | None:
         """Return the artefact that `key` determines if it is stored and whole; nothing is changed."""
         with contextlib.suppress(FileNotFoundError, Damaged):
-            return self.read(self.digest(kind, key))
+            return self.read(self.folder(self.digest(kind, key)).name)
         return None
 
     def make_missing(
@@ -140,7 +163,7 @@ class Store:
                     self._make(kind, keys, digests, make)
 
     def _claim(self, digests: Sequence[str], *, wait: bool = True) -> AbstractContextManager[bool]:
-        return claim(self.root / "claims" / digests[0], wait=wait)  # one for all that are made at once
+        return claim(self.area("claims") / digests[0], wait=wait)  # one for all that are made at once
 
     def _make(
         self,
@@ -148,11 +171,14 @@ class Store:
         keys: Sequence[Mapping[str, Any]],
         digests: Sequence[str],
         make: Callable[[], Iterable[Artefact]],
+        wanted: str | None = None,
     ) -> dict[str, Artefact]:
-        """Make what is missing, which this process has claimed, and return it by name."""
-        missing = {digest for digest in digests if not self.folder(digest).exists()}
+        """Make what is missing and what is wanted, which this process has claimed, and return it by name."""
+        missing = {digest for digest in digests if digest == wanted or not self.folder(digest).exists()}
         if not missing:
             return {}
+        for name in {digest[:2] for digest in missing}:
+            self._make_area(name)
         # Syncing several artefacts at the same time costs the disk hardly more than syncing one.
         with ThreadPoolExecutor(_WRITERS) as pool:
             kept = {
@@ -162,132 +188,223 @@ class Store:
             }
         return {digest: each.result() for digest, each in kept.items()}
 
+    def _make_area(self, name: str) -> Path:
+        """Return one of the folders directly in the store, made if it is missing.
+
+        Raises:
+            PermissionError: if this user may not write there, before any work is done in vain.
+        """
+        area = self.area(name)
+        make_folder(area)
+        if not os.access(area, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(area))
+        return area
+
+    def _draft(self, digest: str) -> Path:
+        return self._make_area("drafts") / f"{digest[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
+
     def _set_aside(self, digest: str, damage: Damaged) -> None:
-        aside = self.root / "damaged" / f"{digest[:16]}-{secrets.token_hex(4)}"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-            os.replace(self.folder(digest), aside)
-        logger.warning("%s in %s; set aside in %s and made again", damage, self.folder(digest), aside)
+        folder = self.folder(digest)
+        aside = self._make_area("damaged") / f"{digest[:16]}-{secrets.token_hex(4)}"
+        try:
+            os.replace(folder, aside)
+        except FileNotFoundError:  # deleted meanwhile
+            return
+        except PermissionError:
+            logger.warning("%s in %s, which belongs to %s; made again next to it", damage, folder, owner(folder))
+            return
+        logger.warning("%s in %s; set aside in %s and made again", damage, folder, aside)
 
     def _use(self, digest: str) -> Artefact:
         """Return a stored artefact as `read` does, and note the time for `advunlearn store prune`."""
-        artefact = self.read(digest)
-        with contextlib.suppress(OSError):  # another's, or a store that may only be read
-            os.utime(self.folder(digest) / MARKER)
+        folder = self.folder(digest)
+        artefact = self.read(folder.name)
+        with contextlib.suppress(OSError):  # of another user, or in a store that may only be read
+            os.utime(folder / MARKER)
         return artefact
 
-    def read(self, digest: str) -> Artefact:
+    def read(self, name: str) -> Artefact:
         """Return a stored artefact after checking every file against its marker.
+
+        Args:
+            name: of its folder: its digest, unless it is a user's own copy.
 
         Raises:
             FileNotFoundError: if there is no such artefact.
             Damaged: if a file of it is missing, is not the one that was written, or cannot be read.
             OSError: if the system does not let it be read, which says nothing of the artefact.
         """
-        from safetensors.torch import load_file  # torch takes seconds to import, and `store ls` reads nothing
-
-        folder = self.folder(digest)
-        if not folder.exists():
+        folder = self.path(name)
+        found = _status(folder)
+        if found is None:
             raise FileNotFoundError(folder)
-        name = MARKER
         try:
-            files = _marker(folder)["files"]
-            for name, checksum in files.items():
-                if file_digest(folder / name) != checksum:
-                    raise Damaged(f"{name} is damaged")
-            name = "record.json"
-            record = json.loads((folder / name).read_text(encoding="utf-8"))
-            tensors, arrays = {}, {}
-            if (name := "tensors.safetensors") in files:
-                tensors = load_file(folder / name)
-            if (name := "arrays.npz") in files:
-                with np.load(folder / name, allow_pickle=False) as stored:
-                    arrays = {array: stored[array] for array in stored.files}
-        except OSError as error:
-            if not folder.exists():
-                raise FileNotFoundError(folder) from error  # deleted meanwhile
-            if error.errno not in BROKEN:
-                raise OSError(error.errno, error.strerror, str(folder / name)) from error
-            raise Damaged(f"{name} cannot be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            raise Damaged(f"{name} is damaged ({type(error).__name__})") from error
-        return Artefact(record, tensors, arrays, digest, _content(files), reused=True)
+            return _read(folder)
+        except (Damaged, OSError) as error:
+            if _status(folder) != found:  # deleted meanwhile, and perhaps made again
+                raise FileNotFoundError(folder) from error
+            raise
 
     def _keep(self, digest: str, kind: str, key: Mapping[str, Any], made: Artefact) -> Artefact:
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in made.tensors.items()}
         made = replace(made, tensors=plain, digest=digest)
-        folder = self.folder(digest)
-        draft = self.root / "drafts" / f"{digest[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
-        draft.mkdir(parents=True)
+        draft = self._draft(digest)
+        draft.mkdir()
         try:
-            write_json(draft / "key.json", {"kind": kind, **key})
-            write_json(draft / "record.json", made.record)
-            with system_errors(draft):
-                if made.tensors:
-                    from safetensors.torch import save_file
-
-                    save_file(made.tensors, draft / "tensors.safetensors")
-                    sync(draft / "tensors.safetensors")
-                if made.arrays:
-                    arrays: dict[str, Any] = made.arrays
-                    np.savez(draft / "arrays.npz", **arrays)
-                    sync(draft / "arrays.npz")
-            files = {path.name: file_digest(path) for path in sorted(draft.iterdir())}
-            marker = {"schema": 2, "kind": kind, "made": time.time(), "files": files}
-            write_json(draft / MARKER, {**marker, "checksum": self.digest("marker", marker)})
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.replace(draft, folder)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                return self.read(digest)  # another process took the claim over and was first
-            sync(folder.parent)
-            shutil.rmtree(self.root / "checkpoints" / digest, ignore_errors=True)
+            files = self._write(draft, kind, key, made)
+            there = self._place(draft, digest)
+            if there is not None:
+                return there
+            for folder in {self.area("checkpoints") / digest, self.checkpoints(kind, key)}:
+                delete_tree(folder)
             return replace(made, content=_content(files))
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            delete_tree(draft)
+
+    def _write(self, draft: Path, kind: str, key: Mapping[str, Any], made: Artefact) -> dict[str, str]:
+        """Write an artefact into a folder and return the checksums of its files."""
+        write_json(draft / "key.json", {"kind": kind, **key})
+        write_json(draft / "record.json", made.record)
+        if made.tensors:
+            write_tensors(draft / "tensors.safetensors", made.tensors)
+            sync(draft / "tensors.safetensors")
+        if made.arrays:
+            arrays: dict[str, Any] = made.arrays
+            with system_errors(draft):
+                np.savez(draft / "arrays.npz", **arrays)
+            sync(draft / "arrays.npz")
+        files = {path.name: file_digest(path) for path in sorted(draft.iterdir())}
+        marker = {"schema": 2, "kind": kind, "made": time.time(), "files": files}
+        write_json(draft / MARKER, {**marker, "checksum": self.digest("marker", marker)})
+        return files
+
+    def _place(self, draft: Path, digest: str) -> Artefact | None:
+        """Move a finished artefact to its place; return the one that is there if another process was first."""
+        for folder in dict.fromkeys((self.folder(digest), _own(self.path(digest)))):
+            try:
+                os.replace(draft, folder)
+            except (FileExistsError, NotADirectoryError):
+                pass
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+            else:
+                sync(folder.parent)
+                return None
+            with contextlib.suppress(Damaged, FileNotFoundError):  # of another user, and could not be set aside
+                return self.read(folder.name)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
 
     def entries(self) -> Iterator[StoreEntry]:
-        """Yield what is stored, one entry an artefact, without reading its contents."""
-        for folder in sorted(self.root.glob("??/*")):
+        """Yield what is stored, one entry an artefact, without reading its contents; other names are passed over."""
+        for folder in self._folders():
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                kind, made, used = "damaged", 0.0, folder.stat().st_mtime
+                kind, made, used = "damaged", 0.0, folder.lstat().st_mtime
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, Damaged):
                     used = (folder / MARKER).stat().st_mtime
                     data = _marker(folder)
                     kind, made = str(data["kind"]), float(data["made"])
-                yield StoreEntry(folder.name, kind, made, used, folder_size(folder))
+                if _is_closed(folder):
+                    kind = UNREADABLE
+                yield StoreEntry(folder.name, kind, made, used, folder_size(folder), folder)
+
+    def _folders(self) -> Iterator[Path]:
+        for prefix in names_in(self.root, "[0-9a-f]{2}"):
+            area = self.area(prefix)
+            yield from (area / name for name in names_in(area, NAME))
 
     def keys(self, kind: str) -> Iterator[dict[str, Any]]:
         """Yield what determines each stored artefact of this kind; one that cannot be read is passed over."""
-        for path in sorted(self.root.glob("??/*/key.json")):
-            with contextlib.suppress(OSError, ValueError):
-                key = json.loads(path.read_text(encoding="utf-8"))
+        for folder in self._folders():
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, Damaged):
+                key = json.loads(_text(folder / "key.json"))
                 if key["kind"] == kind:
                     yield key
 
-    def remove(self, digest: str) -> None:
-        """Delete one artefact; it goes at once, so that a reader never takes a part for the whole."""
-        doomed = self.root / "drafts" / f"{digest[:16]}-{os.getpid()}-{secrets.token_hex(4)}"
-        doomed.parent.mkdir(parents=True, exist_ok=True)
+    def remove(self, name: str) -> None:
+        """Delete one artefact; it goes at once, so that a reader never takes a part for the whole.
+
+        Args:
+            name: of its entry.
+
+        Raises:
+            PermissionError: if it belongs to another user, and this one may not delete it.
+        """
+        doomed = self._draft(name)
         with contextlib.suppress(FileNotFoundError):
-            os.replace(self.folder(digest), doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+            os.replace(self.path(name), doomed)
+            delete_tree(doomed)
 
 
-def folder_size(folder: Path) -> int:
-    """Return the bytes of the files below a folder, or of one file; one that goes meanwhile counts nothing."""
-    size = 0
-    for path in folder.rglob("*") if folder.is_dir() else [folder]:
-        with contextlib.suppress(FileNotFoundError):
-            size += path.stat().st_size if path.is_file() else 0
-    return size
+def _own(common: Path) -> Path:
+    """Return the place of a user's own copy of what others keep to themselves."""
+    return common.with_name(f"{common.name}-{os.getuid()}")
+
+
+def _is_closed(folder: Path) -> bool:
+    """Is this a folder of which this user may not read every file?"""
+    try:
+        with os.scandir(folder) as files:
+            for file in files:
+                os.close(os.open(file, os.O_RDONLY | os.O_NONBLOCK))  # os.access would not tell a file just deleted
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _status(path: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from another one that takes its place; None where there is nothing."""
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_ino, found.st_ctime_ns  # a number may be used again
+
+
+def _read(folder: Path) -> Artefact:
+    from safetensors.torch import load_file  # torch takes seconds to import, and `store ls` reads nothing
+
+    name = MARKER
+    try:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise Damaged("it is not a folder")
+        files = _marker(folder)["files"]
+        for name, checksum in files.items():
+            if file_digest(_regular(folder / name)) != checksum:
+                raise Damaged(f"{name} is damaged")
+        name = "record.json"
+        record = json.loads((folder / name).read_text(encoding="utf-8"))
+        tensors, arrays = {}, {}
+        if (name := "tensors.safetensors") in files:
+            tensors = load_file(folder / name)
+        if (name := "arrays.npz") in files:
+            with np.load(folder / name, allow_pickle=False) as stored:
+                arrays = {array: stored[array] for array in stored.files}
+    except OSError as error:
+        if error.errno not in BROKEN:
+            raise OSError(error.errno, error.strerror, str(folder / name)) from error
+        raise Damaged(f"{name} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise Damaged(f"{name} is damaged ({type(error).__name__})") from error
+    return Artefact(record, tensors, arrays, folder.name.partition("-")[0], _content(files), reused=True)
+
+
+def _regular(path: Path) -> Path:
+    """Return the path of a file; a `Damaged` for anything else, such as a link, or a pipe, which would never end."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise Damaged(f"{path.name} is not a regular file")
+    return path
+
+
+def _text(path: Path) -> str:
+    return _regular(path).read_text(encoding="utf-8")
 
 
 def _marker(folder: Path) -> Any:
     """Return what an artefact's marker says, of which its own checksum covers every word."""
-    marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    marker = json.loads(_text(folder / MARKER))
     checksum = marker.pop("checksum", None)
     if marker["schema"] != 1 and checksum != Store.digest("marker", marker):  # the first schema had no checksum
         raise Damaged(f"{MARKER} is damaged")
@@ -300,10 +417,14 @@ def _content(files: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """One line of `advunlearn store ls`: digest, kind, when it was made and last used (seconds since 1970), bytes."""
+    """One line of `advunlearn store ls`: digest, kind, when it was made and last used (seconds since 1970), bytes.
+
+    The digest of a user's own copy ends with the user's number; `path` is where it is.
+    """
 
     digest: str
     kind: str
     made: float
     used: float
     size: int
+    path: Path

@@ -1,40 +1,50 @@
-"""Checkpoints: the state of a training in one file, from which another process goes on to the same bits.
+"""Checkpoints: the state of a training in one file, from which another process resumes, to the same bits.
 
-They also keep the seconds spent, so that an interrupted training reports the time of an unbroken one.
+They also store the seconds spent, so that an interrupted training reports the time of an uninterrupted one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from advunlearn.runtime.signals import is_asked
-from advunlearn.storage.files import atomic_write, file_digest, system_errors
+from advunlearn.storage.files import atomic_write, file_digest, write_tensors
+from advunlearn.storage.folders import names_in, refuse_link
 
 logger = logging.getLogger(__name__)
 
-_SUFFIX = ".safetensors"
+_NAME = r"[0-9a-f]{64}\.safetensors"  # of a state: nothing else in the folder is read or deleted
 
 
 class Checkpoint:
-    """Keep the latest state of one training in `folder`, written every so many seconds and when the process is to end.
+    """The latest state of one training in `folder`, written every so many seconds and when the process is to end.
 
-    The file is named by its SHA-256, so a damaged one is noticed, said so, and not used.
+    The file is named by its SHA-256 and holds the key of the training. A file that is damaged or of another training is
+    reported in the log and not used.
+
+    Args:
+        folder: created when needed; never a symbolic link.
+        seconds: between two states.
+        key: identifies the training.
+        whole: the checkpoint of which this one is a part.
     """
 
-    def __init__(self, folder: Path, seconds: float, whole: Checkpoint | None = None) -> None:
+    def __init__(self, folder: Path, seconds: float, key: str = "", whole: Checkpoint | None = None) -> None:
         self.folder = folder
         self.seconds = seconds
+        self.key = key
         self.whole = whole
         self.begin()
 
@@ -48,26 +58,26 @@ class Checkpoint:
         return self.saved + time.perf_counter() - self.begun
 
     def part(self, name: str) -> Checkpoint:
-        """Return a checkpoint of its own for one of several trainings that make one artefact.
+        """Return a separate checkpoint for one of several trainings that make one artefact.
 
-        The time that it saves is saved for the whole as well.
+        Its time is also counted for the whole.
         """
-        return Checkpoint(self.folder / name, self.seconds, self)
+        return Checkpoint(self.folder / name, self.seconds, f"{self.key}/{name}", self)
 
     def step(self, state: Callable[[], Any]) -> None:
-        """Write the state, plain data and tensors, if it is time to; to be called after every step."""
+        """Write the state, plain data and tensors, if `seconds` have passed; to be called after every step."""
         if is_asked() or time.perf_counter() - self.written >= self.seconds:
             self.write(state())
 
     def write(self, state: Any) -> None:
-        """Write the state in the place of the one before."""
+        """Write the state, and delete the previous one."""
         tensors: dict[str, Tensor] = {}
-        outline = json.dumps(_pack(state, tensors))
-        before = list(self.folder.glob(f"*{_SUFFIX}"))
+        about = {"state": json.dumps(_pack(state, tensors)), "spent": repr(self.spent()), "key": self.key}
+        before = self._files()
         draft = self.folder / f"draft-{os.getpid()}"
-        with atomic_write(draft) as temporary, system_errors(temporary):
-            save_file(tensors, temporary, metadata={"state": outline, "spent": repr(self.spent())})
-        final = self.folder / f"{file_digest(draft)}{_SUFFIX}"  # which is known only now
+        with atomic_write(draft) as temporary:
+            write_tensors(temporary, tensors, about)
+        final = self.folder / f"{file_digest(draft)}.safetensors"  # which is known only now
         draft.replace(final)
         for path in before:
             if path != final:
@@ -75,18 +85,45 @@ class Checkpoint:
         self.written = time.perf_counter()
 
     def read(self) -> Any:
-        """Return the latest whole state, or None; the time that was spent on it counts as spent here."""
-        for path in sorted(self.folder.glob(f"*{_SUFFIX}"), key=lambda path: path.stat().st_mtime, reverse=True):
-            if file_digest(path) != path.stem:
-                logger.warning("%s is damaged; this checkpoint is not used", path)
-                continue
-            with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-                about = file.metadata()
-            if "spent" in about:  # else the file is of an older version
-                self._save(float(about["spent"]) - self.spent())
-            return _unpack(json.loads(about["state"]), tensors)
+        """Return the latest complete state, or None; its time is added to the time spent here."""
+        for path in self._files():
+            try:
+                state, spent = self._read(path)
+            except FileNotFoundError:
+                continue  # another process does the same training, and wrote a later one
+            except (SafetensorError, ValueError, KeyError, TypeError) as error:
+                logger.warning("%s is damaged or foreign; this checkpoint is not used (%s)", path, error)
+            else:
+                self._save(spent - self.spent())
+                return state
         return None
+
+    def _files(self) -> list[Path]:
+        """Return the states in the folder, the latest first."""
+        self._refuse_links()
+        times = {}
+        for name in names_in(self.folder, _NAME):
+            with contextlib.suppress(FileNotFoundError):
+                times[self.folder / name] = (self.folder / name).lstat().st_mtime
+        return sorted(times, key=times.__getitem__, reverse=True)
+
+    def _refuse_links(self) -> None:
+        refuse_link(self.folder)
+        if self.whole is not None:
+            self.whole._refuse_links()
+
+    def _read(self, path: Path) -> tuple[Any, float]:
+        """Return the state in a file and the seconds that were spent on it; a ValueError if it must not be used."""
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ValueError("not a regular file")
+        if file_digest(path) != path.stem:
+            raise ValueError("not the checksum of its name")
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            about = file.metadata() or {}
+        if about.get("key") != self.key:
+            raise ValueError("of another training, or of an older version")
+        return _unpack(json.loads(about["state"]), tensors), float(about["spent"])
 
     def _save(self, seconds: float) -> None:
         self.saved += seconds
@@ -95,7 +132,7 @@ class Checkpoint:
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return the value as JSON can hold it, its tensors moved into `tensors` under numbers."""
+    """Return the value as JSON data; its tensors are moved into `tensors`, under numbers."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value.detach().cpu().contiguous().clone()  # clones: shared storage cannot be saved
@@ -118,14 +155,14 @@ def _unpack(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def state_of(part: Any) -> Any:
-    """Return the state of a generator, a tensor, or whatever has a `state_dict`."""
+    """Return the state of a generator, a tensor, or an object with a `state_dict`."""
     if isinstance(part, torch.Generator):
         return part.get_state()
     return part if isinstance(part, Tensor) else part.state_dict()
 
 
 def restore(part: Any, state: Any) -> None:
-    """Put a part back, in place, into a state that `state_of` returned."""
+    """Restore a part, in place, to a state that `state_of` returned."""
     if isinstance(part, torch.Generator):
         part.set_state(state)
     elif isinstance(part, Tensor):
@@ -138,7 +175,7 @@ def restore(part: Any, state: Any) -> None:
 
 
 def _align(optimizer: torch.optim.Optimizer) -> None:
-    """Give the optimizer's tensors the memory layout of their weights, which fused steps rely on without a check."""
+    """Set the optimizer's tensors to the memory layout of their weights; fused steps require it without a check."""
     for weight, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == weight.shape:

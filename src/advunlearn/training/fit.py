@@ -1,4 +1,4 @@
-"""Fit one network, and ask it for its logits."""
+"""Fit one network, and compute its logits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,25 @@ from advunlearn.training.loop import Loop
 
 
 class Diverged(UserError):
-    """Training ended in a loss that is not a number."""
+    """A training or unlearning has diverged; the message names the options of that stage."""
+
+
+def too_large(options: Optimizer | GradientSteps, group: str) -> str:
+    """Return what to lower after divergence: the learning rate, and weight decay if it turns the weights' signs."""
+    decay = f" or {group}.weight_decay={options.weight_decay:g}" if options.lr * options.weight_decay > 1 else ""
+    return f"lower {group}.lr={options.lr:g}{decay}"
+
+
+class GradientSteps(Protocol):
+    """Options of gradient steps."""
+
+    lr: float
+    weight_decay: float
 
 
 @contextmanager
 def mode(network: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the network into one mode and, afterwards, every part of it back into the mode that it was in."""
+    """Set the mode of the network; at the end, restore the mode of each of its modules."""
     before = {module: module.training for module in network.modules()}
     network.train(training)
     try:
@@ -43,7 +57,7 @@ _generators = threading.RLock()
 
 
 def _new_lock() -> None:
-    """Take a lock of its own for a forked process: another thread may have held this one, and is not there."""
+    """Take a lock of its own for a forked process: another thread may have held this one, and does not exist there."""
     global _generators
     _generators = threading.RLock()
 
@@ -54,7 +68,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def seeded(settings: Settings, stream: str, *index: int) -> Iterator[None]:
-    """Seed torch's global generators, which networks and layers draw from, from a stream, and restore them after.
+    """Seed torch's global generators, which networks and layers use, from a stream; restore them at the end.
 
     The process has only one of each, so a thread waits here until no other thread is inside.
     """
@@ -67,20 +81,20 @@ def seeded(settings: Settings, stream: str, *index: int) -> Iterator[None]:
 def initialise(
     model: Model, shape: tuple[int, int, int], classes: int, settings: Settings, stream: str, *index: int
 ) -> nn.Module:
-    """Return a fresh network on the CPU, initialised from the stream `init/<stream>` whatever was drawn before."""
+    """Return a new network on the CPU, initialised from the stream `init/<stream>`."""
     with seeded(settings, f"init/{stream}", *index):
         return model.build(shape, classes)
 
 
 def place(network: nn.Module, settings: Settings) -> nn.Module:
-    """Return the network, moved to the device and in the memory format that the settings ask for."""
+    """Move the network to the device and memory format of the settings, and return it."""
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
     # A network has a hundred tensors, and each copy would wait for the device.
     return network.to(memory_format=memory_format).to(settings.torch_device(), non_blocking=True)
 
 
 def forward_of(network: nn.Module, settings: Settings, batch_size: int) -> Callable[[Tensor], Tensor]:
-    """Return the network's forward pass, compiled for batches of this size if the settings ask for that.
+    """Return the network's forward pass, compiled for batches of this size with `compile=true`.
 
     One graph of fixed shapes serves all networks of a class. Batches of another size, such as the last one of an epoch,
     go through the network as it is, which has the same weights.
@@ -122,7 +136,7 @@ def fit(
     """Fit the network to the examples in place by cross-entropy and return the last epoch's mean loss.
 
     Batch order and augmentation come from the streams `batches/<stream>` and `augment/<stream>`. With a checkpoint it
-    goes on where an ended process left it, to the same bits.
+    resumes an interrupted training, with the same results to the bit.
 
     Raises:
         Diverged: as soon as an epoch's mean loss is not finite.
@@ -164,7 +178,23 @@ def fit(
 def check_loss(loss: float, stream: str, optimizer: Optimizer) -> None:
     """Raise `Diverged` unless an epoch's mean loss is finite."""
     if not math.isfinite(loss):
-        raise Diverged(f"training the {stream} model diverged (loss {loss}); lower optimizer.lr={optimizer.lr}")
+        raise Diverged(f"training the {stream} model diverged (loss {loss}); {too_large(optimizer, 'optimizer')}")
+
+
+def check_logits(network: nn.Module, examples: Examples, stream: str, optimizer: Optimizer) -> None:
+    """Raise `Diverged` unless the logits are finite: the last step may ruin a network after its last finite loss."""
+    if math.isinf(largest_logit(network, examples)):
+        raise Diverged(f"training the {stream} model diverged (infinite logits); {too_large(optimizer, 'optimizer')}")
+
+
+def largest_logit(network: nn.Module, examples: Examples) -> float:
+    """Return the largest absolute logit for the first 100 examples; infinite if one is NaN or infinite.
+
+    A network may mask classes by -inf, which does not count.
+    """
+    logits = predict(network, examples.subset(torch.arange(min(100, len(examples)))))
+    largest = logits.masked_fill(logits.isneginf(), 0.0).abs().max().item()
+    return largest if math.isfinite(largest) else math.inf
 
 
 def predict(network: nn.Module, examples: Examples, query: Query = QUERIES[0]) -> Tensor:

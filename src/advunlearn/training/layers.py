@@ -1,4 +1,4 @@
-"""The forward pass of many networks side by side, each with weights of its own."""
+"""The forward pass of many networks at once, each with its own weights."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _KNOWN = (
 
 
 def stacked_forward(network: nn.Module, memory_format: torch.memory_format) -> Forward:
-    """Return how k networks like this one are passed through, in training mode.
+    """Return the forward pass of k networks like this one, in training mode.
 
     The function takes their parameters and buffers (k, ...) by name, whose running statistics it updates, and inputs
-    (k, b, ...), and returns (k, b, ...). A sequence of well-known layers is one operation a layer; vmap, which any
-    other network goes through, does not keep images in the memory format that is fast.
+    (k, b, ...), and returns (k, b, ...). A sequence of known layers is one operation per layer; vmap, which is used
+    for any other network, does not keep images in the fast memory format.
     """
     if in_layers(network):
         layers = [
@@ -49,7 +49,7 @@ def stacked_forward(network: nn.Module, memory_format: torch.memory_format) -> F
 
 
 def in_layers(network: nn.Module) -> bool:
-    """Is the network a sequence of layers that are known here, none of which shares a weight or has a hook?"""
+    """Return whether the network is a sequence of known layers, without shared weights and hooks."""
     if type(network) is not nn.Sequential or network._forward_hooks or network._forward_pre_hooks:
         return False
     layers = list(network)
@@ -68,7 +68,7 @@ def _is_known(layer: nn.Module) -> bool:
 
 
 def _apply(layer: nn.Module, own: Tensors, x: Tensor, memory_format: torch.memory_format) -> Tensor:
-    """Return what k layers of one kind, whose tensors (k, ...) are `own`, make of x (k, b, ...)."""
+    """Return the outputs of k layers of one kind with the tensors `own` (k, ...) for x (k, b, ...)."""
     if isinstance(layer, nn.Linear):
         weight = own["weight"].mT
         return torch.baddbmm(own["bias"][:, None], x, weight) if "bias" in own else torch.bmm(x, weight)

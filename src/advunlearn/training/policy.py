@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from advunlearn.runtime import workers
+from advunlearn.runtime.room import cores
 from advunlearn.runtime.threads import CORES
-from advunlearn.training.fit import fit
+from advunlearn.training.fit import Diverged, fit
 from advunlearn.training.layers import in_layers
 from advunlearn.training.setup import Setup
 
@@ -47,6 +48,9 @@ class Policy:
 
         On small tensors a second thread makes a step slower, on a busy machine many times slower.
         """
+        asked = self.setup.settings.threads or 0
+        if asked > cores():
+            logger.warning("threads=%d: more than the %d CPU cores that this process may use is slower", asked, cores())
         torch.set_num_threads(self.setup.settings.threads or (1 if self.step_size < SMALL_STEP else CORES))
 
     @cached_property
@@ -70,6 +74,8 @@ class Policy:
         rows, one_epoch = np.arange(min(4, len(self.setup.examples))), replace(self.setup.optimizer, epochs=1)
         try:
             replace(self.setup, optimizer=one_epoch).fitted_stack([rows, rows], "warm", [0, 1])
+        except Diverged:
+            return True  # one step of these options may be enough for that; it is no property of the networks
         except Exception as error:  # vmap's own, or whatever a user's network raises under it
             if _is_of_device(error):
                 raise
@@ -91,7 +97,8 @@ class Policy:
         threads_collide = self.setup.draws and not workers.forks()  # on torch's global generators
         if settings.torch_device().type != "cpu" or settings.compile or threads_collide:
             return 1
-        return min(filter(None, (settings.threads or CORES, settings.workers, self.most_workers)))
+        limits = settings.threads or CORES, cores(), settings.workers, self.most_workers
+        return min(filter(None, limits))
 
     def warm_up(self) -> None:
         """Take a step on a temporary network, once: a process's first step loads code, which no timing should include.

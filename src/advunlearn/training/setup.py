@@ -20,8 +20,9 @@ from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.runtime.settings import Settings
 from advunlearn.storage.store import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.fit import GlobalGenerators, fit, initialise, place, predict, seeded
+from advunlearn.training.fit import GlobalGenerators, check_logits, fit, initialise, place, predict, seeded
 from advunlearn.training.stack import fit_stack
+from advunlearn.training.weights import load_weights
 
 SCHEMA = 4  # raise it when this file's or fit's results change: stored models of the old code are then not reused
 
@@ -79,6 +80,7 @@ class Setup:
         # Only where it is needed: to other threads the process's generators are locked meanwhile.
         with seeded(self.settings, f"fit/{stream}", *index) if self.draws else nullcontext():
             loss = fit(network, examples, self.optimizer, self.settings, stream, *index, checkpoint=checkpoint)
+        check_logits(network, examples, stream, self.optimizer)
         return network, {"loss": loss}
 
     def fitted_stack(
@@ -100,12 +102,14 @@ class Setup:
             indices,
             checkpoint,
         )
+        for network in networks:
+            check_logits(network, self.examples, stream, self.optimizer)
         return [(network, {"loss": loss}) for network, loss in zip(networks, losses, strict=True)]
 
     def restore(self, artefact: Artefact, stream: str) -> nn.Module:
         """Return a network of this experiment with an artefact's weights."""
         network = self.built(stream)
-        network.load_state_dict(artefact.tensors)
+        load_weights(network, artefact.tensors)
         return place(network, self.settings).eval()
 
     def logits(self, network: nn.Module, rows: NDArray[np.int64], queries: int) -> NDArray[np.float32]:

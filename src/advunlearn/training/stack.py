@@ -20,6 +20,7 @@ from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import check_loss
 from advunlearn.training.layers import stacked_forward
 from advunlearn.training.loop import Loop
+from advunlearn.training.weights import load_weights
 
 
 def fit_stack(
@@ -32,16 +33,16 @@ def fit_stack(
     indices: Sequence[int],
     checkpoint: Checkpoint | None = None,
 ) -> list[float]:
-    """Fit k networks in place, each to its own rows of the examples, and return their last epochs' mean losses.
+    """Fit k networks in place, each to its own rows of the examples, and return the mean losses of their last epochs.
 
-    Each comes out as `fit` would leave it by itself, from the same streams, but for the rounding of sums: what one
-    network does touches no other.
+    Each result equals that of `fit`, with the same streams, except for the rounding of sums: no network affects
+    another.
 
     Args:
-        networks: of one architecture; their buffers, such as BatchNorm's, are each one's own.
+        networks: of one architecture; each has its own buffers, such as BatchNorm's.
         rows: (n,) each, one n for all.
         indices: of each network within the random stream.
-        checkpoint: to go on from, as in `fit`.
+        checkpoint: as in `fit`.
 
     Raises:
         Diverged: as soon as an epoch's mean loss of a network is not finite.
@@ -87,5 +88,5 @@ def fit_stack(
             check_loss(mean, stream, optimizer)
         total.zero_()
     for position, network in enumerate(networks):
-        network.load_state_dict({name: each[position] for name, each in (parameters | buffers).items()})
+        load_weights(network, {name: each[position] for name, each in (parameters | buffers).items()})
     return means

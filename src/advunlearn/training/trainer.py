@@ -1,4 +1,4 @@
-"""Train any model of an experiment through the store: original, retrained and shadow models differ in rows only."""
+"""Train any model of an experiment through the store: original, retrained and shadow models differ only in rows."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from advunlearn.storage.store import Artefact, Store
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.policy import Policy
 from advunlearn.training.setup import Setup
+from advunlearn.training.weights import weights_of
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,23 @@ class Trainer(Setup):
         return Policy(self)
 
     def checkpoint(self, kind: str, key: Mapping[str, Any]) -> Checkpoint:
-        """Return the checkpoint of what is trained to make an artefact, which goes once that is kept."""
-        return Checkpoint(self.store.checkpoints(kind, key), self.settings.checkpoint_seconds)
+        """Return the checkpoint of a training for an artefact; it is deleted once the artefact is stored."""
+        folder = self.store.checkpoints(kind, key)
+        return Checkpoint(folder, self.settings.checkpoint_seconds, self.store.digest(kind, key))
 
     def timed(self, make: Callable[[], tuple[nn.Module, dict[str, Any]]], checkpoint: Checkpoint) -> Artefact:
-        """Return a network that is made now as an artefact; its record also holds how long that took, in seconds.
+        """Make a network, and return it as an artefact; its record includes the seconds of the training.
 
         Args:
-            make: keeps its state in `checkpoint`, from which the time of interrupted attempts is known.
+            make: keeps its state in `checkpoint`, which also counts the time of interrupted attempts.
         """
         self.policy.warm_up()
         checkpoint.begin()
         network, record = make()
-        return Artefact({"seconds": checkpoint.spent(), **record}, dict(network.state_dict()), {})
+        return Artefact({"seconds": checkpoint.spent(), **record}, weights_of(network), {})
 
     def train(self, rows: NDArray[np.int64], stream: str) -> tuple[nn.Module, Artefact]:
-        """Return the network trained on these rows, from the store if it is there, with its artefact."""
+        """Return the network trained on these rows, from the store if available, and its artefact."""
         key = self.key(rows, stream)
 
         def make() -> Artefact:

@@ -1,13 +1,16 @@
-"""Unlearning by gradient steps: the options and the loop that all such unlearners share."""
+"""Unlearning by gradient steps: the options and the loop of all such unlearners."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,36 +18,36 @@ from advunlearn.data.examples import Examples, batch_sizes
 from advunlearn.optimizers.sgd import SGD
 from advunlearn.options import option
 from advunlearn.runtime.seeding import torch_stream
-from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode
+from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode, too_large
 from advunlearn.training.loop import Loop
-from advunlearn.unlearners.best_epoch import BestEpoch
+from advunlearn.unlearners.best_epoch import BestEpoch, check_selection
 from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, Unlearner
 
 STREAM = "unlearn"
 
 
 class Follower(Protocol):
-    """Who answers the leader's steps."""
+    """A player that answers the leader's steps."""
 
     def answer(self, step: int, epoch: int, base_loss: Tensor, lr: float) -> None:
-        """Answer the gradients that the base loss has just left in the network's parameters, for a step of rate `lr`.
+        """Answer the gradients of the base loss, which are in the network's parameters, for a step of rate `lr`.
 
-        The answer is added to them, or taken as a step of its own.
+        The answer is added to them, or taken as a separate step.
         """
 
     def trace(self) -> dict[str, Any]:
-        """Return what was recorded, a list of values a column."""
+        """Return the recorded columns, each a list of values."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that one step hands to the next, for a checkpoint."""
+        """Return the state between two steps, for a checkpoint."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from such a state."""
+        """Continue from such a state."""
 
 
 @dataclass
 class GradientOptions(Unlearner):
-    """Base of all unlearners that take gradient steps: the options of these steps.
+    """Base class of unlearners by gradient steps: the options of these steps.
 
     Attributes:
         lr, epochs, batch_size, momentum, weight_decay, schedule: of the SGD steps.
@@ -59,22 +62,31 @@ class GradientOptions(Unlearner):
     schedule: str = option("constant", choices=("cosine", "steps", "constant"))
     keep_epoch: str = option("last", choices=("last", "best"))
 
+    def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
+        """Raise if an epoch is to be chosen without selection examples; see `Unlearner.check`."""
+        if self.keep_epoch == "best":
+            check_selection(labels["forget"], labels.get("selection"))
+
+    def too_large(self) -> str:
+        """Return the option of the steps that is to be lowered; see `Unlearner.too_large`."""
+        return too_large(self, "unlearner")
+
 
 @dataclass
 class GradientUnlearner(GradientOptions):
-    """Base of all unlearners that descend one loss: a subclass defines `examples`, and `loss` if it is another.
+    """Base class of unlearners that descend one loss: a subclass defines `examples`, and `loss` if it differs.
 
     Every step is one batch in training mode, in every epoch: BatchNorm normalises retain and forget examples by the
-    same statistics, in which no membership shows, and its running statistics are those of what the loss is descended
-    on. Each such unlearner can be the base of the game; see `SG`.
+    same statistics, which do not depend on membership, and its running statistics are those of the examples of the
+    loss. Each such unlearner can be the base of the game; see `SG`.
     """
 
     def examples(self, task: Task) -> Examples:
-        """Return the examples of an epoch, which are shuffled: the retain set, followed by forget examples if any."""
+        """Return the examples of an epoch, before shuffling: the retain set, then the forget examples if used."""
         raise NotImplementedError
 
     def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
-        """Return the scalar loss of a batch: the cross-entropy, unless it is overridden.
+        """Return the scalar loss of a batch: the cross-entropy, unless overridden.
 
         Args:
             logits: (n, classes) float32.
@@ -84,7 +96,7 @@ class GradientUnlearner(GradientOptions):
         return F.cross_entropy(logits, labels)
 
     def steps(self, task: Task) -> list[Steps] | None:
-        """Return the steps of all epochs, all alike; see `Unlearner.steps`. Unknown where `unlearn` is overridden."""
+        """Return the steps of all epochs, or None if `unlearn` is overridden; see `Unlearner.steps`."""
         if type(self).unlearn is not GradientUnlearner.unlearn:
             return None
         sizes = batch_sizes(len(self.examples(task)), self.batch_size)
@@ -95,7 +107,7 @@ class GradientUnlearner(GradientOptions):
         return self.descend(network, task)
 
     def descend(self, network: nn.Module, task: Task, follower: Follower | None = None) -> Unlearned:
-        """Take the steps down the loss, each of them answered by the follower if there is one."""
+        """Descend the loss; a follower, if given, answers each step."""
         order = torch_stream(task.settings.seed, f"batches/{STREAM}")
         augment = torch_stream(task.settings.seed, f"augment/{STREAM}")
         examples = self.examples(task)
@@ -128,7 +140,7 @@ class GradientUnlearner(GradientOptions):
                 schedule.step()
                 last_loss.copy_(loss.detach())
             if not math.isfinite(last_loss.item()):
-                raise Diverged(f"unlearning diverged (loss {last_loss.item()}); lower unlearner.lr={self.lr}")
+                raise Diverged(f"unlearning diverged (loss {last_loss.item()})")
             if best is not None:
                 best.judge(schedule.last_epoch)
         trace = follower.trace() if follower is not None else {}

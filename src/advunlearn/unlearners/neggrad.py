@@ -35,6 +35,10 @@ class NegGrad(GradientUnlearner):
 
     forget_weight: float = option(1.0, at_least=0)
 
+    def too_large(self) -> str:
+        """Return the rate of the steps and the weight of the ascent; see `Unlearner.too_large`."""
+        return f"{super().too_large()} or unlearner.forget_weight={self.forget_weight:g}"
+
     def examples(self, task: Task) -> Examples:
         """Return the retain set, followed by the forget set; see `GradientUnlearner.examples`."""
         return task.retain.followed_by(task.forget)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from advunlearn.data.examples import Examples
 from advunlearn.options import UserError, option
@@ -30,21 +33,21 @@ class RandomLabel(GradientUnlearner):
 
     epochs: int = option(5, at_least=1)
 
+    def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
+        """Refuse training examples of one class, which has no wrong label; see `Unlearner.check`."""
+        super().check(labels)
+        if len(np.unique(np.concatenate([labels["retain"], labels["forget"]]))) < 2:
+            raise UserError("random labels need a second class among the training examples, got one")
+
     def examples(self, task: Task) -> Examples:
         """Return the retain set, followed by the forget set under drawn labels; see `GradientUnlearner.examples`."""
         return task.retain.followed_by(relabelled(task))
 
 
 def relabelled(task: Task) -> Examples:
-    """Return the forget examples, each under another class of the training examples than its own.
-
-    Raises:
-        ValueError: if there is no other class.
-    """
+    """Return the forget examples, each under another class of the training examples, of which there are two or more."""
     labels = torch.cat([task.forget.labels, task.retain.labels])
     classes, position = torch.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise UserError("random labels need a second class among the training examples, got one")
     generator = torch_stream(task.settings.seed, "random_label")
     shift = torch.randint(1, len(classes), (len(task.forget),), generator=generator).to(labels.device)
     return replace(task.forget, labels=classes[(position[: len(task.forget)] + shift) % len(classes)])

@@ -6,12 +6,13 @@ import importlib
 import logging
 import math
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import advunlearn.unlearners
@@ -24,7 +25,7 @@ from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.checkpoint import restore, state_of
 from advunlearn.training.fit import Diverged, mode
 from advunlearn.unlearners.gradient import GradientOptions, GradientUnlearner
-from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, shared_classes
+from advunlearn.unlearners.unlearner import Steps, Task, Unlearned
 
 STEPS = [each.name for each in fields(GradientOptions)]
 
@@ -37,23 +38,23 @@ class SG(GradientOptions):
 
     The leader descends L(theta) + alpha M(theta). L is the loss of its base, by itself an unlearner; the paper's is
     `finetune`. M is the utility of the auditor's best answer to theta, and its gradient runs through that answer
-    (implicit differentiation) as well as through the held-out scores. With alpha = 0 it is its base to the bit, and
-    records what the auditor would have seen.
+    (implicit differentiation) as well as through the held-out scores. With alpha = 0 it equals its base to the bit, and
+    still records the audits.
 
     Attributes:
-        base: the unlearner whose loss the leader descends, by the game's own steps: a `GradientUnlearner`, or the name
-            of one, such as `neggrad` or `mymethods.MyMethod`.
-        forget_weight: of a base that is named; see `NegGrad`, which alone uses it.
+        base: the unlearner whose loss the leader descends, with the steps of the game: a `GradientUnlearner`, or its
+            name, such as `neggrad` or `mymethods.MyMethod`.
+        forget_weight: of a base that is given by name; used only by `NegGrad`.
         alpha: weight of the auditor's utility; docs/benchmarks.md compares values from 1 to 20.
         optimizer_state: `shared` adds both gradients up to one step; `separate` gives the audit term, at every audit
-            step, a step of its own from the same weights, at the same learning rate, with its own momentum and without
-            weight decay. They differ where `audit_every` > 1: there the shared momentum goes on pushing between audits.
+            step, a separate step from the same weights, at the same learning rate, with its own momentum and without
+            weight decay. They differ if `audit_every` > 1: the shared momentum continues to push between audits.
         auditor: the follower.
-        features: the score columns that the auditor sees, see `score_columns`; with reference models, it sees the
-            logit margin less the one that they expect.
-        audit_size: forget examples, and as many audit examples, that each audit step scores; the paper's audit
+        features: the score columns that the auditor receives, see `score_columns`; with reference models, it receives
+            the score of `Evidence.ratio` instead.
+        audit_size: number of forget examples, and of audit examples, that each audit step scores; the paper's audit
             batch is 1,000.
-        audit_every: base steps from one audit step to the next.
+        audit_every: one audit step per so many base steps.
 
     References:
         [di2025] Z. Di, S. Yu, Y. Vorobeychik and Y. Liu, "Adversarial Machine Unlearning", ICLR 2025.
@@ -71,7 +72,7 @@ class SG(GradientOptions):
     audit_every: int = option(1, at_least=1)
 
     def __post_init__(self) -> None:
-        """Take the paper's auditor where none is named, and make the base that is named; see `Component`."""
+        """Use the paper's auditor by default, and create a base that is given by name; see `Component`."""
         self.auditor = SVM() if self.auditor is None else self.auditor
         super().__post_init__()
         if isinstance(self.base, str):
@@ -80,7 +81,7 @@ class SG(GradientOptions):
             self.base = base(**{name: getattr(self, name) for name in shared})
 
     def conflicts(self) -> list[str]:
-        """Refuse a follower that is not an auditor, and a base that does not descend a loss."""
+        """Return a line for a follower that is not an auditor, and for a base that does not descend a loss."""
         problems = [] if isinstance(self.auditor, Auditor) else [f"auditor must be an Auditor, got {self.auditor}"]
         try:
             base = base_class(self.base) if isinstance(self.base, str) else type(self.base)
@@ -90,12 +91,22 @@ class SG(GradientOptions):
             problems.append(f"base must be a GradientUnlearner, got {self.base}")
         return problems
 
+    def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
+        """Refuse fewer than two examples on a side of the game, and what the base refuses; see `Unlearner.check`."""
+        self.leader().check(labels)
+        _check_sides(len(labels["forget"]), int(np.isin(labels["audit"], labels["forget"]).sum()))
+
+    def too_large(self) -> str:
+        """Return the base's options, and the weight of the game; see `Unlearner.too_large`."""
+        game = f" or unlearner.alpha={self.alpha:g}" if self.alpha > 0 else ""
+        return f"{self.leader().too_large()}{game}"
+
     def reference_models(self) -> int:
-        """Return how many the auditor compares with; see `Unlearner.reference_models`."""
+        """Return how many the auditor uses; see `Unlearner.reference_models`."""
         return int(self.auditor.reference_models())
 
     def steps(self, task: Task) -> list[Steps] | None:
-        """Return the base's steps, those with an audit apart from the others; see `Unlearner.steps`."""
+        """Return the base's steps, separately those with an audit; see `Unlearner.steps`."""
         steps = self.leader().steps(task)
         if steps is None or type(self).unlearn is not SG.unlearn:
             return None
@@ -127,7 +138,7 @@ def base_class(name: str) -> type[GradientUnlearner]:
     """Return the class of a base by its name in this package, or by `module.Class`.
 
     Raises:
-        ValueError: in one line that starts with the option's name, if there is no such class.
+        ValueError: in one line that starts with the option's name, if the class does not exist.
     """
     module, _, last = name.rpartition(".")
     if not module:
@@ -141,6 +152,14 @@ def base_class(name: str) -> type[GradientUnlearner]:
     return found
 
 
+def _check_sides(forget: int, audit: int) -> None:
+    """Raise if there are fewer than two forget or audit examples."""
+    if min(forget, audit) < 2:
+        raise UserError(
+            f"the game needs at least 2 forget and 2 audit examples of the same classes, got {forget} and {audit}"
+        )
+
+
 class Game:
     """Answer the leader at every audit step by the gradient alpha dM/dtheta, and record both players."""
 
@@ -148,10 +167,11 @@ class Game:
         self.options = options
         self.network = network
         self.settings = task.settings
-        audited = shared_classes(task.audit, task.forget, "audit")
+        # Examples of other classes would be distinguishable by their class alone.
+        audited = np.flatnonzero(np.isin(task.audit.labels.cpu().numpy(), task.forget.labels.cpu().numpy()))
         references = task.references if options.reference_models() else None
         if references is not None:
-            # Outside the references' pool all models would speak of an example, of forget ones half: with less noise.
+            # Outside the references' pool an example is OUT for all models, a forget example for half: other noise.
             pool = np.asarray(references[1].membership.any(0))
             audited = audited[pool[audited]]
         elif options.reference_models():
@@ -159,10 +179,7 @@ class Game:
         audit = task.audit.subset(audited)
         self.counts = len(task.forget), len(audit)
         self.size = min(options.audit_size, *self.counts)
-        if self.size < 2:
-            raise UserError(
-                f"the game needs at least 2 examples to forget and 2 of their classes to audit, got {self.size}"
-            )
+        _check_sides(*self.counts)
         self.scored = task.forget.followed_by(audit)
         self.labels = self.scored.labels.cpu()
         self.evidence = None
@@ -177,7 +194,7 @@ class Game:
         self.remarks = {""}
 
     def answer(self, step: int, epoch: int, base_loss: Tensor, lr: float) -> None:
-        """Play one audit step, if it is time for one; see `Follower.answer`."""
+        """Take an audit step every `audit_every` steps; see `Follower.answer`."""
         if step % self.options.audit_every:
             return
         plays = self.options.alpha > 0
@@ -210,11 +227,11 @@ class Game:
         self.records.append(record)
 
     def trace(self) -> dict[str, Any]:
-        """Return the recorded columns as plain numbers, and the utility of an auditor that cannot tell."""
+        """Return the recorded columns as plain numbers, and the utility of an auditor that guesses."""
         return {**self._columns(), "uninformed_utility": self.options.auditor.uninformed}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what one audit step hands to the next; see `Follower.state_dict`."""
+        """Return the state between two audit steps; see `Follower.state_dict`."""
         columns = self._columns()
         self.records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         return {
@@ -225,7 +242,7 @@ class Game:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from such a state."""
+        """Continue from such a state."""
         restore(self.generator, state["generator"])
         restore(self.optimizer, state["optimizer"])
         self.records, self.remarks = state["records"], set(state["remarks"])
@@ -239,9 +256,8 @@ class Game:
             logits = self.network(both.prepare(both.inputs))
         if not self.options.auditor.on_device:
             logits = logits.cpu()  # the only wait of an audit step
-        if not bool(logits.isfinite().all()):
-            alpha, lr = self.options.alpha, self.options.lr
-            raise Diverged(f"unlearning diverged; lower unlearner.lr={lr:g} or unlearner.alpha={alpha:g}")
+        if not bool((logits < torch.inf).all()):  # -inf masks a class
+            raise Diverged("unlearning diverged (its logits are not finite)")
         labels = self.labels[index]
         classes = to_device(labels, logits.device)
         if self.evidence is None:
@@ -256,7 +272,7 @@ class Game:
         return [torch.zeros_like(of) if gradient is None else gradient for of, gradient in pairs]
 
     def _columns(self) -> dict[str, list[Any]]:
-        """Return what was recorded as plain values, a list for each name."""
+        """Return the recorded columns as plain values."""
         names = self.records[0] if self.records else ()
         return {name: _plain([record[name] for record in self.records]) for name in names}
 
@@ -266,7 +282,7 @@ class Game:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def _step(self, gradients: Gradients, base: Gradients, lr: float) -> None:
-        """Take the game's own step, and leave the base gradients, of the weights before it, for the base's."""
+        """Take the game's own step; keep the base gradients, of the weights before it, for the base's step."""
         self.optimizer.zero_grad()
         self._add(gradients)
         self.optimizer.param_groups[0]["lr"] = lr
@@ -279,7 +295,7 @@ Gradients = Sequence[Tensor | None]
 
 
 def _plain(values: Sequence[Any]) -> list[Any]:
-    """Return the values with numbers in the place of scalar tensors, which are fetched from the device all at once."""
+    """Replace scalar tensors by numbers, which are fetched from the device all at once."""
     tensors = [value for value in values if isinstance(value, Tensor)]
     numbers = iter(torch.stack(tensors).tolist() if tensors else [])
     return [next(numbers) if isinstance(value, Tensor) else value for value in values]
@@ -291,7 +307,7 @@ def gradients_norm(tensors: list[Tensor]) -> Tensor:
 
 
 def gradients_cosine(first: list[Tensor], first_norm: Tensor, second: list[Tensor], second_norm: Tensor) -> Tensor:
-    """Return the cosine of the angle between two gradients, 0 where one vanishes, as under an auditor at its cap.
+    """Return the cosine of the angle between two gradients, 0 if one vanishes, as with an auditor at its cap.
 
     It is |a + b|^2 / 2 - 1 for a and b of norm 1: torch has a norm of many tensors at once, but no inner product.
     """

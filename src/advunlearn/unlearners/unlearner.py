@@ -1,8 +1,9 @@
-"""What an unlearner is: the leader of the game, or a baseline in its place."""
+"""The interface of unlearners: the leader of the game, or a baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from advunlearn.options import Component, UserError
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.fit import seeded
+from advunlearn.training.fit import Diverged, largest_logit, seeded
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Unlearned:
 
     Attributes:
         network: without the forget set's influence, in evaluation mode.
-        trace: of the game, a list of values a column, and under `epochs` of the choice of an epoch; empty without
+        trace: columns of the game, each a list of values, and under `epochs` the choice of an epoch; empty without
             either.
     """
 
@@ -60,12 +61,12 @@ class Unlearned:
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps of an unlearner that all cost the same, for an estimate of its time.
+    """Steps of an unlearner with the same cost, for an estimate of its time.
 
     Attributes:
         count: how many there are.
-        examples: that each passes through the network, forward and back.
-        unlearner: one that takes such steps only.
+        examples: how many each step passes through the network, forward and backward.
+        unlearner: an unlearner with such steps only.
     """
 
     count: int
@@ -73,51 +74,62 @@ class Steps:
     unlearner: Unlearner
 
 
+class Unsound(Diverged):
+    """Unlearning has diverged from a model that had diverged before."""
+
+
+SOUND = 1e4  # logits of a trained model; 100 times those of models with a training loss of 1e-6
+
+
 class Unlearner(Component):
-    """Base of all unlearners."""
+    """Base class of unlearners."""
 
     group: ClassVar[str] = "unlearner"
 
+    def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
+        """Raise a UserError, in one line, if this unlearner cannot work with so few examples.
+
+        Args:
+            labels: of each part, (n,): `retain`, `forget`, `audit`, and `selection` if there is one.
+        """
+
     def run(self, network: nn.Module, task: Task) -> Unlearned:
-        """Return what `unlearn` does, from the random stream of unlearning.
+        """Call `unlearn` with the random stream of unlearning, and check its result.
 
         Raises:
-            ValueError: if that is not an `Unlearned`.
+            UserError: if the result is not an `Unlearned`.
+            Diverged: if the unlearned logits are not finite; `Unsound` if the given network is the reason.
         """
-        with seeded(task.settings, "unlearn"):
-            unlearned = self.unlearn(network, task)
+        before = largest_logit(network, task.retain)
+        try:
+            with seeded(task.settings, "unlearn"):
+                unlearned = self.unlearn(network, task)
+            if isinstance(unlearned, Unlearned) and math.isinf(largest_logit(unlearned.network, task.retain)):
+                raise Diverged("unlearning diverged (infinite logits)")
+        except Diverged as error:
+            if before > SOUND:
+                raise Unsound(f"the model had diverged before unlearning (its logits reach {before:.1e})") from error
+            raise Diverged("; ".join(filter(None, [str(error), self.too_large()]))) from error
         if not isinstance(unlearned, Unlearned):
             name, got = type(self).__name__, type(unlearned).__name__
             raise UserError(f"{name}.unlearn must return Unlearned(network), got {got}")
         return unlearned
 
+    def too_large(self) -> str:
+        """Return what to lower if this unlearner diverges, such as `lower unlearner.lr=0.1`; empty if unknown."""
+        return ""
+
     def reference_models(self) -> int:
-        """Return how many models, trained on random halves of the training and audit examples, it compares with."""
+        """Return how many reference models it uses, trained on random halves of the training and audit examples."""
         return 0
 
     def steps(self, task: Task) -> list[Steps] | None:
         """Return the steps that `unlearn` takes, by their cost; None if that is unknown.
 
-        Each must call `task.checkpoint.step` at its end, as `Loop` does: so they are timed.
+        To be timed, each step must call `task.checkpoint.step` at its end, as `Loop` does.
         """
         return None
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return a network without the forget set's influence; the given one is changed in place."""
         raise NotImplementedError
-
-
-def shared_classes(examples: Examples, forget: Examples, name: str) -> NDArray[np.int64]:
-    """Return the positions of the examples whose class occurs in the forget set.
-
-    With these, no attack can win by the class alone.
-
-    Raises:
-        ValueError: if there are none; it calls the examples the `name` set.
-    """
-    chosen = np.isin(examples.labels.cpu().numpy(), forget.labels.cpu().numpy()).nonzero()[0]
-    if len(chosen) == 0:
-        raise UserError(
-            f"the {name} set holds no example of the forget set's classes; enlarge it (dataset.{name}_fraction)"
-        )
-    return chosen

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from advunlearn.data.by_class import positions_by_class
 from advunlearn.data.dataset import DatasetInfo
 from advunlearn.data.forget.scenario import Forget, Rows
 from advunlearn.options import option
@@ -33,10 +34,11 @@ class Random(Forget):
 
     def select(self, rows: Rows, labels: Rows, rng: np.random.Generator) -> Rows:
         """Return round(fraction n) rows, of each class its share; what is left over goes to the largest remainders."""
-        classes, sizes = np.unique(labels, return_counts=True)
+        of_class = list(positions_by_class(labels).values())
+        sizes = np.array([len(own) for own in of_class])
         shares = round(self.fraction * len(rows)) * sizes / len(rows)
         counts = np.floor(shares).astype(int)
         missing = round(shares.sum()) - counts.sum()
         counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1
-        drawn = [rng.permutation(rows[labels == each])[:count] for each, count in zip(classes, counts, strict=True)]
+        drawn = [rng.permutation(rows[own])[:count] for own, count in zip(of_class, counts, strict=True)]
         return np.sort(np.concatenate(drawn))

@@ -1,4 +1,4 @@
-"""What a forget scenario is: which of the training examples are to be removed."""
+"""The interface of forget scenarios: which training examples are to be removed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Rows = NDArray[np.int64]
 
 
 class Forget(Component):
-    """Base of all forget scenarios."""
+    """Base class of forget scenarios."""
 
     group: ClassVar[str] = "forget"
 
     def problems(self, info: DatasetInfo, train_size: int) -> list[str]:
-        """Return one line for each reason why this cannot be asked of `train_size` examples of this dataset.
+        """Return one line for each reason why this is impossible with `train_size` examples of this dataset.
 
         Each line starts with the name of an option.
         """
