@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from advunlearn.cli import main
+from advunlearn.options import one_line
 from advunlearn.report.plain_text import align, printable
 from advunlearn.storage.files import write_json
 
@@ -33,7 +34,8 @@ def test_columns_have_one_width_and_their_side() -> None:
     ],
 )
 def test_control_characters_become_text(text: str, shown: str) -> None:
-    assert printable(text) == shown
+    assert one_line(text) == shown
+    assert printable(f"first\n{text}\n").replace("\n", r"\n") == rf"first\n{shown}\n"
     assert align([[text, "x"]]) == [f"{shown}  x"]
 
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from advunlearn.cli.problems import RunFailed, RunStopped, fail, in_words, refuse
+from advunlearn.cli.problems import RunFailed, RunStopped, fail, in_words, refuse, say
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from advunlearn.evaluation.metrics_file import Metrics
-
-LOG: dict[str, Any] = {"level": logging.INFO, "format": "%(asctime)s %(message)s", "datefmt": "%H:%M:%S"}
 
 
 def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bool = False) -> None:
@@ -46,9 +42,9 @@ def show(folder: Path, metrics: Metrics | None) -> None:
     from advunlearn.report.run.table import comparison_table
 
     if metrics is None:
-        sys.stdout.write("the shadow models of this shard are in the store\n")
+        say("the shadow models of this shard are in the store\n")
         return
-    sys.stdout.write(f"\n{comparison_table(metrics)}\n\nreport: {folder / 'report.html'}\n")
+    say(f"\n{comparison_table(metrics)}\n\nreport: {folder / 'report.html'}\n")
 
 
 def resume(folder: Path) -> int:
@@ -58,7 +54,7 @@ def resume(folder: Path) -> int:
     from advunlearn.runs.state import config_of, state_of
 
     if state_of(folder).name == "completed":
-        sys.stdout.write(f"{folder}: completed already\n")
+        say(f"{folder}: completed already\n")
         return _show_again(folder)
     try:
         config = read_yaml(config_of(folder))

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advunlearn.options import one_line
+from advunlearn.report.plain_text import printable
+
 if TYPE_CHECKING:
     from advunlearn.runtime.workers import ShortOfMemory
 
@@ -33,6 +36,11 @@ class RunStopped(RunFailed):
     def __init__(self, error: ShortOfMemory, folder: Path) -> None:
         self.status = error.status
         Exception.__init__(self, f"{error}; advunlearn resume {folder} continues with workers={error.fewer}")
+
+
+def say(text: str) -> None:
+    """Print lines to standard output; control characters in names and messages are shown, and not sent."""
+    sys.stdout.write(printable(text))
 
 
 def refuse(problems: Sequence[str]) -> int:
@@ -61,4 +69,4 @@ def in_words(error: object) -> str:
 
 def _say(problems: Sequence[str]) -> None:
     for problem in problems:
-        sys.stderr.write(f"error: {problem}\n")
+        sys.stderr.write(f"error: {one_line(problem)}\n")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from advunlearn.cli.problems import fail, refuse
+from advunlearn.cli.problems import fail, refuse, say
 
 EPILOG = """\
 Several runs, or a folder with runs below it, are grouped by what differs but for the seed. The table is printed, and
@@ -65,22 +65,23 @@ def _one(run: Path) -> int:
     try:
         page = write_report(run)
     except UserError as error:  # a damaged manifest: the numbers are there
-        sys.stdout.write(f"{table}\n")
+        say(f"{table}\n")
         return refuse([str(error)])
     except OSError as error:  # a folder of another user, for example
-        sys.stdout.write(f"{table}\n")
+        say(f"{table}\n")
         return fail(OSError(f"{run}: the report cannot be written ({error.strerror}); try --out DIR"))
-    sys.stdout.write(f"{table}\n\nreport: {page}\n")
+    say(f"{table}\n\nreport: {page}\n")
     return 0
 
 
 def _several(runs: list[Path], style: str, out: Path | None) -> int:
+    from advunlearn.report.plain_text import printable
     from advunlearn.report.summary.formats import FORMATS
     from advunlearn.report.summary.page import write_overview
     from advunlearn.report.summary.runs import summarise
 
     summary = summarise(runs)
-    sys.stdout.write(f"{FORMATS[style](summary)}\n")
+    say(f"{FORMATS[style](summary)}\n")
     if out is None:
         return 0
     try:
@@ -88,5 +89,5 @@ def _several(runs: list[Path], style: str, out: Path | None) -> int:
     except OSError as error:
         return fail(OSError(f"{out}: the report cannot be written ({error.strerror}); try --out DIR"))
     # A table for a program or a document goes into a file without a word beside it.
-    (sys.stdout if style == "text" else sys.stderr).write(f"\n{where}\n")
+    (sys.stdout if style == "text" else sys.stderr).write(printable(f"\n{where}\n"))
     return 0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
-from advunlearn.cli.one_run import LOG, resume
+from advunlearn.cli.one_run import resume
 from advunlearn.cli.problems import refuse
 
 
@@ -23,9 +22,10 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from advunlearn.report.summary.at_end import print_sweep_report
     from advunlearn.runs.state import runs_below
+    from advunlearn.runtime.logs import log_to_terminal
     from advunlearn.runtime.signals import heed_signals
 
-    logging.basicConfig(**LOG)
+    log_to_terminal()
     problems = [f"{path}: no run at or below it" for path in options.runs if not runs_below(path)]
     if problems:
         return refuse(problems)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advunlearn.cli.problems import refuse
+from advunlearn.cli.problems import refuse, say
+from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
 
 if TYPE_CHECKING:
@@ -30,15 +31,15 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError) as error:
         return refuse([str(error)])
     if trouble:
-        sys.stderr.write(f"{trouble}; what follows is from the folders alone\n")
+        sys.stderr.write(f"{one_line(trouble)}; what follows is from the folders alone\n")
     for part, jobs in ((SHADOWS, shadows), ("runs", runs)):
         if jobs:
-            sys.stdout.write(_table(jobs) + f"\n{part}: {_counts(jobs)}\n")
+            say(_table(jobs) + f"\n{part}: {_counts(jobs)}\n")
     stuck = [job for job in runs if job.stuck]
     if stuck and (folder / "sweep.json").is_file():
-        sys.stdout.write(f"again: advunlearn submit --retry {folder}   (logs: {folder / 'logs'})\n")
+        say(f"again: advunlearn submit --retry {folder}   (logs: {folder / 'logs'})\n")
     elif stuck:
-        sys.stdout.write(f"again: advunlearn resume {folder / str(stuck[0].number)}\n")
+        say(f"again: advunlearn resume {folder / str(stuck[0].number)}\n")
     return 1 if stuck else 0
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 import time
 from typing import TYPE_CHECKING
 
-from advunlearn.cli.problems import fail, in_words, refuse
+from advunlearn.cli.problems import fail, in_words, refuse, say
 from advunlearn.options import UserError
 
 if TYPE_CHECKING:
@@ -44,19 +43,19 @@ def main(arguments: list[str]) -> int:
         total = sum(map(_show, store.entries()))
     except UserError as error:
         return fail(error)
-    sys.stdout.write(f"{total / 1e6:.2f} MB stored in {store.root}\n")
+    say(f"{total / 1e6:.2f} MB stored in {store.root}\n")
     return 0
 
 
 def _show(entry: StoreEntry) -> int:
     """Print an entry's line and return its size."""
     days = (time.time() - entry.used) / 86400
-    sys.stdout.write(f"{entry.digest[:16]}  {entry.kind:<16}{days:>7.1f} days {entry.size / 1e6:>9.2f} MB\n")
+    say(f"{entry.digest[:16]}  {entry.kind:<16}{days:>7.1f} days {entry.size / 1e6:>9.2f} MB\n")
     return entry.size
 
 
 def _say(entry: StoreEntry, what: str) -> None:
-    sys.stdout.write(f"{entry.digest[:16]}  {entry.kind:<16}{what}\n")
+    say(f"{entry.digest[:16]}  {entry.kind:<16}{what}\n")
 
 
 def _verify(store: Store) -> int:
@@ -71,7 +70,7 @@ def _verify(store: Store) -> int:
                 _say(entry, why)
     unreadable = f", {counts[UNREADABLE]} unreadable" if counts[UNREADABLE] else ""
     hint = " (what is damaged is made again when a run needs it)" if counts["damaged"] else ""
-    sys.stdout.write(f"{counts['whole']} whole, {counts['damaged']} damaged{unreadable} in {store.root}{hint}\n")
+    say(f"{counts['whole']} whole, {counts['damaged']} damaged{unreadable} in {store.root}{hint}\n")
     return 1 if counts["damaged"] or counts[UNREADABLE] else 0
 
 
@@ -119,7 +118,7 @@ def _prune(store: Store, typed_days: str | None, typed_size: str | None, *, dry_
             _say(entry, f"not deleted: it belongs to {owner(entry.path)}")
     done = "would be deleted" if dry_run else "deleted"
     left = folder_size(store.root.resolve()) - total * dry_run
-    sys.stdout.write(f"{total / 1e6:.2f} MB {done}, {left / 1e6:.2f} MB left in {store.root}\n")
+    say(f"{total / 1e6:.2f} MB {done}, {left / 1e6:.2f} MB left in {store.root}\n")
     if size is not None and left > size:
-        sys.stdout.write("what is left is in use, or was within the last hour (--days 0 deletes the latter too)\n")
+        say("what is left is in use, or was within the last hour (--days 0 deletes the latter too)\n")
     return 1 if kept else 0

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 
-from advunlearn.report.plain_text import printable
+from advunlearn.options import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -54,4 +54,4 @@ def drawn(draw: Callable[[], Mapping[str, bytes]]) -> dict[str, bytes]:
 
 def literal(text: str) -> str:
     r"""Return a name as matplotlib draws it unchanged: text between two `$` would have to be a formula."""
-    return printable(text).replace("$", r"\$")
+    return one_line(text).replace("$", r"\$")

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Undefined
 from markupsafe import Markup
 
-from advunlearn.report.plain_text import printable
+from advunlearn.options import one_line
 
 Card = tuple[str, dict[str, str]]  # a small box: its title, and a number for some of the models
 
@@ -41,4 +41,4 @@ def _environment() -> Environment:
 
 def _shown(value: object) -> object:
     """Return the text of a value with its control characters visible; what a macro made is HTML and stays as it is."""
-    return value if isinstance(value, (Markup, Undefined)) else printable(str(value))
+    return value if isinstance(value, (Markup, Undefined)) else one_line(str(value))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from advunlearn.options import one_line
+
 
 def align(table: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[str]:
     """Return a line for each row of a table, its columns padded to the same width.
@@ -12,7 +14,7 @@ def align(table: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[s
         table: of rows with the same number of cells.
         right: the columns that are aligned to the right.
     """
-    shown = [[printable(cell) for cell in row] for row in table]
+    shown = [[one_line(cell) for cell in row] for row in table]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
 
     def padded(column: int, cell: str) -> str:
@@ -22,7 +24,5 @@ def align(table: Sequence[Sequence[str]], right: Collection[int] = ()) -> list[s
 
 
 def printable(text: str) -> str:
-    r"""Return text whose control characters are shown as `\x1b`, so that no name or message can control a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+    r"""Return lines whose control characters are shown as `\x1b`: no name or message in them controls a terminal."""
+    return "\n".join(map(one_line, text.split("\n")))

@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 
 from advunlearn.options import ConfigError, UserError
 from advunlearn.runs.state import CLAIM, State, read_manifest, state_of
+from advunlearn.runtime.logs import PlainFormatter
 from advunlearn.runtime.signals import halt_point
 from advunlearn.runtime.workers import ShortOfMemory
 from advunlearn.storage.files import UnreadableFile, atomic_write, file_digest, write_json
@@ -125,7 +126,7 @@ class Manifest:
             self._held.close()
             raise UserError(f"{self.folder}: this run is running already")
         self._handler = Log(self.folder / "advunlearn.log", encoding="utf-8", errors="backslashreplace")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root = logging.getLogger("advunlearn")
         self._level, self._start = root.level, time.perf_counter()
         root.addHandler(self._handler)

@@ -45,7 +45,7 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
     Raises:
         UnreadableFile: if the folder does not hold a finished run of this version.
     """
-    metrics, manifest = read_metrics(folder), read_json(folder / "manifest.json", Provenance)
+    metrics, manifest = read_metrics(folder), read_json(folder / "manifest.json", Provenance, optional=True)
     if pictures is None:
         pictures = drawn(lambda: draw_pictures(metrics["trace"], _read_scores(folder / "scores.npz")))
     for name, picture in pictures.items():

@@ -17,7 +17,8 @@ from advunlearn.evaluation.metrics_file import (
     ModelName,
     PartName,
 )
-from advunlearn.report.plain_text import align, printable
+from advunlearn.options import one_line
+from advunlearn.report.plain_text import align
 
 MATCH = "match retrained"
 DOUBT = "not 0.5 (expected by chance in 1 of 20 audits): treat the other numbers with caution"
@@ -64,7 +65,7 @@ def comparison_table(metrics: Metrics) -> str:
         previous = row.section
     head, *body = align(cells, right=range(2, 6))
     rule = "-" * len(head)
-    return "\n".join([head, rule, *body, rule, *map(printable, notes(metrics))])
+    return "\n".join([head, rule, *body, rule, *map(one_line, notes(metrics))])
 
 
 def notes(metrics: Metrics) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from advunlearn.report.plain_text import printable
 from advunlearn.report.summary.formats import text
 from advunlearn.report.summary.page import write_overview
 from advunlearn.report.summary.runs import find_runs, summarise
@@ -20,12 +21,12 @@ def print_sweep_report(folder: Path) -> None:
     The sweep is over: a report that cannot be written is said, and changes nothing.
     """
     summary = summarise(find_runs([folder]))
-    sys.stdout.write(f"\n{text(summary)}\n\n")
+    sys.stdout.write(printable(f"\n{text(summary)}\n\n"))
     try:
         where = write_overview(summary, folder)
     except OSError as error:
         where = f"{folder}: the report cannot be written ({error.strerror})"
-    sys.stdout.write(f"{where}\nagain: advunlearn report {folder}\n")
+    sys.stdout.write(printable(f"{where}\nagain: advunlearn report {folder}\n"))
 
 
 class SweepSummary(Callback):  # type: ignore[misc]

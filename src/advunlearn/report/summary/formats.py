@@ -7,7 +7,8 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
-from advunlearn.report.plain_text import align, printable
+from advunlearn.options import one_line
+from advunlearn.report.plain_text import align
 from advunlearn.report.summary.runs import TARGET, Column, Estimate, ModelRow, Run, Summary
 from advunlearn.report.summary.verdict import shown
 
@@ -110,7 +111,7 @@ def sections(summary: Summary) -> list[tuple[str, list[Column]]]:
 def absent(summary: Summary) -> list[str]:
     """Return a line for each run without a result: its folder, what identifies it, its state and the reason."""
     lines = (f"{run.folder} ({', '.join(filter(None, [what(summary, run), _reason(run)]))})" for run in summary.missing)
-    return [printable(line) for line in lines]
+    return [one_line(line) for line in lines]
 
 
 def what(summary: Summary, run: Run) -> str:

@@ -16,8 +16,7 @@ from scipy.stats import t
 from advunlearn.config.yaml_files import read_yaml
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, Metrics, ModelMetrics, ModelName, PartName, read_metrics
-from advunlearn.options import UserError
-from advunlearn.report.plain_text import printable
+from advunlearn.options import UserError, one_line
 from advunlearn.runs.state import config_of, last_line, read_manifest, runs_below, state_of
 from advunlearn.runtime.settings import Settings
 from advunlearn.storage.files import UnreadableFile
@@ -346,5 +345,5 @@ def _varying(runs: Sequence[Run]) -> list[str]:
 
 
 def _label(run: Run, key: str) -> str:
-    value = printable(str(run.config.get(key, "")))
+    value = one_line(str(run.config.get(key, "")))
     return value.rsplit(".", 1)[-1] if key.endswith(TARGET) else value

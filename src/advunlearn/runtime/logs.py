@@ -1,0 +1,29 @@
+"""Log lines: what is logged about is shown, and never controls a terminal or looks like another line."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+
+from advunlearn.options import one_line
+
+ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class PlainFormatter(logging.Formatter):
+    r"""Format a record as one line, and its traceback as lines, with control characters in the form `\x1b`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: ExceptionInfo) -> str:
+        """Return the lines of a traceback."""
+        return "\n".join(map(one_line, super().formatException(ei).split("\n")))
+
+
+def log_to_terminal() -> None:
+    """Log to standard error, unless somebody has set up another way."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(PlainFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
