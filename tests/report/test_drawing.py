@@ -18,6 +18,7 @@ import advunlearn
 from advunlearn.cli import main
 from advunlearn.report.run.page import draw_pictures
 from advunlearn.report.run.pictures import FLOOR  # noqa: F401 - imports matplotlib
+from advunlearn.report.summary.at_end import print_sweep_report
 from advunlearn.report.summary.pictures import draw_overview
 from advunlearn.report.summary.runs import find_runs, summarise
 from advunlearn.runs.state import state_of
@@ -137,3 +138,11 @@ def test_the_table_of_a_run_in_a_folder_that_may_only_be_read_is_printed(
     assert (
         said.err == f"error: {read_only / '0'}: the report cannot be written (Read-only file system); try --out DIR\n"
     )
+
+
+def test_a_sweep_in_such_a_folder_ends_with_its_table(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(read_only.parent / "writable" / "0", config(), metrics({"lira": 0.1}))
+    print_sweep_report(read_only)
+    said = capsys.readouterr().out
+    assert "lira" in said
+    assert f"{read_only}: the report cannot be written (Read-only file system)" in said
