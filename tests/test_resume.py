@@ -20,7 +20,7 @@ from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runs.state import state_of
-from advunlearn.runtime.signals import halt_point, heed_signals
+from advunlearn.runtime.signals import Interrupted, halt_point, heed_signals
 from advunlearn.runtime.threads import CORES
 from advunlearn.runtime.workers import forks, run_tasks
 from advunlearn.shadows import model_set
@@ -120,13 +120,22 @@ def test_a_closed_terminal_or_a_limit_of_time_leaves_a_checkpoint(workplace: Pat
     cache = Path(os.environ["ADVUNLEARN_CACHE"])
     process = start("run", *LONG[:1], "optimizer.epochs=4000", "hydra.run.dir=run")  # a checkpoint each minute
     wait_for(process, lambda: any((cache / "store" / "claims").glob("*")))  # the first training has begun
-    for _ in range(2):  # a shell and its terminal both send it
-        process.send_signal(number)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number, said
     assert "Traceback" not in said
     assert state_of(workplace / "run").name == "interrupted"
     assert len(list((cache / "store" / "checkpoints").glob("*/*.safetensors"))) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1])
+def test_a_signal_that_comes_twice_for_one_request_leaves_time_for_the_checkpoint(number: signal.Signals) -> None:
+    """A shell and its terminal that close both send SIGHUP; the kernel sends SIGXCPU every second."""
+    with heed_signals():
+        for _ in range(2):
+            os.kill(os.getpid(), number)
+        with pytest.raises(Interrupted, match=number.name):
+            halt_point()
 
 
 def test_nohup_keeps_a_run_from_a_closed_terminal() -> None:
