@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -38,7 +39,8 @@ any_input = settings(
 def read(reader: Callable[[], Any]) -> Any:
     """Return what a reader returns, or None for a refusal in one line; anything else that it raises fails the test."""
     try:
-        return reader()
+        with bounded():
+            return reader()
     except UserError as error:
         for line in error.problems:
             assert line
@@ -46,9 +48,9 @@ def read(reader: Callable[[], Any]) -> Any:
         return None
 
 
-@pytest.fixture(autouse=True)
+@contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Check that no example took more memory than the bound, where Linux measures the peak."""
+    """Check that reading takes no more memory than the bound, where Linux measures the peak."""
     clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
     if not clear.exists():
         yield
@@ -130,8 +132,10 @@ MANIFEST = b'{"status": "failed", "error": "ValueError: x", "overrides": ["seed=
 @example(content=MANIFEST)
 def test_manifests(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
-    found, state = read(lambda: read_manifest(tmp_path)), read(lambda: state_of(tmp_path))
-    assert (found is None) == (state is None)
+    found = read(lambda: read_manifest(tmp_path))
+    with bounded():
+        state = state_of(tmp_path)  # raises nothing
+    assert found is not None or state.name in ("damaged", "other version")
     if content == MANIFEST:
         assert str(state) == "failed: ValueError: x"
 

@@ -54,8 +54,8 @@ def _left(folder: Path) -> int | None:
     first = (folder / "memory.limit_in_bytes").exists()
     names = ("limit_in_bytes", "usage_in_bytes") if first else ("max", "current")
     try:
-        limit, used = (int((folder / f"memory.{name}").read_text()) for name in names)
-        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        limit, used = (int((folder / f"memory.{name}").read_text(encoding="ascii")) for name in names)
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
     except (OSError, ValueError):
         return None
     return limit - used + int(statistics.get("inactive_file", 0))  # a cache that the kernel gives up
