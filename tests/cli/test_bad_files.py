@@ -144,10 +144,10 @@ BAD_JSON = [b"", b"{", b"[]", b"5", b'{"status": 3}', b'{"status": "gone", "erro
 @pytest.mark.parametrize("content", BAD_JSON, ids=range(len(BAD_JSON)))
 def test_a_manifest_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "manifest.json").write_bytes(content)
-    for reader in (read_manifest, state_of):
-        with pytest.raises(UnreadableFile) as caught:
-            reader(tmp_path)
-        assert str(caught.value).startswith(f"{tmp_path}/manifest.json: ")
+    with pytest.raises(UnreadableFile) as caught:
+        read_manifest(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/manifest.json: ")
+    assert state_of(tmp_path).name in ("damaged", "other version")
 
 
 def test_keys_of_a_manifest_have_their_types(tmp_path: Path) -> None:

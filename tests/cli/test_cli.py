@@ -80,6 +80,15 @@ def test_info_shows_how_the_config_was_composed(command: Command) -> None:
     assert "unlearner: finetune" in done.stdout
 
 
+def test_list_shows_the_users_own_parts(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "my" / "attack").mkdir(parents=True)
+    (workplace / "my" / "attack" / "zeal.yaml").write_text("# @package attack.zeal\n# mine\n", encoding="utf-8")
+    assert main(["list", "attack", "--config-dir", "my"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["zeal", "mine"]
+    assert main(["list", "--config-dir", "none"]) == 2
+    assert capsys.readouterr().err == "error: --config-dir none: no such folder\n"
+
+
 def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     groups: dict[str, list[str]] = {}

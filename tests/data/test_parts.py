@@ -199,7 +199,7 @@ def test_a_zip_file_that_is_no_part_is_named(packed: Path, capsys: pytest.Captur
 
 def test_a_part_under_another_name_is_refused(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(packed / "tiny-1-of-3.zip", packed / "tiny-1-of-3 (1).zip")
-    assert "is not named as it says inside" in problem(packed, capsys)
+    assert "must have the name in its part.json" in problem(packed, capsys)
 
 
 def test_a_pipe_is_refused_and_not_waited_for(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,7 +214,7 @@ def test_a_pipe_is_refused_and_not_waited_for(packed: Path, capsys: pytest.Captu
         ({"blocks": {"x.npy": "0"}}, "its files are not those that part.json names"),
         ({"blocks": 3}, "is not a part of a dataset"),
         ({"number": "one"}, "is not a part of a dataset"),
-        ({"number": 2}, "is not named as it says inside"),
+        ({"number": 2}, "must have the name in its part.json"),
     ],
 )
 def test_a_wrong_description_is_one_line(

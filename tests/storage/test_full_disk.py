@@ -108,7 +108,7 @@ def test_the_command_line_says_it_in_one_line(command: Command, workplace: Path,
     assert done.returncode == 1
     (said,) = (line for line in done.stderr.splitlines() if "error:" in line.lower())
     assert said.startswith(f"error: no space left on {store}")
-    assert said.endswith("; free some (advunlearn store prune), then the same command goes on")
+    assert said.endswith("; free some (advunlearn store prune), and repeat the command")
     assert "Traceback" not in done.stderr
     assert "Traceback" in (workplace / "out" / "advunlearn.log").read_text()
     assert_sound(Store(store))

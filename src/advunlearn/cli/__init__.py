@@ -21,14 +21,14 @@ advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
 
   advunlearn run [group=option | key=value]...   pretrain, retrain, unlearn, attack, evaluate, report
   advunlearn run -m seed=1,2,3 ...               a sweep: one run for each combination
-  advunlearn submit [flags] [overrides]...       the same, sent to Slurm as one array; the terminal is free at once
-  advunlearn status SWEEP                        where each run of a sweep stands
-  advunlearn resume RUN...                       go on with a run, or a sweep, that ended before it was done
-  advunlearn check [overrides]...                find every mistake, print the config and what would be computed
-  advunlearn list [group]                        what a run can be composed of, one line each
+  advunlearn submit [flags] [overrides]...       the same, sent to Slurm as one job array; returns at once
+  advunlearn status SWEEP                        the state of each run of a sweep
+  advunlearn resume RUN...                       resume a run, or a sweep, that ended before it was completed
+  advunlearn check [overrides]...                find every mistake, print the config and the work to do
+  advunlearn list [group]                        the parts of a run, one line each
   advunlearn report RUN...                       the table and page of one run, or the means of several over seeds
   advunlearn data ls | fetch NAME                datasets, and where they are
-  advunlearn store ls | verify | prune           what earlier runs made and later ones reuse
+  advunlearn store ls | verify | prune           the results that later runs reuse
 
 Begin with:      advunlearn run
 Then try:        advunlearn run dataset=cifar10 attack=lira
@@ -72,17 +72,17 @@ def _dispatch(arguments: list[str]) -> int:
         hint = f"did you mean `advunlearn {near[0]}`?" if near else "see advunlearn --help"
         return refuse([f"no such verb: {verb} ({hint})"])
     try:
-        sys.path.append(os.getcwd())  # so that a person's own classes, named by _target_, are found
+        sys.path.append(os.getcwd())  # so that the user's own classes, named by _target_, are found
         module = "list_" if verb == "list" else verb  # here, `list` is the built-in one
         return int(importlib.import_module(f"advunlearn.cli.{module}").main(rest))
     except UserError as error:
         return refuse(error.problems)
-    except OSError as error:  # a full disk, a folder of somebody else's: a run's log has the traceback
+    except OSError as error:  # a full disk, a folder of another user: a run's log has the traceback
         return fail(error)
-    except Exception as error:  # a bug, of ours or in a part of the user: a line says where
+    except Exception as error:  # a bug, of ours or in a part of the user: a line tells where
         if os.environ.get("ADVUNLEARN_TRACEBACK"):
             raise
         return fail(f"{located(error)}; ADVUNLEARN_TRACEBACK=1 shows the whole traceback")
     except KeyboardInterrupt as interrupted:
-        sys.stderr.write("interrupted; what is finished is in the store, and the same command goes on from there\n")
+        sys.stderr.write("interrupted; finished results are in the store: repeat the command to resume\n")
         return 128 + getattr(interrupted, "number", signal.SIGINT)

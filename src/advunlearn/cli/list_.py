@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+from advunlearn.cli.problems import refuse
+
 
 def main(arguments: list[str]) -> int:
     """`advunlearn list`: every option of every group, or of one, with a description and its publication.
@@ -18,11 +20,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("advunlearn list", description=main.__doc__)
     groups = sorted({path.parent.name for path in config_folder().glob("*/*.yaml")})
     parser.add_argument("group", nargs="?", choices=groups, help="one of the groups")
-    chosen = parser.parse_args(arguments).group
-    for group in [chosen] if chosen else groups:
-        if not chosen:
+    parser.add_argument("--config-dir", type=Path, help="a folder with your own parts")
+    options = parser.parse_args(arguments)
+    if options.config_dir is not None and not options.config_dir.is_dir():
+        return refuse([f"--config-dir {options.config_dir}: no such folder"])
+    folders = [config_folder(), *([options.config_dir] if options.config_dir else [])]
+    for group in [options.group] if options.group else groups:
+        if not options.group:
             sys.stdout.write(f"{group}\n")
-        for path in sorted((config_folder() / group).glob("*.yaml")):
+        for path in sorted(path for folder in folders for path in (folder / group).glob("*.yaml")):
             sys.stdout.write(f"  {path.stem:<22} {_first_comment(path)}{_citation(path)}\n")
     return 0
 

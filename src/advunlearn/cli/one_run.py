@@ -1,4 +1,4 @@
-"""One run in its folder, from the start or from where an earlier attempt ended, and what is said of it."""
+"""One run in its folder, from the start or from where an earlier attempt ended, and its output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bool = False) -> None:
     """Run a composed config in a folder, and print the table of its results.
 
-    One of a sweep goes on in a folder that holds it already, and is not done again if it is finished elsewhere.
+    A run of a sweep resumes in its folder, and is not repeated if it is finished elsewhere.
     """
     from advunlearn.config.experiment import read_experiment
     from advunlearn.options import UserError
@@ -48,7 +48,7 @@ def show(folder: Path, metrics: Metrics | None) -> None:
 
 
 def resume(folder: Path) -> int:
-    """Run what a folder's config says, unless it is completed, and return the exit status."""
+    """Run the config of a folder, unless the run is completed, and return the exit status."""
     from advunlearn.config.yaml_files import read_yaml
     from advunlearn.options import ConfigError, UserError
     from advunlearn.runs.state import config_of, state_of
@@ -61,7 +61,7 @@ def resume(folder: Path) -> int:
         run_in(folder, config, _about(folder), sweep=True)
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
-    except (RunFailed, UserError, OSError) as error:  # the others of a sweep go on
+    except (RunFailed, UserError, OSError) as error:  # the others of a sweep continue
         return fail(f"{folder}: {' '.join(in_words(error).split())}", getattr(error, "status", 1))
     return 0
 
@@ -87,11 +87,11 @@ class Typed(TypedDict, total=False):
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    """Return what the run's manifest, or its job if there is none, holds of the command that the run comes from."""
+    """Return the command of the run from its manifest, or from its job if it has no manifest."""
     from advunlearn.storage.files import UnreadableFile, read_json
 
     for name in ("manifest.json", "job.json"):
         with contextlib.suppress(UnreadableFile):  # missing, or damaged: only the config has to be read
-            said = read_json(folder / name, Typed, optional=True)
-            return {key: said[key] for key in ("overrides", "choices") if key in said}
+            found = read_json(folder / name, Typed, optional=True)
+            return {key: found[key] for key in ("overrides", "choices") if key in found}
     return {}

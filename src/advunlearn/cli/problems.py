@@ -1,4 +1,4 @@
-"""How the command line says what is wrong."""
+"""How the command line reports errors."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def say(text: str) -> None:
 
 
 def refuse(problems: Sequence[str]) -> int:
-    """Say each mistake in what was typed in one line and return exit status 2."""
+    """Print each mistake in the command in one line, and return exit status 2."""
     _say(problems)
     return 2
 
 
 def fail(error: object, status: int | None = None) -> int:
-    """Say in one line why the work could not be done and return the exit status: that of the error, else 1."""
+    """Print in one line why the work could not be done, and return the exit status: that of the error, else 1."""
     _say([in_words(error)])
     return status or int(getattr(error, "status", 1))
 
@@ -64,7 +64,7 @@ def in_words(error: object) -> str:
     folders = Path(os.fsdecode(error.filename)).absolute().parents if error.filename else ()
     where = next((folder for folder in folders if folder.exists()), "the disk")  # drafts are gone by now
     why = " (your quota)" if error.errno == errno.EDQUOT else ""
-    return f"no space left on {where}{why}; free some (advunlearn store prune), then the same command goes on"
+    return f"no space left on {where}{why}; free some (advunlearn store prune), and repeat the command"
 
 
 def _say(problems: Sequence[str]) -> None:

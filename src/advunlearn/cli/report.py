@@ -11,7 +11,7 @@ from advunlearn.cli.problems import fail, refuse, say
 EPILOG = """\
 Several runs, or a folder with runs below it, are grouped by what differs but for the seed. The table is printed, and
 report.html, table.csv, table.md and table.tex are written into that one folder, into report/ where several were named,
-or where --out says; the last line says where. Runs without a result are listed with the reason.
+or into --out; the last line names the file. Runs without a result are listed with the reason.
 
   advunlearn report outputs/sweeps/ID
   advunlearn report outputs/digits/sg/* --format latex
@@ -88,6 +88,6 @@ def _several(runs: list[Path], style: str, out: Path | None) -> int:
         where = write_overview(summary, out)
     except OSError as error:
         return fail(OSError(f"{out}: the report cannot be written ({error.strerror}); try --out DIR"))
-    # A table for a program or a document goes into a file without a word beside it.
+    # A table for a program or a document is printed without any other text.
     (sys.stdout if style == "text" else sys.stderr).write(printable(f"\n{where}\n"))
     return 0

@@ -10,7 +10,7 @@ from advunlearn.cli.problems import refuse
 
 
 def main(arguments: list[str]) -> int:
-    """`advunlearn resume`: go on with runs that were killed, interrupted, have failed or were never begun."""
+    """`advunlearn resume`: resume runs that were killed, were interrupted, failed, or never started."""
     parser = argparse.ArgumentParser("advunlearn resume", description=main.__doc__)
     parser.add_argument(
         "runs",

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _is_own_sweep(arguments: list[str]) -> bool:
-    """Is it a sweep that needs nothing of Hydra's own launchers, sweepers and folders?"""
+    """Return whether it is a sweep without Hydra's own launchers, sweepers and folders."""
     if not {"-m", "--multirun"}.intersection(arguments):
         return False
     flags = [word for word in arguments if word.startswith("-") and not word.startswith("--config-dir=")]
@@ -86,7 +86,7 @@ def _sweep(arguments: list[str]) -> int:
             last = job.recipe
             statuses.append(resume(folder / str(number)))
     except KeyboardInterrupt:
-        sys.stderr.write(f"{len(statuses)} of {len(jobs)} runs are done; go on with: advunlearn resume {folder}\n")
+        sys.stderr.write(f"{len(statuses)} of {len(jobs)} runs are done; to resume: advunlearn resume {folder}\n")
         raise
     print_sweep_report(folder)
     return max(statuses)
@@ -158,7 +158,7 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     try:
         with yaml_errors(None):
             hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(task)()
-    except Exception as error:  # Hydra's own are of many families; a bug goes on to the caller
+    except Exception as error:  # Hydra's own are of many families; a bug is raised to the caller
         failures.append(error)
     return max(map(_report, failures), default=0)
 

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         "--days", help=f"keep what was used since (default {DAYS:g}, or no limit with --max-size; 0: all)"
     )
     prune.add_argument("--max-size", metavar="SIZE", help="then delete the least recently used until it fits: 20GB")
-    prune.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    prune.add_argument("--dry-run", action="store_true", help="only list what would be deleted")
     options = parser.parse_args(arguments)
     from advunlearn.storage.store import Store
 
@@ -120,5 +120,5 @@ def _prune(store: Store, typed_days: str | None, typed_size: str | None, *, dry_
     left = folder_size(store.root.resolve()) - total * dry_run
     say(f"{total / 1e6:.2f} MB {done}, {left / 1e6:.2f} MB left in {store.root}\n")
     if size is not None and left > size:
-        say("what is left is in use, or was within the last hour (--days 0 deletes the latter too)\n")
+        say("the rest is in use, or was used within the last hour (--days 0 deletes the latter too)\n")
     return 1 if kept else 0

@@ -25,7 +25,7 @@ TEXTS = {
     "partition": "Slurm's partition",
     "account": "what the time is charged to",
     "qos": "quality of service",
-    "time": "time limit of a run, as Slurm writes it (30, 2:00:00, 1-0); a longer run goes on where it stopped",
+    "time": "time limit of a run, as Slurm writes it (30, 2:00:00, 1-0); a longer run is requeued and resumes",
     "mem": "memory of a run (8G)",
     "name": "name in the queue (default advunlearn)",
 }
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("overrides", nargs="*", help="as behind `advunlearn run -m`")
+    parser.add_argument("overrides", nargs="*", help="overrides, as for `advunlearn run -m`")
     parser.add_argument("--config-dir", help="a folder with your own options")
     for name, words in TEXTS.items():
         parser.add_argument(f"--{name}", metavar="X", help=words)

@@ -34,8 +34,8 @@ GROUPS: dict[str, type[Component]] = {
     "unlearner": Unlearner,
 }
 ATTACK = "attack"
-SHARED = [field.name for field in dataclasses.fields(ShadowOptions)]  # beside the attacks, for all of them
-LOSS = "loss"  # what scores.npz calls each model's losses, beside the attacks' scores
+SHARED = [field.name for field in dataclasses.fields(ShadowOptions)]  # options next to the attacks, for all of them
+LOSS = "loss"  # the name of each model's losses in scores.npz, next to the attacks' scores
 
 C = TypeVar("C", bound=Component)
 
@@ -56,12 +56,12 @@ class Experiment:
 
     @property
     def needs_shadows(self) -> bool:
-        """Does an attack compare with shadow models?"""
+        """Return whether an attack uses shadow models."""
         return any(attack.needs_shadows for attack in self.attacks.values())
 
     @property
     def needs_originals(self) -> bool:
-        """Does an attack compare with shadow originals?"""
+        """Return whether an attack uses shadow originals."""
         return any(attack.needs_originals for attack in self.attacks.values())
 
 
@@ -96,7 +96,7 @@ def build_dataset(node: Any) -> Dataset | None:
 
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return ` (did you mean X?)` with the nearest of the known words behind the prefix, or nothing if none is near."""
+    """Return ` (did you mean X?)` with the most similar known word after the prefix, or nothing if none is similar."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {prefix}{close[0]}?)" if close else ""
 
@@ -165,7 +165,7 @@ def _build_target(base: type[C], node: Any, key: str, problems: list[str]) -> C 
     try:
         module, _, name = str(node["_target_"]).rpartition(".")
         cls = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # whatever importing a person's own module raises
+    except Exception as error:  # importing a user's module may raise any
         problems.append(f"{key}._target_: cannot import {node['_target_']} ({type(error).__name__}: {error})")
         return None
     if not isinstance(cls, type):

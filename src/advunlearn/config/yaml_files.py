@@ -16,7 +16,7 @@ from advunlearn.options import UserError
 from advunlearn.storage.files import UnreadableFile, read_regular
 
 LARGEST = 1 << 18  # bytes of a file
-MOST_VALUES = 20_000  # each use of an anchor counts: a few lines with aliases can stand for billions of values
+MOST_VALUES = 20_000  # each use of an anchor counts: a few lines with aliases can mean billions of values
 
 
 def read_yaml(path: Path) -> DictConfig:
@@ -52,14 +52,14 @@ def yaml_errors(folder: Path | None) -> Iterator[None]:
         raise UserError(f"{mark.name if mark else getattr(error, 'name', folder)}: {_reason(error)}") from error
     except (HydraException, OmegaConfBaseException):
         raise
-    except Exception as error:  # what Hydra raises for a `defaults` list that is none, and the like
+    except Exception as error:  # Hydra raises any for an invalid `defaults` list, for example
         if folder is None:
             raise
         raise UserError(f"--config-dir {folder}: {_reason(error)}") from error
 
 
 def _count(node: yaml.Node | None, known: dict[int, int | None]) -> int:
-    """Return how many values a node stands for, with those of each use of an anchor; `known` holds them by node."""
+    """Return how many values a node has, counting each use of an anchor; `known` holds them by node."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) not in known:

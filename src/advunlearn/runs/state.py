@@ -11,7 +11,7 @@ from advunlearn.evaluation.metrics_file import read_metrics
 from advunlearn.storage.files import UnreadableFile, read_json
 from advunlearn.storage.locks import seems_held
 
-CLAIM = ".running"  # held while a run goes on
+CLAIM = ".running"  # held while a run is in progress
 
 
 def runs_below(path: Path) -> list[Path]:
@@ -24,7 +24,7 @@ def runs_below(path: Path) -> list[Path]:
 
 
 def _by_number(folder: Path) -> list[tuple[int, str]]:
-    """Sort a sweep's tenth job behind its ninth, and its shadow models, in a folder with a name, before both."""
+    """Sort a sweep's tenth job after its ninth, and its shadow models, in a folder with a name, before both."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in folder.parts]
 
 
@@ -33,8 +33,8 @@ class State:
     """How far a run's folder is, and what went wrong, in words, if anything did.
 
     `waiting` has a config and was never begun; `running`; `completed`; `failed` by an error; `interrupted` by a signal,
-    cleanly; `died` without a word, as by kill -9 or a power cut; `damaged` in its manifest or its metrics, so that it
-    has to be done again; of an `other version` of advunlearn, which may understand it.
+    cleanly; `died` without recording an error (kill -9, power loss); `damaged`: its manifest or its metrics, so that
+    it has to be repeated; of an `other version` of advunlearn, which may understand it.
     """
 
     name: str
@@ -46,7 +46,7 @@ class State:
 
 
 def last_line(text: str | None) -> str:
-    """Return the last line of a text that is not blank; empty if there is none."""
+    """Return the last non-blank line of a text; empty without one."""
     return next((line.strip() for line in reversed((text or "").splitlines()) if line.strip()), "")
 
 
@@ -112,7 +112,7 @@ def _damage(folder: Path, manifest: dict[str, Any]) -> str | None:
 
 
 def config_of(folder: Path) -> Path:
-    """Return the path of a run's config, there or not: its own, or that of Hydra until it has written its own."""
+    """Return the path of a run's config, which may not exist: its own, or that of Hydra until its own is written."""
     own, hydras = folder / "config.yaml", folder / ".hydra" / "config.yaml"
     return hydras if hydras.is_file() and not own.is_file() else own
 
@@ -121,4 +121,4 @@ def _is_held(folder: Path) -> bool:
     try:
         return seems_held(folder / CLAIM)
     except OSError:
-        return True  # somebody else's folder: what its manifest says has to do
+        return True  # another user's folder: only its manifest can be used

@@ -16,7 +16,7 @@ worker = threading.local()  # in a worker: `halt`, the event that its pool sets 
 
 
 class Interrupted(KeyboardInterrupt):
-    """The system asked this process to end; what it was at is kept, and another process can go on with it."""
+    """The system asked this process to end; its work is kept, and another process can resume it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -65,7 +65,7 @@ def ask(number: int, frame: Any = None) -> None:
 
 
 def is_asked() -> bool:
-    """Has the process been asked to end?"""
+    """Return whether the process has been asked to end."""
     return bool(_asked)
 
 

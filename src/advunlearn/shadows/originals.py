@@ -31,7 +31,7 @@ Unlearn = Callable[[Trainer, nn.Module, Rows, Rows, Checkpoint], nn.Module]
 
 
 def matched(rows: Rows, others: Rows, labels: NDArray[np.int64], rng: np.random.Generator) -> Rows:
-    """Return, sorted, as many of the other rows of each class as there are among `rows`, fewer where there are not."""
+    """Return, sorted, as many of the other rows of each class as `rows` has, or all if there are fewer."""
     drawn = rng.permutation(np.sort(others))
     wanted = np.bincount(labels[rows], minlength=labels.max() + 1)
     return np.sort(drawn[place_in_class(labels[drawn]) < wanted[labels[drawn]]])
@@ -63,7 +63,7 @@ class OriginalSet(ModelSet):
         retain, forget, test, population: of the run; the population is held out, and observed as well.
         unlearn: with a trainer whose seed is the original's own, the original, R_k, F_k and a checkpoint: returns the
             unlearned network, and may change the original in place.
-        unlearner: what determines the unlearner's result besides, as plain data.
+        unlearner: everything else that determines the unlearner's result, as plain data.
     """
 
     retain: Rows
@@ -112,7 +112,7 @@ class OriginalSet(ModelSet):
         return retain, forget
 
     def key(self, index: int) -> dict[str, Any]:
-        """Return everything that determines what is made of original `index` and what it says."""
+        """Return everything that determines original `index`, its other models and their outputs."""
         retain, forget = self.parts(index)
         return {
             **self.trainer.key(np.concatenate([retain, forget]), "ulira/original", index),
@@ -125,7 +125,7 @@ class OriginalSet(ModelSet):
         }
 
     def train(self) -> None:
-        """Train, retrain and unlearn what the store does not hold; what unlearners remark is said of the run's own."""
+        """Train, retrain and unlearn what the store does not hold; unlearners' remarks are logged for the run only."""
         remarks = logging.getLogger("advunlearn.unlearners")
         level = remarks.level
         remarks.setLevel(logging.WARNING)
@@ -135,7 +135,7 @@ class OriginalSet(ModelSet):
             remarks.setLevel(level)
 
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
-        """Train, retrain and unlearn; yield what the four networks of each original say, with the seconds taken."""
+        """Train, retrain and unlearn; yield the outputs of the four networks of each original, with the seconds."""
         checkpoint = self.checkpoint(group[0])
         parts = [self.parts(index) for index in group]
         kept = [retain for retain, _ in parts]
@@ -150,17 +150,17 @@ class OriginalSet(ModelSet):
             yield Artefact({"seconds": seconds + own.spent()}, {}, logits)
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines what all of them say: their part in the keys of what is made of it."""
+        """Return everything that determines the outputs of all of them: their part in keys of later results."""
         return {"schema": SCHEMA, "originals": self.count, "stacked": self.stacked, "unlearner": dict(self.unlearner)}
 
     def observe(self, rows: Rows) -> UnlearnedOutputs:
-        """Return what the models say of `rows`, which are of the forget and the test set."""
+        """Return the outputs of the models on `rows`, which belong to the forget and the test set."""
         asked, others = (np.searchsorted(self.observed, each) for each in (rows, self.population))
-        said = list(self.outputs())
-        logits = {name: np.stack([each.arrays[name][asked] for each in said]) for name in said[0].arrays}
+        outputs = list(self.outputs())
+        logits = {name: np.stack([each.arrays[name][asked] for each in outputs]) for name in outputs[0].arrays}
         membership = np.stack([np.isin(rows, self.parts(index)[1]) for index in range(self.count)])
-        population = np.stack([each.arrays["unlearned"][others] for each in said])
-        unlearned, cost = logits.pop("unlearned"), self.cost(said)
+        population = np.stack([each.arrays["unlearned"][others] for each in outputs])
+        unlearned, cost = logits.pop("unlearned"), self.cost(outputs)
         return UnlearnedOutputs(unlearned, membership, population, **logits, seconds=cost)
 
     def _matched(self, rows: Rows, others: Rows) -> Rows:

@@ -99,7 +99,7 @@ def remarks(experiment: Experiment, estimate: Estimate) -> list[str]:
 
 
 def smaller_experiment(experiment: Experiment) -> str | None:
-    """Return the override for the experiment that makes a whole dataset small enough for a CPU, where there is one."""
+    """Return the override for an experiment on a part of the dataset, for a CPU; None if not available."""
     name = f"{type(experiment.dataset).__name__.lower()}_cpu"
     on_gpu = experiment.settings.torch_device().type != "cpu"
     if on_gpu or experiment.dataset.train_size is not None:

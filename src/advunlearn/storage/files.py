@@ -63,8 +63,8 @@ def system_errors(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         number = getattr(error, "errno", None)
         if number is None:
-            said = re.search(r"os error (\d+)|requested and \d+ written", str(error))  # the latter: a disk took a part
-            number = int(said[1] or errno.ENOSPC) if said else None
+            found = re.search(r"os error (\d+)|requested and \d+ written", str(error))  # the latter: a disk took a part
+            number = int(found[1] or errno.ENOSPC) if found else None
         if number is None or getattr(error, "filename", None) is not None:
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
@@ -72,7 +72,7 @@ def system_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; synced, it takes the final name only if nothing fails."""
+    """Yield a temporary path next to `path`; it is synced and renamed only if nothing fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:

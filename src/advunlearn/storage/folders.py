@@ -1,4 +1,4 @@
-"""Folders that several processes and several users change at the same time, and that may hold what is not ours."""
+"""Folders that several processes and users change at the same time, and that may hold foreign files."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 A claim is a file that names its holder. The kernel's lock on it goes with the process that holds it, however that one
 ends, and so is all that one machine needs. It may not reach other machines, and does not show that one died: so the
 holder also touches the file every few seconds, and who waits takes the claim over once it has itself seen no touch for
-`LEASE` seconds. No two clocks are compared. A holder that was only stopped, or cut off, may go on meanwhile: a claim
-saves work, and what is made under one must bear being made twice.
+`LEASE` seconds. No two clocks are compared. A holder that was only stopped, or disconnected, may continue meanwhile: a
+claim saves work, and the result must be correct even if it is made twice.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def claim(path: Path, *, wait: bool = True, sure: bool = False) -> Iterator[bool
 
 
 def seems_held(path: Path) -> bool:
-    """Say whether another holds a claim, for showing: without waiting, and so by comparing two machines' clocks."""
+    """Return whether another process seems to hold a claim: without waiting, so by comparing two machines' clocks."""
     if path.is_symlink() or not path.is_file():
         return False
     with claim(path, wait=False) as free, contextlib.suppress(FileNotFoundError):
@@ -158,7 +158,7 @@ def _lock(file: int, how: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> bool:
 
 
 def _names(path: Path, file: int) -> bool:
-    """Is the open file still the one at this path?"""
+    """Return whether the open file is still the one at this path."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(file))
     except FileNotFoundError:

@@ -26,5 +26,5 @@ def cache_folder() -> Path:
     """
     if chosen := os.environ.get("ADVUNLEARN_CACHE"):
         return Path(chosen).expanduser()
-    common = Path(os.environ.get("XDG_CACHE_HOME", ""))  # to be ignored unless absolute, says the XDG specification
+    common = Path(os.environ.get("XDG_CACHE_HOME", ""))  # by the XDG specification, ignored unless absolute
     return (common if common.is_absolute() else Path.home() / ".cache") / "advunlearn"

@@ -36,7 +36,7 @@ def parse_size(text: str) -> int:
     """Return the bytes that a size such as 20GB or 1.5TiB means.
 
     Raises:
-        UserError: in one line without a subject, if it is none.
+        UserError: if the text is not a size; the message has no subject, so that the caller can name the option.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B", text.strip(), re.IGNORECASE)
     if found is None or (found[3] and not found[2]):
@@ -47,7 +47,7 @@ def parse_size(text: str) -> int:
 def prune(
     store: Store, days: float | None = None, max_size: int | None = None, *, dry_run: bool = False
 ) -> Iterator[tuple[StoreEntry, bool]]:
-    """Delete what is not needed; yield each entry, and whether it is gone, or would be in a `dry_run`.
+    """Delete what is not needed; yield each entry, and whether it was deleted, or would be without `dry_run`.
 
     That is what processes that ended left, artefacts not used for `days`, and the least recently used of the others
     until the store holds no more than `max_size` bytes. The size spares what was used within the last hour, which a run

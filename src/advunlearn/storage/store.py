@@ -36,7 +36,7 @@ MARKER = "complete.json"
 NAME = r"[0-9a-f]{64}(-\d+)?"  # of an artefact: its digest, and the user if it is that user's own copy
 UNREADABLE = "unreadable"  # the kind of an artefact that another user does not share
 _WRITERS = 8
-BROKEN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # what a file that cannot be read says of the file
+BROKEN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # errors that mean that the file itself is damaged
 
 
 def index_digest(rows: NDArray[np.int64]) -> str:
@@ -62,7 +62,7 @@ class Artefact:
 
 
 class Damaged(Exception):
-    """An artefact whose files are not what its marker says."""
+    """An artefact whose files differ from its marker."""
 
 
 class Store:
@@ -78,7 +78,7 @@ class Store:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def area(self, name: str) -> Path:
-        """Return one of the folders directly in the store, there or not.
+        """Return one of the folders directly in the store, which may not exist.
 
         Raises:
             UserError: if it is a symbolic link.
@@ -91,7 +91,7 @@ class Store:
         return self.area(name[:2]) / name
 
     def folder(self, digest: str) -> Path:
-        """Return the folder in which this user finds or keeps an artefact, there or not.
+        """Return the folder in which this user finds or keeps an artefact; it may not exist.
 
         If another user made it and does not share it, that is a copy of this user's own, next to it.
         """
@@ -100,7 +100,7 @@ class Store:
         return own if os.path.lexists(own) or _is_closed(common) else common
 
     def checkpoints(self, kind: str, key: Mapping[str, Any]) -> Path:
-        """Return the folder for what another process needs to go on with the making of an artefact, until it is kept.
+        """Return the folder for checkpoints of the making of an artefact, until the artefact is stored.
 
         It is there once something is written to it.
         """
@@ -140,7 +140,7 @@ class Store:
             return self._make(kind, keys, digests, make, wanted=digest).get(digest) or self._use(digest)
 
     def holds(self, kind: str, keys: Iterable[Mapping[str, Any]]) -> bool:
-        """Is there an artefact for each of these keys? None is read."""
+        """Return whether there is an artefact for each of these keys; none is read."""
         return all(self.folder(self.digest(kind, key)).exists() for key in keys)
 
     def find(self, kind: str, key: Mapping[str, Any]) -> Artefact | None:
@@ -232,7 +232,7 @@ class Store:
         Raises:
             FileNotFoundError: if there is no such artefact.
             Damaged: if a file of it is missing, is not the one that was written, or cannot be read.
-            OSError: if the system does not let it be read, which says nothing of the artefact.
+            OSError: if the system denies access, which does not mean that the artefact is damaged.
         """
         folder = self.path(name)
         found = _status(folder)
@@ -342,7 +342,7 @@ def _own(common: Path) -> Path:
 
 
 def _is_closed(folder: Path) -> bool:
-    """Is this a folder of which this user may not read every file?"""
+    """Return whether this is a folder of which this user may not read every file."""
     try:
         with os.scandir(folder) as files:
             for file in files:
@@ -355,7 +355,7 @@ def _is_closed(folder: Path) -> bool:
 
 
 def _status(path: Path) -> tuple[int, int] | None:
-    """Return what tells a folder from another one that takes its place; None where there is nothing."""
+    """Return the identity of a folder, different for one that replaces it; None if it does not exist."""
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -403,7 +403,7 @@ def _text(path: Path) -> str:
 
 
 def _marker(folder: Path) -> Any:
-    """Return what an artefact's marker says, of which its own checksum covers every word."""
+    """Return the contents of an artefact's marker, which its own checksum protects."""
     marker = json.loads(_text(folder / MARKER))
     checksum = marker.pop("checksum", None)
     if marker["schema"] != 1 and checksum != Store.digest("marker", marker):  # the first schema had no checksum

@@ -25,7 +25,7 @@ def new_folder() -> Path:
 
 
 def freeze(folder: Path, jobs: Sequence[Job]) -> None:
-    """Write `folder/N/config.yaml` for each job, resolved, and beside it in `job.json` what it was made from.
+    """Write `folder/N/config.yaml` for each job, resolved, and next to it `job.json` with its overrides.
 
     Raises:
         ConfigError: if the folder holds another sweep.

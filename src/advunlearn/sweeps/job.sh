@@ -2,7 +2,7 @@
 #SBATCH $OPTIONS
 # shellcheck disable=SC2086,SC2329 # unquoted are numbers and whole lines; `bash -c` calls the functions
 
-# Written by `advunlearn submit`. A task runs what its folder's config.yaml says and goes on where an earlier try of it
+# Written by `advunlearn submit`. A task runs the config.yaml of its folder, and resumes where an earlier attempt
 # stopped. It goes back into the queue when it is told that its time is up or that its node is wanted and, no more than
 # $REQUEUES times, when it was killed.
 $SETUP

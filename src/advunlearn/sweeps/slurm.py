@@ -1,4 +1,4 @@
-"""Slurm: the batch script of an array of jobs, and what `sbatch`, `squeue` and `sacct` say."""
+"""Slurm: the batch script of a job array, and the output of `sbatch`, `squeue` and `sacct`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Task = tuple[str, int]  # an array's job id and the number in it
 
 
 class SlurmError(UserError):
-    """Say in one line what a command of Slurm's refused, or that it cannot be had."""
+    """A command of Slurm failed, or is not available; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Flags:
         name: of the array in the queue.
         signal_seconds: before the time limit, when a job is told to write a checkpoint and goes back into the queue.
         requeues: how often a job that was killed is started again.
-        requeue_cancelled: also if it was killed by `scancel` without `-b`, which says the same as cancelling it.
+        requeue_cancelled: also if it was killed by `scancel` without `-b`, which Slurm handles like a cancellation.
     """
 
     partition: str | None = None
@@ -158,7 +158,7 @@ def queue(ids: Iterable[str]) -> dict[Task, tuple[str, str]]:
         raise
     rows = (line.split("|") for line in lines.splitlines())
     known = {(array, number): (state, "" if reason == "None" else reason) for array, number, state, reason in rows}
-    return {(array, int(number)): said for (array, number), said in known.items() if number.isdigit()}
+    return {(array, int(number)): state for (array, number), state in known.items() if number.isdigit()}
 
 
 def history(ids: Iterable[str]) -> dict[Task, tuple[str, str]]:
@@ -193,6 +193,6 @@ def _ask(command: Sequence[str], environment: Mapping[str, str] | None = None) -
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{name}: no answer in {TIMEOUT} s") from None
     if done.returncode:
-        said = [line.removeprefix(f"{name}: ").removeprefix("error: ") for line in done.stderr.splitlines() if line]
-        raise SlurmError(f"{name}: {'; '.join(said) or f'exit status {done.returncode}'}")
+        lines = [line.removeprefix(f"{name}: ").removeprefix("error: ") for line in done.stderr.splitlines() if line]
+        raise SlurmError(f"{name}: {'; '.join(lines) or f'exit status {done.returncode}'}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep stand: what their folders say, and what Slurm knows better."""
+"""The states of the runs of a sweep, from their folders and from Slurm."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _About(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Status:
-    """Where one job of a sweep stands, in a word and in more words, and the seconds that it has computed."""
+    """The state of one job of a sweep, in one word and with details, and the seconds that it has computed."""
 
     number: int
     overrides: list[str]
@@ -39,7 +39,7 @@ class Status:
 
 
 def statuses(folder: Path, part: str = RUNS) -> tuple[list[Status], str | None]:
-    """Return where each job in a sweep's folder stands, and why Slurm could not be asked, if it had to be.
+    """Return the state of each job in a sweep's folder, and why Slurm could not be queried, if needed.
 
     Raises:
         ValueError: if there is no job in it.
@@ -100,7 +100,7 @@ def _ask_slurm(tasks: set[slurm.Task]) -> tuple[dict[slurm.Task, tuple[str, str]
 
 
 def judge(own: str, state: str, words: str) -> tuple[str, str]:
-    """Return how a job stands, and details, from what its folder says and, where it knows the job, Slurm."""
+    """Return the state of a job, and details, from its folder and, if it knows the job, from Slurm."""
     if own == "completed":
         return own, ""
     if state and state != slurm.CANCELLED and state not in slurm.ENDED:
@@ -111,8 +111,8 @@ def judge(own: str, state: str, words: str) -> tuple[str, str]:
         return own, ""
     if state == slurm.CANCELLED:
         return "cancelled", ""
-    if state:  # what fails before the program can say so has failed
-        return "failed" if (own, state) == ("waiting", "FAILED") else "died", f"Slurm says {state} {words}".rstrip()
+    if state:  # it failed before the program could record it
+        return "failed" if (own, state) == ("waiting", "FAILED") else "died", f"Slurm: {state} {words}".rstrip()
     return own, ""
 
 

@@ -1,4 +1,4 @@
-"""What of a sweep, see `sweeps`, was sent to Slurm, as `sweep.json` says, and what is to be sent again."""
+"""The jobs of a sweep that were sent to Slurm, recorded in `sweep.json`, and those to send again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SweepFile(TypedDict):
 
 @dataclass
 class Sweep:
-    """A sweep that was frozen to be sent to Slurm, in one array a folder of jobs, and what `sweep.json` says of it.
+    """A sweep that was frozen for Slurm, with one array per folder of jobs, and the contents of its `sweep.json`.
 
     Attributes:
         folder: that holds `N/config.yaml` for each run, and under `shadows` for each job that trains shadow models.
@@ -116,7 +116,7 @@ class Sweep:
         """Return the jobs of a folder that are neither completed nor running nor in the queue.
 
         Raises:
-            SlurmError: if Slurm does not say what is in the queue.
+            SlurmError: if Slurm does not answer what is in the queue.
         """
         tasks = self.tasks(part)
         queue = slurm.queue({job for job, _ in tasks.values()}) if tasks else {}

@@ -44,7 +44,7 @@ class Policy:
     _warm: bool = field(default=False, init=False)
 
     def choose_threads(self) -> None:
-        """Set torch's CPU threads: as the settings say, else one where a training step is too small to share.
+        """Set torch's CPU threads: those of the settings, else one if a training step is too small to share.
 
         On small tensors a second thread makes a step slower, on a busy machine many times slower.
         """

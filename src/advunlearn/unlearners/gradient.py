@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples, batch_sizes
 from advunlearn.optimizers.sgd import SGD
-from advunlearn.options import option
+from advunlearn.options import UserError, option
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode, too_large
 from advunlearn.training.loop import Loop
@@ -82,7 +82,7 @@ class GradientUnlearner(GradientOptions):
     """
 
     def examples(self, task: Task) -> Examples:
-        """Return the examples of an epoch, before shuffling: the retain set, then the forget examples if used."""
+        """Return the examples of an epoch, before shuffling: the retain set, the forget set, or both in this order."""
         raise NotImplementedError
 
     def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
@@ -111,6 +111,7 @@ class GradientUnlearner(GradientOptions):
         order = torch_stream(task.settings.seed, f"batches/{STREAM}")
         augment = torch_stream(task.settings.seed, f"augment/{STREAM}")
         examples = self.examples(task)
+        kept = _retained(examples, task)
         steps = self.epochs * len(batch_sizes(len(examples), self.batch_size))
         optimizer, schedule = self._sgd().create(network.parameters(), steps)
         best = BestEpoch(network, task) if self.keep_epoch == "best" else None
@@ -131,7 +132,7 @@ class GradientUnlearner(GradientOptions):
                 inputs, labels = examples.training_batch(batch)
                 with mode(network, training=True), task.settings.autocast():
                     logits = forward(inputs)
-                loss = self.loss(logits.float(), labels, batch[0] >= len(task.retain))
+                loss = self.loss(logits.float(), labels, batch[0] >= kept)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 if follower is not None:
@@ -159,3 +160,17 @@ class GradientUnlearner(GradientOptions):
             momentum=self.momentum,
             nesterov=False,
         )
+
+
+def _retained(examples: Examples, task: Task) -> int:
+    """Return how many examples, the first ones, belong to the retain set; the others are forget examples.
+
+    Raises:
+        UserError: if it is neither none nor the whole retain set.
+    """
+    kept = len(task.retain)
+    if torch.equal(examples.inputs[:kept], task.retain.inputs):
+        return kept
+    if torch.equal(examples.inputs, task.forget.inputs):
+        return 0
+    raise UserError("examples must return the retain set, the forget set, or both: the retain set first")

@@ -1,4 +1,4 @@
-"""Gradient ascent on the forget set beside descent on the retain set."""
+"""Gradient ascent on the forget set together with descent on the retain set."""
 
 from __future__ import annotations
 

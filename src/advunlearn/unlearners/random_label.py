@@ -22,7 +22,7 @@ class RandomLabel(GradientUnlearner):
 
     L = CE(D_r u {(x, y~) : D_f}), with y~ != y drawn once, uniformly among the other classes. Both sets are shuffled
     into the same batches, and an example of either counts the same. Few epochs are enough: sooner or later the wrong
-    labels are learnt by heart, and forget examples then stand out by their losses more than before.
+    labels are memorised, and forget examples are then more conspicuous by their losses than before.
 
     References:
         [graves2021] L. Graves, V. Nagisetty and V. Ganesh, "Amnesiac Machine Learning", AAAI 2021.

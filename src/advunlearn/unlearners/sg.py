@@ -89,6 +89,10 @@ class SG(GradientOptions):
             return [*problems, str(error)]
         if not (isinstance(base, type) and issubclass(base, GradientUnlearner)):
             problems.append(f"base must be a GradientUnlearner, got {self.base}")
+        elif base.unlearn is not GradientUnlearner.unlearn:
+            problems.append(
+                f"base must not override unlearn, since the game uses its examples and loss, got {self.base}"
+            )
         return problems
 
     def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:

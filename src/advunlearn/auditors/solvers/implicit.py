@@ -75,7 +75,7 @@ def minimise(expand: Expansion, data: Tensor, start: Tensor) -> Tensor:
 
 
 def _factor(hessian: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Cholesky factors (b, p, p) of hessian (b, p, p) + shift (b,), and where there are none (b,)."""
+    """Return Cholesky factors (b, p, p) of hessian (b, p, p) + shift (b,), and where they do not exist (b,)."""
     shifted = hessian.clone()
     shifted.diagonal(dim1=1, dim2=2).add_(shift.unsqueeze(1))
     factor, info = torch.linalg.cholesky_ex(shifted)

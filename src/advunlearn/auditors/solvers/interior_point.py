@@ -46,8 +46,8 @@ class _State(NamedTuple):
 def minimise_hinge(problem: Problem) -> Solution:
     """Minimise the hinge max(0, 1 - margin): Mehrotra's predictor and corrector, then the exact active-set solution.
 
-    Where no consistent active set is found, the interior point stands: the exact minimiser, with the exact derivative,
-    of a hinge smoothed by about 1e-9 of the objective.
+    If no consistent active set is found, the result is the interior point: the exact minimiser, with the exact
+    derivative, of a hinge smoothed by about 1e-9 of the objective.
     """
     point = _start(problem)
     state = _look(problem, point)

@@ -208,7 +208,7 @@ def _check_options(
 
 
 def _check_values(features: Tensor, labels: Tensor, mask: Tensor | None) -> None:
-    """Raise for a bad label or feature in a kept row; where there is none, the device is waited for only once."""
+    """Raise for a bad label or feature in a kept row; otherwise this waits for the device only once."""
     sound = (labels.abs() == 1) & (features.detach().abs().amax(-1).double() <= _LARGEST)
     if mask is not None:
         sound |= ~mask

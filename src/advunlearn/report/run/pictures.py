@@ -60,15 +60,15 @@ def draw(trace: Trace, scores: Mapping[str, Array]) -> dict[str, bytes]:
 
 
 def _figure(
-    rows: int, columns: int, width: float, height: float, *, beside: float = 0.0, sharey: bool = False
+    rows: int, columns: int, width: float, height: float, *, extra: float = 0.0, sharey: bool = False
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure and its panels, each with its margins `width` x `height` inches.
 
-    The margins are fixed: matplotlib's own layouts take as long as the drawing itself. `beside` inches more are left
+    The margins are fixed: matplotlib's own layouts take as long as the drawing itself. `extra` more inches are left
     to the right of each panel, for the labels of a second axis.
     """
     figure = Figure(figsize=(columns * width, rows * height))
-    left, right, bottom, top, gap = 0.8, 0.2 + beside, 0.5, 0.35, 0.65 + beside
+    left, right, bottom, top, gap = 0.8, 0.2 + extra, 0.5, 0.35, 0.65 + extra
     panels = figure.subplots(rows, columns, sharey=sharey, squeeze=False)
     inner_width = (columns * width - left - right - (columns - 1) * gap) / columns
     inner_height = (rows * height - bottom - top - (rows - 1) * (bottom + top)) / rows
@@ -84,9 +84,9 @@ def _figure(
 
 
 def trace_figure(trace: Trace) -> Figure:
-    """Return the two players step by step: the leader's loss, what the auditor can tell, both gradient norms."""
+    """Return the game step by step: the leader's loss, the auditor's accuracy and utility, both gradient norms."""
     played = all(norm is not None for norm in trace["game_gradient_norm"])
-    figure, panels = _figure(2, 2, 6, 3, beside=0.85) if played else _figure(1, 3, 4, 3, beside=0.85)
+    figure, panels = _figure(2, 2, 6, 3, extra=0.85) if played else _figure(1, 3, 4, 3, extra=0.85)
     steps = trace["step"]
     panels[0].plot(steps, trace["base_loss"], color=DARK, linewidth=1)
     scale = "log" if min(trace["base_loss"]) > 0 else "linear"  # a loss that ascends somewhere may fall below zero

@@ -97,7 +97,7 @@ def verdict(metrics: Metrics) -> str:
     sentence = (
         f"{strongest}, the strongest attack, tells forget from test examples with an AUC of "
         f"{original:.3f} on the original, {retrained:.3f} on the retrained and {unlearned:.3f} on the unlearned model: "
-        f"unlearning took the distance to retraining from {abs(before):.3f} to {abs(after):.3f}{side}"
+        f"unlearning changed the distance to retraining from {abs(before):.3f} to {abs(after):.3f}{side}"
     )
     noise = attacks[0]["auc_low"] <= attacks[1]["auc_high"] and attacks[1]["auc_low"] <= attacks[0]["auc_high"]
     return f"{sentence}, within the noise of so few examples." if noise else f"{sentence}."

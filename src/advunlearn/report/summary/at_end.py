@@ -18,7 +18,7 @@ from advunlearn.report.summary.runs import find_runs, summarise
 def print_sweep_report(folder: Path) -> None:
     """Print the means over seeds, grouped by what varies, and write the report of a sweep into its folder.
 
-    The sweep is over: a report that cannot be written is said, and changes nothing.
+    The runs are done: if the report cannot be written, a line tells so, and nothing else changes.
     """
     summary = summarise(find_runs([folder]))
     sys.stdout.write(printable(f"\n{text(summary)}\n\n"))
