@@ -18,6 +18,7 @@ from advunlearn.train import Result, run_experiment
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
+FILES = re.findall(r"`(my/\w+/\w+\.yaml)`:\n\n```yaml\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [
     line
     for language, block in BLOCKS
@@ -30,16 +31,13 @@ QUICK = ["optimizer.epochs=2", "attack.shadows=4", "threads=1"]
 
 @pytest.fixture
 def own_parts(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write the Python code into one file, and each YAML block to the path in its first line."""
+    """Write the Python code into one file, and each YAML block to the path in the text above it."""
     Path("myparts.py").write_text(
         "\n\n".join(block for language, block in BLOCKS if language == "python"), encoding="utf-8"
     )
-    for language, block in BLOCKS:
-        if language == "yaml":
-            name, _, rest = block.partition("\n")
-            path = Path(name.removeprefix("# "))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(rest, encoding="utf-8")
+    for name, block in FILES:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(block, encoding="utf-8")
     monkeypatch.syspath_prepend(str(workplace))
     return workplace
 
@@ -57,7 +55,8 @@ def test_a_command_composes(line: str, own_parts: Path) -> None:
 
 
 def test_every_group_has_an_example_that_is_used() -> None:
-    shown = {tuple(name.split("/")[1:]) for name in re.findall(r"```yaml\n# (my/\w+/\w+)\.yaml", TEXT)}
+    assert len(FILES) == sum(language == "yaml" for language, _ in BLOCKS)
+    shown = {tuple(name.removesuffix(".yaml").split("/")[1:]) for name, _ in FILES}
     assert {group for group, _ in shown} == {
         "unlearner",
         "attack",

@@ -27,7 +27,7 @@ advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
   advunlearn check [overrides]...                find every mistake, print the config and the work to do
   advunlearn list [group]                        the parts of a run, one line each
   advunlearn report RUN...                       the table and page of one run, or the means of several over seeds
-  advunlearn data ls | fetch NAME                datasets, and where they are
+  advunlearn data ls | fetch | pack | unpack     datasets, and where they are
   advunlearn store ls | verify | prune           the results that later runs reuse
 
 Begin with:      advunlearn run

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """`advunlearn check`: find every mistake, print the config, what would be trained and how long it would take."""
+    """`advunlearn check`: find every mistake, print the config, the work to do and the time it takes."""
     parser = argparse.ArgumentParser("advunlearn check", description=main.__doc__)
-    parser.add_argument("--config-dir", help="a folder with your own options")
-    parser.add_argument("-m", "--multirun", action="store_true", help="check a sweep; what is printed is its first run")
+    parser.add_argument("--config-dir", help="a folder with your own parts")
+    parser.add_argument("-m", "--multirun", action="store_true", help="check all runs of a sweep, and print the first")
     parser.add_argument("overrides", nargs="*", help="overrides, as for `advunlearn run`")
     options = parser.parse_intermixed_args(arguments)
     from omegaconf import OmegaConf

@@ -9,9 +9,9 @@ from pathlib import Path
 from advunlearn.cli.problems import fail, refuse, say
 
 EPILOG = """\
-Several runs, or a folder with runs below it, are grouped by what differs but for the seed. The table is printed, and
-report.html, table.csv, table.md and table.tex are written into that one folder, into report/ where several were named,
-or into --out; the last line names the file. Runs without a result are listed with the reason.
+Several runs, or the runs below a folder, are grouped: runs that differ only in the seed form one group. The table is
+printed. report.html, table.csv, table.md and table.tex are written into the given folder, into report/ if several are
+given, or into --out; the last line names the file. Runs without a result are listed with the reason.
 
   advunlearn report outputs/sweeps/ID
   advunlearn report outputs/digits/sg/* --format latex
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--format",
         choices=("text", "markdown", "csv", "latex"),
-        help="how the table of means is printed (default text); other than text, stdout holds nothing else",
+        help="how the table of means is printed (default text); with the others, stdout holds only the table",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the report of several runs")
     options = parser.parse_args(arguments)

@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
         nargs="+",
         type=Path,
         metavar="RUN",
-        help="a run's folder, or a sweep's: each run in it that is not done",
+        help="the folder of a run, or of a sweep: all its unfinished runs",
     )
     options = parser.parse_args(arguments)
     from advunlearn.report.summary.at_end import print_sweep_report

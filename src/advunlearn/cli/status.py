@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """`advunlearn status`: the state of each run of a sweep; exits with 1 if a run needs attention."""
     parser = argparse.ArgumentParser("advunlearn status", description=main.__doc__)
-    parser.add_argument("sweep", type=Path, metavar="SWEEP", help="a sweep's folder, sent to Slurm or not")
+    parser.add_argument("sweep", type=Path, metavar="SWEEP", help="the folder of a sweep, local or on Slurm")
     folder = parser.parse_args(arguments).sweep
     from advunlearn.sweeps.status import statuses
     from advunlearn.sweeps.submission import SHADOWS

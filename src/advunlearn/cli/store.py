@@ -17,19 +17,23 @@ DAYS = 30.0
 
 
 def main(arguments: list[str]) -> int:
-    """`advunlearn store`: what earlier runs made and later ones reuse."""
+    """`advunlearn store`: the results that later runs reuse."""
     parser = argparse.ArgumentParser("advunlearn store", description=main.__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("ls", help="every artefact: name, kind, time since its last use, size")
     verbs.add_parser(
         "verify",
-        help="read everything; exit status 1 if something is damaged, or belongs to a user who does not share it",
+        help="read everything; exit status 1 if something is damaged, or not readable for you",
     )
-    prune = verbs.add_parser("prune", help="delete what was not used for some days, or what is beyond a size")
+    prune = verbs.add_parser(
+        "prune", help="delete results that were not used for some days, or the oldest ones above a size"
+    )
     prune.add_argument(
-        "--days", help=f"keep what was used since (default {DAYS:g}, or no limit with --max-size; 0: all)"
+        "--days", help=f"keep results used in this time (default {DAYS:g}, no limit with --max-size; 0 deletes all)"
     )
-    prune.add_argument("--max-size", metavar="SIZE", help="then delete the least recently used until it fits: 20GB")
+    prune.add_argument(
+        "--max-size", metavar="SIZE", help="then delete the least recently used until the store has this size (20GB)"
+    )
     prune.add_argument("--dry-run", action="store_true", help="only list what would be deleted")
     options = parser.parse_args(arguments)
     from advunlearn.storage.store import Store

@@ -23,7 +23,7 @@ examples:
 """
 TEXTS = {
     "partition": "Slurm's partition",
-    "account": "what the time is charged to",
+    "account": "account to charge",
     "qos": "quality of service",
     "time": "time limit of a run, as Slurm writes it (30, 2:00:00, 1-0); a longer run is requeued and resumes",
     "mem": "memory of a run (8G)",
@@ -32,10 +32,13 @@ TEXTS = {
 NUMBERS = {
     "cpus": (1, "CPU cores of a run"),
     "gpus": (1, "GPUs of a run"),
-    "parallel": (1, "runs at a time (default: as many as the cluster lets)"),
-    "signal-seconds": (1, "before the time limit a run is told to stop by this much (default 120; well below --time)"),
-    "requeues": (0, "how often a run that was killed, as for its memory, is started again (default 3)"),
-    "shadow-shards": (1, "train shadow models first, each set of them in N jobs that the runs wait for"),
+    "parallel": (1, "runs at a time (default: as many as the cluster allows)"),
+    "signal-seconds": (
+        1,
+        "seconds before the time limit at which a run is told to stop (default 120; well below --time)",
+    ),
+    "requeues": (0, "how often a killed run, for example out of memory, is requeued (default 3)"),
+    "shadow-shards": (1, "train shadow models first, in N jobs per set; the runs wait for them"),
 }
 LISTS = {
     "setup": ("LINE", "a line of shell before the program starts; can be repeated"),
@@ -86,12 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         "--requeue-cancelled",
         action="store_true",
         default=None,
-        help="a run that scancel ends counts as killed: to Slurm, scancel --signal=KILL JOB is the same request",
+        help="also requeue a run ended by scancel: Slurm does not distinguish scancel --signal=KILL JOB",
     )
     parser.add_argument("--dir", type=Path, help="the sweep's folder (default: a new one under outputs/sweeps)")
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent, and write nothing")
     parser.add_argument(
-        "--retry", metavar="SWEEP", type=Path, help="send again what is neither completed nor in the queue"
+        "--retry", metavar="SWEEP", type=Path, help="send again the runs that are neither completed nor in the queue"
     )
     return parser
 
