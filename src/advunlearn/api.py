@@ -74,15 +74,17 @@ def unlearn(
     device: str = "auto",
     **options: Any,
 ) -> nn.Module:
-    """Return a copy of your model without the forget set's influence; the model itself stays as it is.
+    """Return a copy of the model with the forget set's influence removed; the model itself is unchanged.
 
     Args:
         model: maps inputs (n, ...) to logits (n, classes).
         retain, forget, audit: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,), tensors
             or arrays: what to keep, what to remove, and held-out examples that were never trained on, for the auditor.
-            No two parts share examples.
-        selection: other held-out examples, on which `keep_epoch="best"` chooses the epoch.
+            The sets must be disjoint.
+        selection: further held-out examples, on which `keep_epoch="best"` chooses the epoch.
         method: an option of the group `unlearner` (sg, finetune, ...), or an unlearner such as `SG(alpha=3)`.
+        seed: root of all random streams.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`, which is CUDA if it is available.
         options: the options of a method that is given by name, such as `alpha=3, epochs=10, auditor="logistic"`, or
             `auditor=SVM(regularization=0.5)`.
 
@@ -132,7 +134,7 @@ def audit(
     seed: int = 0,
     device: str = "auto",
 ) -> dict[str, AttackMetrics]:
-    """Return how well each attack tells forget examples from test examples, which the model was never trained on.
+    """Return how well each attack separates forget examples from test examples, which the model was never trained on.
 
     Each attack's dict is that of a run's `metrics.json`: `auc` with its 95 % interval `auc_low` and `auc_high`,
     `tpr_at_fpr_0.01`, `balanced_accuracy` and the counts that they come from, and under `figures` what else its paper
@@ -140,15 +142,14 @@ def audit(
 
     Args:
         model: maps inputs (n, ...) to logits (n, classes).
-        forget, test: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,). Test examples of
-            other classes than the forget set's are left out, as in a run; if classes have other shares of `forget` than
-            of `test`, further examples are left out until they agree, which is logged. `members` and `nonmembers` of
-            the result count those that are left.
-        retain: training examples that the model keeps, which the attack `mia_efficacy` compares with.
-        population: further examples that were never trained on, which `population` compares with, and `threshold` for
-            thresholds of each class.
-        attacks: options of the group `attack`, or attacks such as `Population(...)`; the result names such an attack
-            by its option, and your own by its class.
+        forget, test: pairs of inputs (n, ...), as the model takes them, and whole-number labels (n,). As in a run,
+            examples are left out until `forget` and `test` have the same classes in the same shares, which is logged;
+            `members` and `nonmembers` of the result count the remaining ones.
+        retain: training examples that the model keeps, for the attack `mia_efficacy`.
+        population: further examples that were never trained on, for the attack `population`, and for thresholds per
+            class of `threshold`.
+        attacks: options of the group `attack`, or attacks such as `Population(...)`; in the result, ours are named by
+            their file, and your own by their class.
 
     Raises:
         ConfigError: for an unknown attack.

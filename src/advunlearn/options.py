@@ -1,4 +1,4 @@
-"""Typed options with their limits: what every component of an experiment is made of."""
+"""Typed, validated options of components."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Audit:
     Attributes:
         utility: scalar, how well it separates members from non-members on held-out folds; differentiable in the scores,
             through the auditor's optimum as well as through the held-out scores.
-        accuracy: scalar in [0, 1], of its decisions on held-out folds, members and non-members counting the same.
+        accuracy: scalar in [0, 1], the balanced accuracy of its decisions on held-out folds.
         remark: a note for the user on how it was fitted, or nothing; a run logs each remark once.
     """
 

@@ -27,7 +27,7 @@ class CrossValidated(Auditor):
     dominate the others.
 
     Attributes:
-        folds: stratified by class and membership.
+        folds: number of folds, which are stratified by class and membership.
         groups: `class` fits one classifier per class, `pooled` one for all, and `auto` one per class if every class has
             at least five examples per column.
         capped: reward the leader for hiding only. The held-out loss is unbounded, and rewards pushing forget examples
@@ -46,7 +46,7 @@ class CrossValidated(Auditor):
         Args:
             features: (b, n, d), float64; the result is differentiable in them, through the fit as well.
             sides: (b, n), +1 for members and -1 for non-members.
-            train: (b, n) of bool, the rows to fit to: of both sides, or none at all.
+            train: (b, n) of bool, the rows to fit to: members and non-members, or none at all.
             generator: CPU stream for random draws of the fit.
 
         Returns:

@@ -75,7 +75,7 @@ class Steps:
 
 
 class Unsound(Diverged):
-    """Unlearning has diverged from a model that had diverged before."""
+    """The model had already diverged before unlearning."""
 
 
 SOUND = 1e4  # logits of a trained model; 100 times those of models with a training loss of 1e-6
@@ -87,7 +87,7 @@ class Unlearner(Component):
     group: ClassVar[str] = "unlearner"
 
     def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
-        """Raise a UserError, in one line, if this unlearner cannot work with so few examples.
+        """Raise a UserError, in one line, if this unlearner cannot work with these labels, for example too few.
 
         Args:
             labels: of each part, (n,): `retain`, `forget`, `audit`, and `selection` if there is one.
