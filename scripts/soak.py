@@ -3,14 +3,15 @@
     python scripts/soak.py                                   # 200 kills, or 10 minutes
     python scripts/soak.py --minutes 1 --runs 4 attack=rmia
 
-First, each seed is run once in a store of its own, unbroken. Then processes of the kinds in the table below are started
-at random, until there were enough kills; at the end each seed is run once more, and the store is verified. A killed run
-is resumed in its folder, or repeated in another one. The table counts, and the exit status is 0 if every 'wrong' is 0:
+First, each seed is run once in a separate store, without interruption. Then processes of the kinds in the table below
+are started at random, until there were enough kills; at the end each seed is run once more, and the store is verified.
+A killed run is resumed in its folder, or repeated in another one. The exit status is 0 if every 'wrong' is 0. Counted
+as wrong are:
 
 - exit codes other than 0 (a killed run has none),
-- metrics that differ from the unbroken run's in anything but times,
-- artefacts whose tensors or arrays differ from the unbroken run's,
-- artefacts that went from the store more often than a prune listed them,
+- metrics that differ from those of the uninterrupted run, except times,
+- artefacts whose tensors or arrays differ from those of the uninterrupted run,
+- artefacts deleted more often than prunes listed them,
 - artefacts that `store verify` or a run found damaged.
 """
 
@@ -84,7 +85,7 @@ def main() -> None:
 
 
 class Soak:
-    """Processes in one store, and what came of them."""
+    """Processes in one store, and their results."""
 
     def __init__(self, place: Path, overrides: list[str], options: argparse.Namespace) -> None:
         self.place, self.overrides, self.options = place, overrides, options
@@ -101,7 +102,7 @@ class Soak:
         self.problems: list[str] = []
 
     def prepare(self) -> None:
-        """Run each seed, unbroken, in a store of its own; the modules that this loads are there in every process."""
+        """Run each seed without interruption in a separate store; all processes then share the loaded modules."""
         os.environ["ADVUNLEARN_CACHE"] = str(self.place / "unbroken")
         self.expected = {}
         for seed in range(self.options.seeds):
@@ -112,7 +113,7 @@ class Soak:
             self.seconds = time.monotonic() - start
         self.whole = artefacts(self.place / "unbroken" / "store")
         os.environ["ADVUNLEARN_CACHE"] = str(self.place / "cache")
-        print(f"unbroken: {self.seconds:.1f} s a run, {len(self.whole)} artefacts", flush=True)
+        print(f"uninterrupted: {self.seconds:.1f} s a run, {len(self.whole)} artefacts", flush=True)
 
     def work(self) -> None:
         """Start and kill processes until there were enough kills, then run every seed once more."""
@@ -160,7 +161,7 @@ class Soak:
         self.jobs.append(Job(kind, process, output, seed, folder, delay))
 
     def look(self) -> None:
-        """Kill what is to die now, and note what has ended."""
+        """Kill processes whose time has come, and record those that ended."""
         for job in self.jobs:
             if job.dies == float("inf") and (job.delay < 0 or (job.folder / "manifest.json").exists()):
                 job.dies = time.monotonic() + abs(job.delay)
@@ -182,7 +183,7 @@ class Soak:
             time.sleep(0.01)
 
     def note(self, job: Job) -> None:
-        """Note how a process ended."""
+        """Record how a process ended."""
         code = job.process.exitcode or 0
         if job.killed:
             self.kills[stage(job.folder)] += 1
@@ -199,7 +200,7 @@ class Soak:
             self.different += metrics_of(job.folder) != self.expected[job.seed]
 
     def table(self) -> list[tuple[str, int, int]]:
-        """Return the rows of the table: what was counted, how often, and how often it was wrong."""
+        """Return the rows of the table: the event, its count, and how often it was wrong."""
         said = "\n".join(path.read_text(encoding="utf-8") for path in self.place.glob("output*.txt"))
         pruned = Counter(re.findall(r"^([0-9a-f]{16})  \S+ +[\d.]+ days", said, re.MULTILINE))
         lost = sum(max(0, count - pruned[name[:16]]) for name, count in self.vanished.items())
@@ -209,16 +210,16 @@ class Soak:
         return [
             *((f"kill -9 in '{name}'", count, 0) for name, count in sorted(self.kills.items())),
             ("kill -9, all", self.kills.total(), 0),
-            *((f"`{kind}` to its end", each.total(), each.total() - each[0]) for kind, each in self.codes.items()),
-            ("metrics against unbroken runs", self.completed, self.different),
-            ("artefacts against unbroken runs", len(there), other),
-            ("artefacts that went; wrong: not by a prune", self.vanished.total(), lost),
+            *((f"`{kind}` completed", each.total(), each.total() - each[0]) for kind, each in self.codes.items()),
+            ("metrics compared with uninterrupted runs", self.completed, self.different),
+            ("artefacts compared with uninterrupted runs", len(there), other),
+            ("artefacts deleted; wrong: not by a prune", self.vanished.total(), lost),
             ("artefacts found damaged", 0, damaged),
         ]
 
 
 def show(soak: Soak) -> int:
-    """Print the table and what went wrong, and return how much that was."""
+    """Print the table and the problems, and return the number of wrong results."""
     print(f"\n{soak.minutes:.1f} minutes, {soak.options.runs} runs at the same time\n")
     print("| | count | wrong |\n|---|---|---|")
     for row in soak.table():
@@ -228,7 +229,7 @@ def show(soak: Soak) -> int:
 
 
 def type_it(words: list[str], place: Path, output: Path) -> None:
-    """Type a command in this process, in an empty folder, with what it prints in a file."""
+    """Run a command in this process, in an empty folder, with its output in a file."""
     os.chdir(place)
     file = os.open(output, os.O_WRONLY | os.O_CREAT, 0o666)
     os.dup2(file, 1)
@@ -253,7 +254,7 @@ def stage(folder: Path) -> str:
 
 
 def artefacts(store: Path) -> dict[str, Any]:
-    """Return the markers of what is in a store, by digest."""
+    """Return the markers of the artefacts in a store, by digest."""
     return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in store.glob("??/*/complete.json")}
 
 

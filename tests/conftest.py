@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -91,3 +92,22 @@ def start(*words: str, **environment: str) -> Callable[[], subprocess.CompletedP
         return subprocess.CompletedProcess(words, process.exitcode or 0, *texts)
 
     return finish
+
+
+def own_unlearner(folder: Path, name: str, method: str) -> None:
+    """Write an unlearner of the user: `NAME.py` and `my/unlearner/NAME.yaml`, to be chosen with `--config-dir my`.
+
+    Args:
+        method: the lines of its `unlearn(self, network, task)`.
+    """
+    body = textwrap.indent(textwrap.dedent(method).strip(), " " * 8)
+    (folder / f"{name}.py").write_text(
+        "from dataclasses import dataclass\nfrom pathlib import Path\n"
+        "from advunlearn.unlearners.finetune import Finetune\n"
+        "from advunlearn.unlearners.unlearner import Unlearned, Unlearner\n\n\n"
+        f"@dataclass\nclass Own(Finetune):\n    def unlearn(self, network, task):\n{body}\n",
+        encoding="utf-8",
+    )
+    options = folder / "my" / "unlearner" / f"{name}.yaml"
+    options.parent.mkdir(parents=True, exist_ok=True)
+    options.write_text(f"# mine\n_target_: {name}.Own\n", encoding="utf-8")

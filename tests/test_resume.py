@@ -20,11 +20,11 @@ from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runs.state import state_of
+from advunlearn.runtime.resources import cores
 from advunlearn.runtime.signals import Interrupted, halt_point, heed_signals
-from advunlearn.runtime.threads import CORES
 from advunlearn.runtime.workers import forks, run_tasks
 from advunlearn.shadows import model_set
-from tests.conftest import Command
+from tests.conftest import Command, own_unlearner
 from tests.test_run import QUICK, without_seconds
 
 # Many checkpoints, and stages that last long enough to be hit.
@@ -86,7 +86,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return list(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()))
 
 
-@pytest.mark.skipif(not forks() or CORES < 2, reason="there are no two workers here")
+@pytest.mark.skipif(not forks() or cores() < 2, reason="needs two CPU cores, and processes as workers")
 def test_a_worker_that_the_system_kills_ends_the_run_with_137_and_the_next_try_has_fewer(
     workplace: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,15 +152,14 @@ def test_nohup_keeps_a_run_from_a_closed_terminal() -> None:
 def test_what_has_failed_can_be_tried_again(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (workplace / "failing.py").write_text(
-        "from dataclasses import dataclass\nfrom pathlib import Path\n"
-        "from advunlearn.unlearners.unlearner import Unlearned, Unlearner\n"
-        "@dataclass\nclass Failing(Unlearner):\n    def unlearn(self, network, task):\n"
-        "        if not Path('mended').exists():\n            raise RuntimeError('first line\\nno such luck')\n"
-        "        return Unlearned(network)\n"
-    )
+    method = r"""
+        if not Path("mended").exists():
+            raise RuntimeError("first line\nno such luck")
+        return Unlearned(network)
+    """
+    own_unlearner(workplace, "failing", method)
     monkeypatch.syspath_prepend(str(workplace))
-    config = experiment_from([*QUICK, "attack=threshold"]).config | {"unlearner": {"_target_": "failing.Failing"}}
+    config = experiment_from([*QUICK, "attack=threshold"]).config | {"unlearner": {"_target_": "failing.Own"}}
     folder = workplace / "run"
     folder.mkdir()
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")

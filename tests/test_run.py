@@ -24,7 +24,7 @@ from advunlearn.report.run.table import comparison_table
 from advunlearn.shadows.model_set import STACK
 from advunlearn.storage.files import file_digest
 from advunlearn.storage.store import Store
-from tests.conftest import Command, start
+from tests.conftest import Command, own_unlearner, start
 
 QUICK = ["optimizer.epochs=15", "unlearner.epochs=3", "attack.shadows=2"]
 
@@ -231,14 +231,7 @@ def test_a_run_that_fails_says_why_in_one_line_and_keeps_the_traceback(command: 
 
 
 def test_a_bug_in_a_users_method_is_not_taken_for_a_mistake_in_the_options(command: Command, workplace: Path) -> None:
-    (workplace / "buggy.py").write_text(
-        "from dataclasses import dataclass\nimport numpy as np\n"
-        "from advunlearn.unlearners.unlearner import Unlearner\n"
-        "@dataclass\nclass Buggy(Unlearner):\n    def unlearn(self, network, task):\n"
-        "        return np.zeros(2) + np.zeros(3)\n"
-    )
-    (workplace / "my" / "unlearner").mkdir(parents=True)
-    (workplace / "my" / "unlearner" / "buggy.yaml").write_text("_target_: buggy.Buggy\n")
+    own_unlearner(workplace, "buggy", "import numpy as np\nreturn np.zeros(2) + np.zeros(3)")
     done = command("run", "--config-dir", "my", "unlearner=buggy", "attack=threshold", "optimizer.epochs=1")
     assert done.returncode == 1
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
@@ -260,21 +253,13 @@ def test_a_persons_class_that_changed_is_computed_anew(
     command: Command, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(workplace)
-    monkeypatch.setattr(
-        sys, "dont_write_bytecode", True
-    )  # a file of the same second and size would be taken for the old
-    (workplace / "mine" / "unlearner").mkdir(parents=True)
-    (workplace / "mine" / "unlearner" / "scale.yaml").write_text("# mine\n_target_: changing.Scale\n")
-    code = (
-        "from dataclasses import dataclass\nfrom advunlearn.unlearners.unlearner import Unlearned, Unlearner\n"
-        "@dataclass\nclass Scale(Unlearner):\n"
-        "    def unlearn(self, network, task):\n"
-        "        for p in network.parameters():\n            p.data *= {}\n        return Unlearned(network)\n"
-    )
+    # Python takes a compiled file for that of any source of its second and size.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     folders = []
     for factor in (0.5, 0.5, 0.0):
-        (workplace / "changing.py").write_text(code.format(factor))
-        words = ["run", "--config-dir", "mine", "unlearner=scale", "optimizer.epochs=2", "attack=threshold"]
+        method = f"for p in network.parameters():\n    p.data *= {factor}\nreturn Unlearned(network)"
+        own_unlearner(workplace, "changing", method)
+        words = ["run", "--config-dir", "my", "unlearner=changing", "optimizer.epochs=2", "attack=threshold"]
         done = command(*words)
         assert done.returncode == 0, done.stderr
         folders.append(Path(done.stdout.split("report: ")[1].strip()).parent)

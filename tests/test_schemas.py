@@ -25,7 +25,7 @@ from advunlearn.stages.attack import attack_key
 from advunlearn.stages.data import prepare
 from advunlearn.stages.shadows import original_set
 from advunlearn.stages.unlearn import unlearner_identity
-from advunlearn.storage.store import Artefact
+from advunlearn.storage.artefacts import Artefact
 from advunlearn.train import run_key
 
 SOURCE = Path(__file__).parents[1] / "src" / "advunlearn"

@@ -17,7 +17,8 @@ import advunlearn
 from advunlearn.cli import main
 from advunlearn.data.cifar10 import from_torchvision
 from advunlearn.data.fetch import Unavailable
-from advunlearn.storage.store import MARKER, Artefact, Damaged, Store
+from advunlearn.storage.artefacts import MARKER, Artefact, Damaged
+from advunlearn.storage.store import Store
 from tests.storage.test_damage import Trap
 from tests.storage.test_store import KEY, refuse
 from tests.test_imports import SOURCE, modules

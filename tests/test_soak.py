@@ -27,8 +27,8 @@ def test_two_kills_leave_nothing_wrong(
     cells = [line.strip("| ").split(" | ") for line in said.splitlines() if line.startswith("| ")][1:]
     rows = {name: (int(count), int(wrong)) for name, count, wrong in cells}
     assert rows["kill -9, all"] >= (2, 0)
-    assert rows["metrics against unbroken runs"] >= (1, 0)
-    assert rows["`verify` to its end"] >= (1, 0)
+    assert rows["metrics compared with uninterrupted runs"] >= (1, 0)
+    assert rows["`verify` completed"] >= (1, 0)
     assert {wrong for _, wrong in rows.values()} == {0}
 
 
@@ -64,9 +64,9 @@ def test_each_fault_is_counted(soak: Any) -> None:
     )
     soak.whole["ab" * 32]["files"]["arrays.npz"] = "another"
     assert wrong(soak) == {
-        "`run` to its end": 2,
-        "metrics against unbroken runs": 1,
-        "artefacts against unbroken runs": 1,
-        "artefacts that went; wrong: not by a prune": 2,
+        "`run` completed": 2,
+        "metrics compared with uninterrupted runs": 1,
+        "artefacts compared with uninterrupted runs": 1,
+        "artefacts deleted; wrong: not by a prune": 2,
         "artefacts found damaged": 3,
     }

@@ -185,10 +185,10 @@ def audit(
         def answers(examples: Examples) -> Answers:
             return Answers(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
 
-        said = answers(both)
+        outputs = answers(both)
         target = Observations(
-            said.logits,
-            said.labels,
+            outputs.logits,
+            outputs.labels,
             members=np.arange(len(both)) < len(members),
             retain=answers(parts["retain"]) if "retain" in parts else None,
             population=answers(parts["population"]) if "population" in parts else None,
@@ -220,7 +220,8 @@ def _with_method(method: str | Unlearner, options: dict[str, Any], seed: int, de
     unknown = parts.keys() - vars(experiment.unlearner).keys()
     if unknown:
         raise ConfigError([f"unlearner.{name}: no such option" for name in sorted(unknown)])
-    return replace(experiment, unlearner=replace(experiment.unlearner, **parts))  # type: ignore[type-var]
+    unlearner: Any = experiment.unlearner  # a dataclass, which its base class does not tell
+    return replace(experiment, unlearner=replace(unlearner, **parts))
 
 
 def _with_attacks(attacks: Sequence[str | Attack], seed: int, device: str) -> Experiment:

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 
 def one_line(text: str) -> str:
-    r"""Return a text with control characters, line ends among them, in the form \x1b: the values of a user have any."""
+    r"""Return a text with control characters escaped, as \x1b or \n: user input may contain them."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
@@ -31,7 +31,7 @@ class UserError(ValueError):
     traceback in the run's log.
 
     Attributes:
-        problems: of an error that reports several, each in one line; else the message.
+        problems: one line per problem, for an error with several; else the message.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -54,7 +54,7 @@ class ConfigError(UserError):
 
 
 def located(error: BaseException) -> str:
-    """Return in one line what an exception is and where it was raised: for a bug, of ours or in a part of the user."""
+    """Return type, message and location of an exception in one line: for a bug, of ours or in a part of the user."""
     words = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     frames = traceback.extract_tb(error.__traceback__)
     return f"{words} ({frames[-1].filename} line {frames[-1].lineno})" if frames else words
@@ -69,7 +69,7 @@ def option(
     below: float | None = None,
     choices: Sequence[str] | None = None,
 ) -> Any:
-    """Declare a dataclass field with its default and the values that it may take; of a list, those of each element."""
+    """Declare a dataclass field with its default and the allowed range; for a list, that of each element."""
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below, "choices": choices}
     metadata = {name: limit for name, limit in limits.items() if limit is not None}
     if isinstance(default, list):

@@ -55,9 +55,10 @@ from advunlearn.stages.models import make_models
 from advunlearn.stages.report import PICTURES_SCHEMA, write_results
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA
+from advunlearn.storage.artefacts import index_digest
 from advunlearn.storage.files import atomic_write
-from advunlearn.storage.prune import warn_of_little_room
-from advunlearn.storage.store import Store, index_digest
+from advunlearn.storage.prune import warn_if_nearly_full
+from advunlearn.storage.store import Store
 from advunlearn.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
     settings, folder = experiment.settings, manifest.folder
     with clean_state(settings.seed), settings.switches():
         manifest.computes(settings.torch_device(), settings.seed)
-        warn_of_little_room(Store())
+        warn_if_nearly_full(Store())
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
         trainer, splits = prepare(experiment, manifest)

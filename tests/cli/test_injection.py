@@ -12,8 +12,10 @@ import advunlearn
 from advunlearn.cli import main
 from advunlearn.report.run.page import write_report
 from advunlearn.report.summary.formats import FORMATS
+from advunlearn.storage.artefacts import Artefact
 from advunlearn.storage.files import write_json
-from advunlearn.storage.store import Artefact, Store
+from advunlearn.storage.store import Store
+from tests.conftest import own_unlearner
 from tests.report.runs import config, metrics, write
 
 ESCAPE = "\x1b[31mred\x1b]0;title\x07"
@@ -82,17 +84,8 @@ def test_kinds_in_a_store_of_others_are_text(workplace: Path, capsys: pytest.Cap
 def test_a_method_that_fails_with_such_an_error_is_shown_as_text(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (workplace / "hostile.py").write_text(
-        "from dataclasses import dataclass\n"
-        "from advunlearn.unlearners.unlearner import Unlearner\n"
-        "@dataclass\nclass Hostile(Unlearner):\n    def unlearn(self, network, task):\n"
-        f"        raise RuntimeError({ESCAPE!r})\n",
-        encoding="utf-8",
-    )
+    own_unlearner(workplace, "hostile", f"raise RuntimeError({ESCAPE!r})")
     monkeypatch.syspath_prepend(str(workplace))
-    options = workplace / "my" / "unlearner" / "hostile.yaml"
-    options.parent.mkdir(parents=True)
-    options.write_text("# mine\n_target_: hostile.Hostile\n", encoding="utf-8")
     assert main(["run", "--config-dir", "my", "unlearner=hostile", *QUICK[::2], "hydra.run.dir=run"]) == 1
     said = capsys.readouterr()
     assert f"error: RuntimeError: {SHOWN}" in said.err

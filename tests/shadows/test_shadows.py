@@ -23,7 +23,8 @@ from advunlearn.runtime import workers
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import LARGE_STACK, STACK, ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool, shadow_rows
-from advunlearn.storage.store import Artefact, Store
+from advunlearn.storage.artefacts import Artefact
+from advunlearn.storage.store import Store
 from advunlearn.training.fit import Diverged
 from advunlearn.training.trainer import Trainer
 

@@ -54,7 +54,7 @@ class Broken(MLP):
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         network = super().build(shape, classes)
-        nn.init.constant_(network[-1].weight, torch.inf)  # type: ignore[index, arg-type]
+        nn.init.constant_(network[-1].weight, torch.inf)
         return network
 
 
@@ -213,7 +213,7 @@ class RareModel(MLP):
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         network = Rare(nn.Flatten(), nn.Linear(64, classes))
-        nn.init.zeros_(network[-1].bias)  # type: ignore[arg-type]
+        nn.init.zeros_(network[-1].bias)
         return network
 
 
@@ -222,7 +222,7 @@ class Zero(Finetune):
     """Sets the last bias to zero."""
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
-        nn.init.zeros_(network[-1].bias)  # type: ignore[index, arg-type]
+        nn.init.zeros_(network[-1].bias)
         return Unlearned(network)
 
 

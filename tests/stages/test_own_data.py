@@ -57,7 +57,7 @@ def test_a_class_with_a_larger_share_of_the_forget_set_is_no_evidence(caplog: py
     found = advunlearn.audit(network, forget=part(forget), test=part(TEST))["threshold"]
     assert found["auc_low"] < 0.5 < found["auc_high"]
     assert found["nonmembers"] < len(TEST) / 3
-    assert "the classes have other shares of the forget set than of the test set: 0 of 100 forget and" in caplog.text
+    assert "the classes have different shares of the forget set and of the test set: 0 of 100 forget and" in caplog.text
 
 
 ZEROS = torch.zeros(6, dtype=torch.long)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import advunlearn
-from advunlearn.storage.store import MARKER, Store
+from advunlearn.storage.artefacts import MARKER
+from advunlearn.storage.store import Store
 from advunlearn.storage.store import logger as store_logger
 from tests.storage.test_store import empty, flip_a_bit, truncate
 from tests.test_run import without_seconds

@@ -13,9 +13,10 @@ import pytest
 from advunlearn.cli import main
 from advunlearn.data.fetch import array_digest, fetched
 from advunlearn.options import UserError
+from advunlearn.storage.artefacts import Damaged
 from advunlearn.storage.locks import claim, seems_held
 from advunlearn.storage.prune import prune
-from advunlearn.storage.store import Damaged, Store
+from advunlearn.storage.store import Store
 from tests.storage.test_shared import QUICK
 from tests.storage.test_store import KEY, made, refuse
 

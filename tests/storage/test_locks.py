@@ -20,6 +20,7 @@ import pytest
 from advunlearn.runtime.workers import run_tasks
 from advunlearn.storage import locks
 from advunlearn.storage.locks import claim, seems_held
+from tests.storage.at_once import exit_codes
 
 fork = multiprocessing.get_context("fork")
 
@@ -270,11 +271,5 @@ def _count(path: Path, counter: Path, begin: Path) -> None:
 def test_eight_processes_hold_it_one_at_a_time(path: Path, tmp_path: Path) -> None:
     counter, begin = tmp_path / "counter", tmp_path / "begin"
     counter.write_text("0")
-    workers = [fork.Process(target=_count, args=(path, counter, begin)) for _ in range(8)]
-    for worker in workers:
-        worker.start()
-    begin.touch()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 8
+    assert exit_codes(_count, [(path, counter, begin)] * 8, begin) == [0] * 8
     assert counter.read_text() == "40"

@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 
 from advunlearn.cli import main
-from advunlearn.storage import store as store_module
+from advunlearn.runtime.resources import parse_size
+from advunlearn.storage import artefacts as artefacts_module
+from advunlearn.storage.artefacts import MARKER, Artefact
 from advunlearn.storage.files import file_digest
 from advunlearn.storage.folders import delete_tree, folder_size
 from advunlearn.storage.paths import cache_folder
-from advunlearn.storage.prune import DAY, HOUR, parse_size, prune, warn_of_little_room
-from advunlearn.storage.store import MARKER, Artefact, Store
+from advunlearn.storage.prune import DAY, HOUR, prune, warn_if_nearly_full
+from advunlearn.storage.store import Store
+from tests.storage.at_once import exit_codes
 
 MEGABYTE = 10**6
 
@@ -215,7 +218,7 @@ def test_a_disk_that_is_nearly_full_is_said_once(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(total, total - free, free) if path.exists() else None)
     monkeypatch.setattr("advunlearn.storage.prune.folder_size", None)  # nothing is measured without a quota
-    warn_of_little_room(Store())
+    warn_if_nearly_full(Store())
     assert len(caplog.messages) == warned
     assert all("advunlearn store prune" in message for message in caplog.messages)
     assert not cache_folder().exists()
@@ -227,15 +230,15 @@ def test_a_store_near_its_quota_is_said_once(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 10**12))
     stored(Store(), "one", 0)
     monkeypatch.setenv("ADVUNLEARN_QUOTA", "2MB")
-    warn_of_little_room(Store())
+    warn_if_nearly_full(Store())
     assert caplog.messages == []
     monkeypatch.setenv("ADVUNLEARN_QUOTA", "1.1MB")
-    warn_of_little_room(Store())
+    warn_if_nearly_full(Store())
     assert [message.split(";")[0] for message in caplog.messages] == ["the store holds 0.00 GB of its quota of 1.1MB"]
     assert "advunlearn store prune" in caplog.text
     monkeypatch.setenv("ADVUNLEARN_QUOTA", "plenty")
     with pytest.raises(ValueError, match=r"^ADVUNLEARN_QUOTA must be a size such as 20GB or 500MB, got plenty$"):
-        warn_of_little_room(Store())
+        warn_if_nearly_full(Store())
 
 
 def _come_and_go(root: Path) -> None:
@@ -280,14 +283,7 @@ def test_of_many_prunes_at_once_each_works_and_together_they_delete_no_more_than
     store, begin = Store(tmp_path / "store"), tmp_path / "begin"
     for number in range(20):
         stored(store, f"{number:02}", (100 - number) * HOUR)
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_prune, args=(store.root, begin, 10 * MEGABYTE + 50_000)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    begin.touch()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert exit_codes(_prune, [(store.root, begin, 10 * MEGABYTE + 50_000)] * 4, begin) == [0] * 4
     assert names(store) == {f"{number:02}" for number in range(10, 20)}
 
 
@@ -326,7 +322,7 @@ def test_an_artefact_that_is_deleted_and_made_again_while_it_is_read_is_not_dama
         make(2.0)  # its record is another, and so is its checksum
         return file_digest(path)
 
-    monkeypatch.setattr(store_module, "file_digest", after_a_prune)
+    monkeypatch.setattr(artefacts_module, "file_digest", after_a_prune)
     with pytest.raises(FileNotFoundError):
         store.read(digest)
     assert store.read(digest).record == {"seconds": 2.0}

@@ -17,8 +17,10 @@ import pytest
 import torch
 
 from advunlearn.storage import locks
+from advunlearn.storage.artefacts import MARKER, Artefact, Damaged, index_digest
 from advunlearn.storage.files import atomic_write, write_json
-from advunlearn.storage.store import MARKER, Artefact, Damaged, Store, StoreEntry, index_digest
+from advunlearn.storage.store import Store, StoreEntry
+from tests.storage.at_once import exit_codes
 
 KEY = {"seed": 1, "rows": "abc"}
 
@@ -130,16 +132,10 @@ def vars_of(artefact: Artefact) -> tuple[dict[str, torch.Tensor], dict[str, np.n
 
 
 def test_eight_processes_make_each_artefact_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
     names = [["same", f"own {number}", "last"] for number in range(8)]
     begin = tmp_path / "begin"
-    workers = [context.Process(target=_work, args=(tmp_path, number, names[number], begin)) for number in range(8)]
-    for worker in workers:
-        worker.start()
-    begin.touch()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 8
+    tasks = [(tmp_path, number, names[number], begin) for number in range(8)]
+    assert exit_codes(_work, tasks, begin) == [0] * 8
     wanted = {name for each in names for name in each} | {f"{half}/{each}" for half in range(2) for each in range(4)}
     assert sorted((tmp_path / "made").read_text().splitlines()) == sorted(wanted)
     assert len(list(Store(tmp_path / "store").entries())) == len(wanted)
@@ -197,7 +193,7 @@ def test_what_the_system_refuses_to_read_is_no_damage(
     def refused_to(path: Path) -> str:  # root may read everything, and no test has a file server that goes away
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("advunlearn.storage.store.file_digest", refused_to)
+    monkeypatch.setattr("advunlearn.storage.artefacts.file_digest", refused_to)
     with pytest.raises(OSError, match=re.escape(os.strerror(number))) as refused:
         store.read(digest)
     assert Path(refused.value.filename).parent == store.folder(digest)

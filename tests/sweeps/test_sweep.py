@@ -9,6 +9,7 @@ import pytest
 
 from advunlearn.cli import main
 from advunlearn.runs.state import read_manifest, state_of
+from tests.conftest import own_unlearner
 
 QUICK = ["optimizer.epochs=2", "unlearner.epochs=1", "attack=threshold"]
 INTO = "hydra.sweep.dir=sweep"
@@ -21,17 +22,13 @@ def stages(folder: Path) -> list[str]:
 def test_a_failed_run_is_seen_at_the_end_and_can_be_done_alone(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (workplace / "fragile.py").write_text(
-        "from dataclasses import dataclass\nfrom pathlib import Path\n"
-        "from advunlearn.unlearners.finetune import Finetune\n"
-        "@dataclass\nclass Fragile(Finetune):\n    def unlearn(self, network, task):\n"
-        "        if task.settings.seed == 2 and not Path('mended').exists():\n"
-        "            raise RuntimeError('seed two again')\n"
-        "        return super().unlearn(network, task)\n"
-    )
+    method = """
+        if task.settings.seed == 2 and not Path("mended").exists():
+            raise RuntimeError("seed two again")
+        return super().unlearn(network, task)
+    """
+    own_unlearner(workplace, "fragile", method)
     monkeypatch.syspath_prepend(str(workplace))
-    (workplace / "my" / "unlearner").mkdir(parents=True)
-    (workplace / "my" / "unlearner" / "fragile.yaml").write_text("# mine\n_target_: fragile.Fragile\nepochs: 1\n")
     sweep = ["run", "-m", "--config-dir", "my", "unlearner=fragile", "seed=1,2,3", INTO, *QUICK]
     assert main(sweep) == 1
     said = capsys.readouterr()

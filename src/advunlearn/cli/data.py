@@ -67,7 +67,7 @@ def _pack(name: str, folder: Path, part_size: str) -> int:
     from advunlearn.data.catalogue import datasets
     from advunlearn.data.fetch import cached
     from advunlearn.data.parts import pack
-    from advunlearn.storage.prune import parse_size
+    from advunlearn.runtime.resources import parse_size
 
     fetched = {each: dataset for each, dataset in datasets().items() if dataset.digests}
     if name not in fetched:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
-from advunlearn.cli.problems import RunFailed, RunStopped, fail, in_words, refuse, say
+from advunlearn.cli.problems import RunFailed, fail, in_words, refuse, say
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -31,9 +30,11 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     except (UserError, OSError):
         raise
     except ShortOfMemory as error:
-        raise RunStopped(error, folder) from error
-    except Exception as error:
-        raise RunFailed(error, folder) from error
+        resumed = f"advunlearn resume {folder} continues with workers={error.fewer}"
+        raise RunFailed(f"{error}; {resumed}", error.status) from error
+    except Exception as error:  # a bug, of ours or in a part of the user
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunFailed(f"{words} (traceback in {folder / 'advunlearn.log'})") from error
     show(folder, result.metrics)
 
 
@@ -51,14 +52,15 @@ def resume(folder: Path) -> int:
     """Run the config of a folder, unless the run is completed, and return the exit status."""
     from advunlearn.config.yaml_files import read_yaml
     from advunlearn.options import ConfigError, UserError
-    from advunlearn.runs.state import config_of, state_of
+    from advunlearn.runs.state import about, config_of, state_of
 
     if state_of(folder).name == "completed":
         say(f"{folder}: completed already\n")
         return _show_again(folder)
     try:
         config = read_yaml(config_of(folder))
-        run_in(folder, config, _about(folder), sweep=True)
+        known = about(folder)
+        run_in(folder, config, {key: known[key] for key in ("overrides", "choices") if key in known}, sweep=True)
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
     except (RunFailed, UserError, OSError) as error:  # the others of a sweep continue
@@ -77,21 +79,3 @@ def _show_again(folder: Path) -> int:
     except UnreadableFile as error:
         return fail(error)
     return 0
-
-
-class Typed(TypedDict, total=False):
-    """What `manifest.json` and `job.json` hold of the command that a run comes from."""
-
-    overrides: list[str]
-    choices: dict[str, Any]
-
-
-def _about(folder: Path) -> dict[str, Any]:
-    """Return the command of the run from its manifest, or from its job if it has no manifest."""
-    from advunlearn.storage.files import UnreadableFile, read_json
-
-    for name in ("manifest.json", "job.json"):
-        with contextlib.suppress(UnreadableFile):  # missing, or damaged: only the config has to be read
-            found = read_json(folder / name, Typed, optional=True)
-            return {key: found[key] for key in ("overrides", "choices") if key in found}
-    return {}

@@ -58,8 +58,9 @@ def _show(entry: StoreEntry) -> int:
     return entry.size
 
 
-def _say(entry: StoreEntry, what: str) -> None:
-    say(f"{entry.digest[:16]}  {entry.kind:<16}{what}\n")
+def _remark(entry: StoreEntry, remark: str) -> None:
+    """Print an entry's line with a remark."""
+    say(f"{entry.digest[:16]}  {entry.kind:<16}{remark}\n")
 
 
 def _verify(store: Store) -> int:
@@ -71,17 +72,18 @@ def _verify(store: Store) -> int:
             found, why = _state(store, entry)
             counts[found] += 1
             if why:
-                _say(entry, why)
+                _remark(entry, why)
     unreadable = f", {counts[UNREADABLE]} unreadable" if counts[UNREADABLE] else ""
-    hint = " (what is damaged is made again when a run needs it)" if counts["damaged"] else ""
+    hint = " (damaged artefacts are made again when a run needs them)" if counts["damaged"] else ""
     say(f"{counts['whole']} whole, {counts['damaged']} damaged{unreadable} in {store.root}{hint}\n")
     return 1 if counts["damaged"] or counts[UNREADABLE] else 0
 
 
 def _state(store: Store, entry: StoreEntry) -> tuple[str, str]:
     """Return whether an artefact is whole, damaged or unreadable, and why it is not whole."""
+    from advunlearn.storage.artefacts import Damaged
     from advunlearn.storage.folders import owner
-    from advunlearn.storage.store import UNREADABLE, Damaged
+    from advunlearn.storage.store import UNREADABLE
 
     if entry.kind == UNREADABLE:
         return UNREADABLE, f"belongs to {owner(entry.path)}, who does not share it"
@@ -97,8 +99,9 @@ def _state(store: Store, entry: StoreEntry) -> tuple[str, str]:
 
 
 def _prune(store: Store, typed_days: str | None, typed_size: str | None, *, dry_run: bool) -> int:
+    from advunlearn.runtime.resources import parse_size
     from advunlearn.storage.folders import folder_size, owner
-    from advunlearn.storage.prune import parse_size, prune
+    from advunlearn.storage.prune import prune
 
     days, size, problems = None, None, []
     try:
@@ -119,7 +122,7 @@ def _prune(store: Store, typed_days: str | None, typed_size: str | None, *, dry_
             total += _show(entry)
         else:
             kept += 1
-            _say(entry, f"not deleted: it belongs to {owner(entry.path)}")
+            _remark(entry, f"not deleted: it belongs to {owner(entry.path)}")
     done = "would be deleted" if dry_run else "deleted"
     left = folder_size(store.root.resolve()) - total * dry_run
     say(f"{total / 1e6:.2f} MB {done}, {left / 1e6:.2f} MB left in {store.root}\n")

@@ -1,4 +1,4 @@
-"""The standard streams of a command: a reader that is gone, a closed stream or a locale never ends it."""
+"""The standard streams of a command: a missing reader, a closed stream or a locale does not end it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, TextIO, cast
 
 
 class Tolerant:
-    r"""A text stream that drops what can no longer be written, and shows what its encoding lacks as `\xb1`.
+    r"""A text stream that drops text without a reader, and escapes letters that its encoding lacks, as `\xb1`.
 
     Attributes:
-        error: why something was lost; None while all was written, and if only the reader is gone, as after `| head`.
+        error: why text was lost; None if nothing was lost, or if only the reader is gone, as after `| head`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -21,7 +21,7 @@ class Tolerant:
         self.error: str | None = None
 
     def write(self, text: str) -> int:
-        """Write text, if somebody can still read it."""
+        """Write text, or drop it if there is no reader."""
         if self._open:
             with self._tolerance():
                 self._stream.write(self._encodable(text))
@@ -32,7 +32,7 @@ class Tolerant:
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Hand to the system what was written."""
+        """Flush the stream."""
         if self._open:
             with self._tolerance():
                 self._stream.flush()
@@ -52,21 +52,21 @@ class Tolerant:
             self._drop()
 
     def _drop(self) -> None:
-        """Lead the stream nowhere: what it still holds would raise again when Python ends."""
+        """Redirect the stream to the null device: its buffer would raise again when Python ends."""
         self._open = False
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
 
     def __getattr__(self, name: str) -> Any:
-        """Return everything else of the stream itself."""
+        """Return all other attributes of the stream."""
         return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
 def tolerant_streams() -> Iterator[Tolerant]:
-    """Inside, let standard output, which is returned, and standard error be `Tolerant` streams."""
+    """Replace standard output, which is yielded, and standard error by `Tolerant` streams."""
     _open_closed()
     before = sys.stdout, sys.stderr
     streams = Tolerant(before[0]), Tolerant(before[1])
@@ -80,7 +80,7 @@ def tolerant_streams() -> Iterator[Tolerant]:
 
 
 def _open_closed() -> None:
-    """Replace a standard stream that the caller has closed (`>&-`): the next file to be opened would get its number."""
+    """Replace a standard stream that the caller has closed (`>&-`): the next open file would get its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - as long as the process

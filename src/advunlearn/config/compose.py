@@ -158,11 +158,11 @@ def _is_hydras(text: str) -> bool:
 
 @dataclass(frozen=True)
 class _Swept:
-    """What the words of a command describe.
+    """The runs that the overrides of a command describe.
 
     Attributes:
-        values: of each key, the overrides that it sweeps over.
-        problems: that were found in the words, one line each.
+        values: for each key, the overrides that it sweeps over.
+        problems: the mistakes in the overrides, one line each.
     """
 
     values: list[list[str]]
@@ -170,7 +170,7 @@ class _Swept:
 
     @property
     def count(self) -> int:
-        """How many runs these are."""
+        """Return the number of runs."""
         return math.prod(map(len, self.values))
 
 

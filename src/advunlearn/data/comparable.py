@@ -35,28 +35,23 @@ def comparable(members: Rows, others: Rows) -> tuple[Rows, Rows, str]:
     kept = _matched(*counts)
     inside, outside = (_evenly(labels, each) for labels, each in zip((members, others), kept, strict=True))
     out = [int(before.sum() - after.sum()) for before, after in zip(counts, kept, strict=True)]
-    if not any(out):
-        return inside, outside, ""
-    return (
-        inside,
-        outside,
-        (
-            "the classes have other shares of the forget set than of the test set: "
-            f"{out[0]} of {counts[0].sum()} forget and {out[1]} of {counts[1].sum()} test examples are left out"
-        ),
+    remark = (
+        "the classes have different shares of the forget set and of the test set: "
+        f"{out[0]} of {counts[0].sum()} forget and {out[1]} of {counts[1].sum()} test examples are left out"
     )
+    return inside, outside, remark if any(out) else ""
 
 
 def _matched(inside: Counts, outside: Counts) -> tuple[Counts, Counts]:
-    """Return how many examples of each class to keep on each side, so that all classes have one ratio of the two."""
+    """Return how many members and non-members of each class to keep, with the same ratio for all classes."""
     ratio = outside.sum() / inside.sum()
-    if (np.abs(inside - outside / ratio) <= 1 + 1 / ratio).all():  # within one row on each side
+    if (np.abs(inside - outside / ratio) <= 1 + 1 / ratio).all():  # within one member and one non-member
         return inside, outside
     shared = inside > 0
     x, y = inside[shared], outside[shared]
 
     def information(ratio: float) -> float:
-        """Return 1 / (1/n + 1/m) for the n and m examples that are left: an AUC's variance falls with it."""
+        """Return 1 / (1/n + 1/m) for the n and m remaining examples: the variance of an AUC decreases with it."""
         return float(np.minimum(x, y / ratio).sum() * ratio / (1 + ratio))
 
     best = max(np.unique(y / x), key=information)
@@ -68,7 +63,7 @@ def _matched(inside: Counts, outside: Counts) -> tuple[Counts, Counts]:
 
 
 def _rounded(values: NDArray[np.float64]) -> Counts:
-    """Return whole numbers of the same sum: what is left over goes to the largest remainders."""
+    """Return whole numbers with the same sum, rounded up at the largest remainders."""
     counts = np.floor(values + 1e-9).astype(np.int64)
     missing = round(values.sum()) - counts.sum()
     counts[np.argsort(counts - values, kind="stable")[:missing]] += 1

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool, channel_statistics
 from advunlearn.options import ConfigError, UserError, option
+from advunlearn.runtime.resources import parse_size
 from advunlearn.storage.files import UnreadableFile, open_regular
-from advunlearn.storage.prune import parse_size
 
 MOST_CLASSES = 10_000
 CHUNK = 1 << 20  # bytes of labels that are read at once

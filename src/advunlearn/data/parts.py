@@ -40,8 +40,9 @@ TALLEST = 16_383  # pixels of a WebP picture
 ABOUT = "part.json"
 _PART = re.compile(r"(?P<name>.+)-(?P<number>\d+)-of-(?P<parts>\d+)\.zip")
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # a constant date: the same arrays make the same bytes
-# What bad bytes raise; RuntimeError: a password, or JSON that is nested too deeply.
-BAD_ZIP = (zipfile.BadZipFile, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError)
+# The errors for bad bytes. RuntimeError: a member with a password, an unknown compression (NotImplementedError), or
+# JSON that is nested too deeply (RecursionError).
+BAD_ZIP = (zipfile.BadZipFile, EOFError, OSError, zlib.error, RuntimeError)
 BAD_PICTURE = (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError)
 _SPARE = 4096  # bytes of a block's headers
 

@@ -1,4 +1,4 @@
-"""Draw pictures whatever matplotlib is set to: a report is complete without them, and a run never fails by them."""
+"""Draw pictures with any configuration of matplotlib; if that fails, a report has none, and a run does not fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NotDrawn(Exception):
 
 @contextlib.contextmanager
 def drawing() -> Iterator[None]:
-    """Inside, import and use matplotlib with its own defaults: no `MPLBACKEND` and no matplotlibrc changes a picture.
+    """Import and use matplotlib with its defaults, inside: `MPLBACKEND` and matplotlibrc change no picture.
 
     Raises:
         NotDrawn: for any error inside.
@@ -29,7 +29,7 @@ def drawing() -> Iterator[None]:
 
         with style.context("default"):
             yield
-    except Exception as error:  # of a broken or badly configured matplotlib, which raises any
+    except Exception as error:  # a broken or badly configured matplotlib may raise any
         raise NotDrawn(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
@@ -44,14 +44,14 @@ def _import_matplotlib() -> None:
 
 
 def drawn(draw: Callable[[], Mapping[str, bytes]]) -> dict[str, bytes]:
-    """Return the pictures that `draw` draws; if it raises `NotDrawn`, none, and the reason is logged."""
+    """Return the pictures that `draw` returns; none, with a log line, if it raises `NotDrawn`."""
     try:
         return dict(draw())
     except NotDrawn as error:
-        logger.warning("the report has no pictures (%s); `advunlearn report` draws them once that is repaired", error)
+        logger.warning("the report has no pictures (%s); `advunlearn report` draws them later", error)
         return {}
 
 
 def literal(text: str) -> str:
-    r"""Return a name as matplotlib draws it unchanged: text between two `$` would have to be a formula."""
+    r"""Return a name that matplotlib draws unchanged: it reads text between two `$` as a formula."""
     return one_line(text).replace("$", r"\$")

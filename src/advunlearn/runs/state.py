@@ -1,7 +1,8 @@
-"""The folders of runs: where they are, and how far the run in each is."""
+"""The folders of runs, and the state of the run in each."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ CLAIM = ".running"  # held while a run is in progress
 
 
 def runs_below(path: Path) -> list[Path]:
-    """Return the folders of runs at and below a path, finished or not, begun or not, a sweep's in its order."""
+    """Return the folders of all runs at and below a path; those of a sweep in its order."""
     runs = {manifest.parent for manifest in path.rglob("manifest.json")}
     # Hydra keeps the config of a job in .hydra, before the job writes its own.
     configs = {config.parent for config in path.rglob("config.yaml")}
@@ -30,7 +31,7 @@ def _by_number(folder: Path) -> list[tuple[int, str]]:
 
 @dataclass(frozen=True)
 class State:
-    """How far a run's folder is, and what went wrong, in words, if anything did.
+    """The state of the run in a folder, and its error, if any.
 
     `waiting` has a config and was never begun; `running`; `completed`; `failed` by an error; `interrupted` by a signal,
     cleanly; `died` without recording an error (kill -9, power loss); `damaged`: its manifest or its metrics, so that
@@ -86,8 +87,25 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return dict(read_json(path, ManifestFile, optional=True)) if os.path.lexists(path) else None
 
 
+class About(TypedDict, total=False):
+    """What is known of a run from its files, whatever its state."""
+
+    overrides: list[str]
+    choices: dict[str, Any]
+    seconds: float
+
+
+def about(folder: Path) -> About:
+    """Return what is known of a run from its manifest and from its job of a sweep, as far as they are readable."""
+    found: About = {}
+    for name in ("job.json", "manifest.json"):
+        with contextlib.suppress(UnreadableFile):
+            found.update(read_json(folder / name, About, optional=True))
+    return found
+
+
 def state_of(folder: Path) -> State:
-    """Return how far the run in this folder is; a file that cannot be read is a state, never an error."""
+    """Return the state of the run in this folder; an unreadable file is a state, not an error."""
     try:
         found = read_manifest(folder)
     except UnreadableFile as error:

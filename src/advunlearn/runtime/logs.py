@@ -1,4 +1,4 @@
-"""Log lines: what is logged about is shown, and never controls a terminal or looks like another line."""
+"""Log lines in which control characters are escaped: no message controls a terminal or forges another line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PlainFormatter(logging.Formatter):
 
 
 def log_to_terminal() -> None:
-    """Log to standard error, unless somebody has set up another way."""
+    """Log to standard error, unless the logging is already configured."""
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,4 +1,4 @@
-"""End cleanly when the system asks: a signal leaves a note, and long work looks for it at every step."""
+"""End cleanly when the system asks: a signal is recorded, and long work checks for it at every step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGXCPU)
-# They may come more than once for one request: from Slurm; from a shell and its terminal that close; every second.
+# These may be sent more than once for one request: by Slurm; by a closing shell and terminal; every second.
 _REPEATED = (signal.SIGUSR1, signal.SIGHUP, signal.SIGXCPU)
-_asked: list[int] = []  # signals that came; a handler has nowhere else to leave them
-worker = threading.local()  # in a worker: `halt`, the event that its pool sets when nobody wants its result, or None
+_asked: list[int] = []  # the signals that were received
+worker = threading.local()  # in a worker: `halt`, the event that its pool sets if its result is not needed, or None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -23,12 +23,12 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
 
     def __reduce__(self) -> tuple[type[Interrupted], tuple[int]]:
-        """Return what makes it again, in the process that it is sent to."""
+        """Return how another process creates it; see `pickle`."""
         return Interrupted, (self.number,)
 
 
 class Halted(Exception):
-    """Another task failed: nobody wants this one's result any more."""
+    """Another task failed: the result of this one is not needed."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def heed_signals() -> Iterator[None]:
     """Inside, let the signals that ask a process to end do so at its next `halt_point`.
 
     These are Ctrl-C, SIGTERM, SIGUSR1, a closed terminal (SIGHUP, unless it is ignored, as under `nohup`) and the end
-    of the processor time that is allowed (SIGXCPU). A second Ctrl-C or SIGTERM ends it at once.
+    of the allowed CPU time (SIGXCPU). A second Ctrl-C or SIGTERM ends it at once.
     """
     before = {number: signal.signal(number, _note) for number in heeded()}
     try:
@@ -48,7 +48,7 @@ def heed_signals() -> Iterator[None]:
 
 
 def heeded() -> list[signal.Signals]:
-    """Return the signals that this process is to heed."""
+    """Return the signals that this process reacts to: all but SIGHUP under nohup."""
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [number for number in SIGNALS if not (nohup and number == signal.SIGHUP)]
 
@@ -60,7 +60,7 @@ def _note(number: int, frame: Any) -> None:
 
 
 def ask(number: int, frame: Any = None) -> None:
-    """Ask this process to end at its next `halt_point`; a signal handler that takes no second signal amiss."""
+    """Ask this process to end at its next `halt_point`; a signal handler in which a second signal has no effect."""
     _asked.append(number)
 
 
@@ -70,11 +70,11 @@ def is_asked() -> bool:
 
 
 def halt_point() -> None:
-    """End what this process or worker is at if it is to end; long work calls it at every step.
+    """End this process or worker if it was asked to; long work calls this function at every step.
 
     Raises:
         Interrupted: if the process has been asked to end.
-        Halted: in a worker whose result is not wanted any more.
+        Halted: in a worker whose result is not needed any more.
     """
     if _asked:
         raise Interrupted(_asked[0])

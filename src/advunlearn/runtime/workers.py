@@ -34,7 +34,7 @@ T = TypeVar("T")
 GRACE = 10.0  # seconds that a worker process has to end by itself
 
 
-_LOOK = 0.2  # seconds between looks whether this process is asked to end
+_LOOK = 0.2  # seconds between checks whether this process is asked to end
 
 
 _PR_SET_PDEATHSIG = 1
@@ -45,11 +45,11 @@ class _InWorker(Exception):
 
 
 class ShortOfMemory(Exception):
-    """A worker could not have the memory that it needed.
+    """Memory was short for a worker.
 
     Attributes:
         workers: how many there were.
-        status: the exit status of a command that ends by this: that of a process that was killed, if one was.
+        status: the exit status of a command that ends with this error: that of a killed process, if one was killed.
     """
 
     def __init__(self, workers: int, *, killed: bool) -> None:
@@ -61,7 +61,7 @@ class ShortOfMemory(Exception):
 
     @property
     def fewer(self) -> int:
-        """Return how many workers the next try may have."""
+        """Return the number of workers for the next attempt."""
         return max(1, self.workers // 2)
 
 
@@ -100,7 +100,7 @@ def _in_processes(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T
                 except OSError as error:
                     if not running or error.errno not in (errno.EAGAIN, errno.ENOMEM):
                         raise
-                    workers = len(running)  # the system allows no more
+                    workers = len(running)  # the system allows no others
                     logger.warning("no more than %d worker processes can be started (%s)", workers, error.strerror)
                 else:
                     waiting.pop(0)
@@ -139,9 +139,8 @@ def _work(task: Callable[[], Any], writing: Connection, parent: int) -> None:
     signals.worker.halt = None
     for number in signals.heeded():
         signal.signal(number, signals.ask)
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a terminal sends Ctrl-C to all processes; the parent decides what ends
+    # A terminal sends Ctrl-C to all processes; the parent decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
     silence()
     message: tuple[Any, BaseException | None, str]

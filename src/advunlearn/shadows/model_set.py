@@ -18,7 +18,7 @@ from advunlearn.options import Component, UserError, option
 from advunlearn.runtime.progress import progress
 from advunlearn.runtime.threads import one_thread
 from advunlearn.runtime.workers import run_tasks
-from advunlearn.storage.store import Artefact
+from advunlearn.storage.artefacts import Artefact
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 

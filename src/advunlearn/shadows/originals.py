@@ -17,7 +17,7 @@ from advunlearn.options import UserError
 from advunlearn.runtime.seeding import numpy_stream, seed_sequence
 from advunlearn.shadows.model_set import STACK, ModelSet
 from advunlearn.shadows.outputs import UnlearnedOutputs
-from advunlearn.storage.store import Artefact, index_digest
+from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.model_set import STACK, ModelSet
 from advunlearn.shadows.outputs import ShadowOutputs
-from advunlearn.storage.store import Artefact, index_digest
+from advunlearn.storage.artefacts import Artefact, index_digest
 
 
 def shadow_rows(pool: NDArray[np.int64], index: int, seed: int, stream: str = "shadow") -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import Models
-from advunlearn.storage.store import Artefact, index_digest
+from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.fit import Diverged, too_large
 from advunlearn.training.trainer import Trainer
 

@@ -14,7 +14,7 @@ from advunlearn.report.plain_text import align
 from advunlearn.runs.manifest import Manifest
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.estimate import Estimate, Estimator
-from advunlearn.stages.room import lack_of_room
+from advunlearn.stages.resources import shortage
 from advunlearn.storage.paths import config_folder
 from advunlearn.training.trainer import Trainer
 
@@ -109,7 +109,7 @@ def smaller_experiment(experiment: Experiment) -> str | None:
 
 def refusal(estimator: Estimator, estimate: Estimate) -> str | None:
     """Return in one line why the run should not start, and what would fit; None if it can."""
-    return lack_of_room(estimator, estimate) or over_budget(estimator, estimate)
+    return shortage(estimator, estimate) or over_budget(estimator, estimate)
 
 
 def over_budget(estimator: Estimator, estimate: Estimate) -> str | None:

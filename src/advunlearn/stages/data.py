@@ -18,10 +18,9 @@ from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
-from advunlearn.runtime.room import free_memory, size
-from advunlearn.stages.attack import attacked_rows
+from advunlearn.runtime.resources import free_memory, size
 from advunlearn.storage.store import Store
-from advunlearn.training.fit import largest_logit, predict
+from advunlearn.training.fit import first_logits, largest
 from advunlearn.training.trainer import Trainer
 from advunlearn.training.weights import weights_of
 
@@ -68,12 +67,11 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
     found = np.unique(labels[splits.train])
     if len(found) < 2:
         raise UserError(f"dataset: all training examples are of class {found[0]}; two classes or more are needed")
-    *_, remark = comparable(labels[splits.forget], labels[splits.test])
+    members, others, remark = comparable(labels[splits.forget], labels[splits.test])
     if remark:
         logger.warning(remark)
-    _, members = attacked_rows(splits, labels)
     for attack in experiment.attacks.values():
-        attack.check(members)
+        attack.check(np.arange(len(members) + len(others)) < len(members))
     try:
         experiment.unlearner.check({part: labels[rows] for part, rows in vars(splits).items()})
     except UserError as error:
@@ -88,13 +86,13 @@ def check_network(trainer: Trainer) -> None:
         UserError: in one line, if not.
     """
     network, classes, name = trainer.fresh("warm"), trainer.pool.classes, type(trainer.model).__name__
-    outputs = predict(network, trainer.examples.subset(np.arange(min(2, len(trainer.examples)))))
+    outputs = first_logits(network, trainer.examples)
     if outputs.dim() != 2 or outputs.shape[1] < classes:
         raise UserError(
             f"model: {name} must return logits of shape (n, {classes}), one for each class; "
-            f"for {len(outputs)} images it returns {tuple(outputs.shape)}"
+            f"for {len(outputs[:2])} images it returns {tuple(outputs[:2].shape)}"
         )
-    if not math.isfinite(largest_logit(network, trainer.examples)):
+    if not math.isfinite(largest(outputs)):
         raise UserError(f"model: the logits of {name} are not finite before any training")
     weights = {name: each.cpu() for name, each in weights_of(network).items()}
     try:

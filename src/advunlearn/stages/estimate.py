@@ -26,7 +26,8 @@ from advunlearn.stages.clock import STREAM, Clock, steps_of
 from advunlearn.stages.data import check_images, check_network, check_parts, trainer_of
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
-from advunlearn.storage.store import Artefact, Store
+from advunlearn.storage.artefacts import Artefact
+from advunlearn.storage.store import Store
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.retrain import Retrain
 
@@ -45,6 +46,7 @@ class Line:
         wanted, held: how many are needed, and how many of them the store holds.
         missing: how many will be made, including those that complete a stack.
         seconds: the time for these; None if unknown.
+        models: the set of models, if it is one.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Line:
     held: int
     missing: int
     seconds: float | None
+    models: ShadowSet | OriginalSet | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,13 @@ class Estimator:
             originals = self._original_set(experiment)
             yield self._set("shadow originals", about, originals, partial(self._original_group, originals))
 
-    def _set(self, name: str, about: str, models: ModelSet, seconds: Callable[[range, int], float | None]) -> Line:
+    def _set(
+        self,
+        name: str,
+        about: str,
+        models: ShadowSet | OriginalSet,
+        seconds: Callable[[range, int], float | None],
+    ) -> Line:
         """Return the line of a set of models; `seconds` returns the time of a group on one core, of so many at once."""
         number, shards = models.options.part
         groups = list(models.groups())[number - 1 :: shards]
@@ -177,6 +186,7 @@ class Estimator:
             sum(index < models.count for index in held),
             sum(map(len, missing)),
             None if None in spent else makespan([each or 0.0 for each in spent], at_once),
+            models,
         )
 
     def _shadow_group(self, models: ShadowSet, group: range, at_once: int) -> float:

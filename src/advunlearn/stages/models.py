@@ -8,7 +8,7 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.runs.manifest import Manifest, Stage
 from advunlearn.stages.unlearn import Models, reference_set, unlearn
-from advunlearn.storage.store import Artefact
+from advunlearn.storage.artefacts import Artefact
 from advunlearn.training.trainer import Trainer
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from advunlearn.data.examples import Examples
 from advunlearn.options import UserError
-from advunlearn.training.fit import largest_logit, predict
+from advunlearn.training.fit import first_logits, largest
 
 Part = tuple[Tensor, Tensor] | tuple[NDArray[Any], NDArray[Any]]
 
@@ -44,17 +44,17 @@ def check_model(network: nn.Module, parts: Mapping[str, Examples]) -> None:
         UserError: in one line.
     """
     for name, part in parts.items():
-        outputs = predict(network, part.subset(torch.arange(min(2, len(part)))))
+        outputs = first_logits(network, part)
         if outputs.dim() != 2 or outputs.shape[1] < 2:
             raise UserError(
-                f"the model must return logits (n, classes), two classes or more, got {tuple(outputs.shape)}"
+                f"the model must return logits (n, classes), two classes or more, got {tuple(outputs[:2].shape)}"
             )
-        if not math.isfinite(largest_logit(network, part)):
+        if not math.isfinite(largest(outputs)):
             raise UserError(f"the model's logits for {name} are not finite; it has diverged in its training")
-        classes, largest = outputs.shape[1], int(part.labels.max())
-        if largest >= classes:
+        classes, last = outputs.shape[1], int(part.labels.max())
+        if last >= classes:
             raise UserError(
-                f"{name} labels must be at most {classes - 1}, as the model has {classes} logits, got {largest}"
+                f"{name} labels must be at most {classes - 1}, as the model has {classes} logits, got {last}"
             )
 
 

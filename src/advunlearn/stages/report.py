@@ -15,8 +15,9 @@ from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
+from advunlearn.storage.artefacts import Artefact
 from advunlearn.storage.files import atomic_write, write_json, write_tensors
-from advunlearn.storage.store import Artefact, Store
+from advunlearn.storage.store import Store
 from advunlearn.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
-from advunlearn.storage.store import Artefact, index_digest
+from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import Diverged, too_large
 from advunlearn.training.trainer import Trainer

@@ -1,10 +1,10 @@
-"""Claims: of several processes, on one machine or on many that share a folder, one makes a thing at a time.
+"""Claims: only one process makes an artefact at a time, on one machine or on several that share a folder.
 
-A claim is a file that names its holder. The kernel's lock on it goes with the process that holds it, however that one
-ends, and so is all that one machine needs. It may not reach other machines, and does not show that one died: so the
-holder also touches the file every few seconds, and who waits takes the claim over once it has itself seen no touch for
-`LEASE` seconds. No two clocks are compared. A holder that was only stopped, or disconnected, may continue meanwhile: a
-claim saves work, and the result must be correct even if it is made twice.
+A claim is a file that names its holder. The kernel releases the lock on the file when the holder ends, which is enough
+on one machine. The lock may not be visible on other machines, or survive the crash of one. So the holder also touches
+the file every few seconds (its heartbeat), and a waiting process takes over after it has seen no heartbeat for `LEASE`
+seconds. The clocks of two machines are never compared. A holder that was only stopped, or disconnected, may continue
+meanwhile: a claim saves work, and the result must be correct even if it is made twice.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from advunlearn.storage.folders import make_folder, share
 
 logger = logging.getLogger(__name__)
 
-BEAT = 5.0  # seconds between two touches
-LEASE = 60.0  # seconds without a touch after which a holder is taken for dead
-LONGEST_PAUSE = 1.0  # seconds between two looks at another's claim
+BEAT = 5.0  # seconds between two heartbeats
+LEASE = 60.0  # seconds without a heartbeat after which a holder counts as dead
+LONGEST_PAUSE = 1.0  # seconds between two checks of another's claim
 _NOT_LOCKED = (errno.EWOULDBLOCK, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextlib.contextmanager
 def claim(path: Path, *, wait: bool = True, sure: bool = False) -> Iterator[bool]:
-    """Hold the right to make something, which goes with this process or with its machine.
+    """Hold a claim, which is released when this process or its machine ends; yield whether it is held.
 
     Args:
         path: of the claim's file.
-        wait: for another holder; without, it is left to that one, and False is given.
-        sure: without `wait`, leave it to nobody who has not been seen alive, which takes seconds, or `LEASE`.
+        wait: for another holder; otherwise yield False.
+        sure: with `wait=False`, yield False only after the holder was seen to be alive; may take up to `LEASE` seconds.
     """
     make_folder(path.parent)
     file, pause = _take(path), 0.02
@@ -73,14 +73,14 @@ def seems_held(path: Path) -> bool:
 
 
 def _take(path: Path) -> int | None:
-    """Return the descriptor of the claim's file if it is ours from now on, None while another holds it."""
+    """Return the descriptor of the claim's file if it is ours now, None while another process holds it."""
     file = _create(path)
     if file is not None:
         return file
     try:
         file = _open(path)
     except FileNotFoundError:
-        return None  # given up this moment
+        return None  # released at this moment
     except PermissionError:  # of another user, and either not shared yet or never
         return _take_from_silent(path, None)
     ours = False
@@ -103,7 +103,7 @@ def _open(path: Path) -> int:
     """Return the descriptor of another's claim.
 
     Raises:
-        UserError: if it is a link or no regular file; a claim is never one, and to sign it would change another file.
+        UserError: if it is not a regular file: writing to it could change another file.
     """
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
@@ -112,7 +112,7 @@ def _open(path: Path) -> int:
 
 
 def _take_from_silent(path: Path, holder: str | None) -> int | None:
-    """Return the claim's new descriptor if its holder gave no sign of life for so long that it is taken for dead."""
+    """Return the claim's new descriptor if its holder has had no heartbeat for `LEASE` seconds, else None."""
     try:
         if _silence(path) < LEASE:
             return None
@@ -129,7 +129,7 @@ def _create(path: Path) -> int | None:
     except FileExistsError:
         return None
     try:
-        _lock(file, fcntl.LOCK_EX)  # waits for no longer than another looks at the file, in which it finds no name
+        _lock(file, fcntl.LOCK_EX)  # waits only while another process reads the file, which is still empty
         _sign(path, file)
         with contextlib.suppress(FileNotFoundError):
             share(path)  # so that another user can see at once that this process died
@@ -179,11 +179,11 @@ def _holder(path: Path) -> str | None:
     return None
 
 
-_watched: dict[Path, tuple[tuple[int, int], float]] = {}  # of others' claims: the state last seen, and since when
+_watched: dict[Path, tuple[tuple[int, int], float]] = {}  # the last state of others' claims, and since when
 
 
 def _silence(path: Path) -> float:
-    """Return for how many seconds this process has seen a claim untouched; a look without waiting counts as well."""
+    """Return for how many seconds this process has seen no heartbeat of a claim, from its first check on."""
     status, now = os.lstat(path), time.monotonic()
     state = (status.st_ino, status.st_mtime_ns)
     last, since = _watched.get(path, (None, now))
@@ -193,7 +193,7 @@ def _silence(path: Path) -> float:
 
 
 class _Heart:
-    """Touch the claims that this process holds, from one thread that lives while there are any."""
+    """Touch the claims that this process holds, from one thread that runs while there are any."""
 
     def __init__(self) -> None:
         self.held: set[int] = set()
@@ -226,7 +226,7 @@ class _Heart:
                         os.utime(file)
 
     def forked(self) -> None:
-        """Forget, in a fork, what its parent holds: a lock would last until both had closed the file."""
+        """Close the parent's claims in a fork: a lock would last until both processes had closed the file."""
         for file in self.held:
             os.close(file)
         self.held, self.lock, self.beats = set(), threading.Lock(), False

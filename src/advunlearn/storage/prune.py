@@ -1,18 +1,17 @@
-"""Keep the store within its room: sizes as people type them, what may be deleted, and a word in time."""
+"""Store maintenance: delete what is not needed, and warn before the disk is full."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
 import os
-import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from advunlearn.options import UserError
+from advunlearn.runtime.resources import disk, parse_size
 from advunlearn.storage.folders import below, delete_tree, folder_size, names_in
 from advunlearn.storage.store import NAME, Store, StoreEntry
 
@@ -20,28 +19,15 @@ logger = logging.getLogger(__name__)
 
 HOUR, DAY = 3600.0, 86400.0
 _DRAFT = r"[0-9a-f]{16}(-\d+)?-[0-9a-f]{8}"
-# Of each folder next to the artefacts: the names that a run gives there, as nothing else in it is touched, and the
-# seconds without a change after which nobody needs the thing any more. A claim and a draft of a living process are
-# touched more often; a checkpoint's run may wait for its turn on a cluster.
+# For each folder next to the artefacts: the names that runs use in it, since nothing else is deleted, and the seconds
+# without a change after which an entry is not needed any more. A living process touches its claims and drafts more
+# often; the run of a checkpoint may be waiting in a queue.
 LEFTOVERS = {
     "claims": (NAME, HOUR),
     "drafts": (_DRAFT, HOUR),
     "damaged": (_DRAFT, DAY),
     "checkpoints": (NAME, DAY),
 }
-UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that a size such as 20GB or 1.5TiB means.
-
-    Raises:
-        UserError: if the text is not a size; the message has no subject, so that the caller can name the option.
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B", text.strip(), re.IGNORECASE)
-    if found is None or (found[3] and not found[2]):
-        raise UserError(f"must be a size such as 20GB or 500MB, got {text}")
-    return int(float(found[1]) * (1024 if found[3] else 1000) ** UNITS[found[2].upper()])
 
 
 def prune(
@@ -49,10 +35,10 @@ def prune(
 ) -> Iterator[tuple[StoreEntry, bool]]:
     """Delete what is not needed; yield each entry, and whether it was deleted, or would be without `dry_run`.
 
-    That is what processes that ended left, artefacts not used for `days`, and the least recently used of the others
-    until the store holds no more than `max_size` bytes. The size spares what was used within the last hour, which a run
-    may count on; it loses no more than time if that is deleted too. Nothing is deleted that is being made. What belongs
-    to another user, who does not let this one delete it, stays.
+    Deleted are leftovers of ended processes, artefacts not used for `days`, and the least recently used of the others
+    until the store has at most `max_size` bytes. The size limit spares artefacts used within the last hour, which a
+    run may still need; if one is deleted nevertheless, it is made again. Artefacts that are being made, and those that
+    belong to another user and may not be deleted, stay.
     """
     if store.root.is_dir():
         with nullcontext() if dry_run else _alone(store.root):
@@ -61,9 +47,9 @@ def prune(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Wait for others of this machine: two at once would both measure the excess, and together delete too much.
+    """Wait for other prunes on this machine: two at once would both measure the excess, and delete too much.
 
-    The lock is on the folder itself, as a full disk has no room for the file of a claim.
+    The lock is on the folder itself, because the file of a claim cannot be written on a full disk.
     """
     file = os.open(folder, os.O_RDONLY)
     try:
@@ -92,7 +78,7 @@ def _prune(store: Store, days: float | None, max_size: int | None, dry_run: bool
 
 
 def leftovers(store: Store, now: float) -> Iterator[StoreEntry]:
-    """Yield what processes that ended, or damage, left in the store's other folders."""
+    """Yield leftovers of ended processes, and damaged artefacts, in the store's other folders."""
     for kind, (pattern, age) in LEFTOVERS.items():
         area = store.area(kind)
         for name in names_in(area, pattern):
@@ -102,7 +88,7 @@ def leftovers(store: Store, now: float) -> Iterator[StoreEntry]:
 
 
 def _delete(store: Store, entry: StoreEntry) -> bool:
-    """Delete what an entry names; return whether it is gone, which another user's may not be."""
+    """Delete an entry; return whether it is gone, since that of another user may stay."""
     if entry.path.parent.name in LEFTOVERS:
         delete_tree(entry.path)
         return not os.path.lexists(entry.path)
@@ -117,16 +103,16 @@ def _size(store: Store) -> int:
     return folder_size(store.root.resolve())  # the store itself may be a link to a larger disk
 
 
-def warn_of_little_room(store: Store) -> None:
-    """Log one line if the store is beyond 90 % of `$ADVUNLEARN_QUOTA`, or its disk nearly full.
+def warn_if_nearly_full(store: Store) -> None:
+    """Log one line if the store exceeds 90 % of `$ADVUNLEARN_QUOTA`, or its disk is nearly full.
 
-    Nearly full is less than 5 % free, where that is between 1 and 10 GB. The store is measured if there is a quota.
+    Nearly full means less than 5 % free, but at least 1 GB and at most 10 GB. The store is measured only with a quota.
 
     Raises:
-        UserError: in one line, if the quota is no size.
+        UserError: in one line, if the quota is not a size.
     """
-    # These limits are conventions, not measured: 1 GB is room for 20 networks of the size of ResNet-18.
-    hint = "make room with: advunlearn store prune --max-size SIZE"
+    # These limits are conventions, not measured: 1 GB holds 20 networks of the size of ResNet-18.
+    hint = "free space with: advunlearn store prune --max-size SIZE"
     if typed := os.environ.get("ADVUNLEARN_QUOTA"):
         try:
             quota = parse_size(typed)
@@ -136,7 +122,6 @@ def warn_of_little_room(store: Store) -> None:
         if size > 0.9 * quota:
             logger.warning("the store holds %.2f GB of its quota of %s; %s", size / 1e9, typed, hint)
             return
-    there = next(path for path in (store.root, *store.root.absolute().parents) if path.exists())
-    disk = shutil.disk_usage(there)
-    if disk.free < min(max(0.05 * disk.total, 1e9), 10e9):
-        logger.warning("the disk of the store, %s, has %.2f GB left; %s", store.root, disk.free / 1e9, hint)
+    total, free = disk(store.root)
+    if free < min(max(0.05 * total, 1e9), 10e9):
+        logger.warning("the disk of the store, %s, has %.2f GB left; %s", store.root, free / 1e9, hint)

@@ -1,81 +1,49 @@
-"""Artefacts by content: each in a folder named by the SHA-256 of everything that determines it."""
+"""The store: artefacts in folders named by the SHA-256 of everything that determines them."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
 import logging
 import os
 import secrets
-import stat
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-
-from advunlearn.storage.files import file_digest, sync, system_errors, write_json, write_tensors
+from advunlearn.storage.artefacts import (
+    MARKER,
+    Artefact,
+    Damaged,
+    content_of,
+    key_digest,
+    read_artefact,
+    read_key,
+    read_marker,
+    write_artefact,
+)
+from advunlearn.storage.files import sync
 from advunlearn.storage.folders import delete_tree, folder_size, make_folder, names_in, owner, refuse_link
 from advunlearn.storage.locks import claim
 from advunlearn.storage.paths import cache_folder
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 logger = logging.getLogger(__name__)
 
-MARKER = "complete.json"
 NAME = r"[0-9a-f]{64}(-\d+)?"  # of an artefact: its digest, and the user if it is that user's own copy
 UNREADABLE = "unreadable"  # the kind of an artefact that another user does not share
 _WRITERS = 8
-BROKEN = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # errors that mean that the file itself is damaged
-
-
-def index_digest(rows: NDArray[np.int64]) -> str:
-    """Return the SHA-256 of a set of row numbers, whatever their order."""
-    return hashlib.sha256(np.sort(np.asarray(rows, dtype="<i8")).tobytes()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Artefact:
-    """One finished thing: any of named tensors (safetensors), arrays (npz without pickle) and a record (JSON).
-
-    `digest` is its name, by what determines it, and `content` the SHA-256 of its tensors and arrays, which another
-    machine may have made with other bits. From the store the tensors come on the CPU and contiguous, whether they have
-    just been made or were read.
-    """
-
-    record: dict[str, Any]
-    tensors: dict[str, Tensor]
-    arrays: dict[str, NDArray[Any]]
-    digest: str = ""
-    content: str = ""
-    reused: bool = False
-
-
-class Damaged(Exception):
-    """An artefact whose files differ from its marker."""
 
 
 class Store:
-    """Keep artefacts under `root`, made once each, checked on reading, whole or not there at all."""
+    """Artefacts under `root`: each is made once, complete or absent, and checked when it is read."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root or cache_folder() / "store"
 
-    @staticmethod
-    def digest(kind: str, key: Mapping[str, Any]) -> str:
-        """Return the name of the artefact of this kind that `key`, plain data, determines."""
-        canonical = json.dumps({"kind": kind, **key}, sort_keys=True, allow_nan=False, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+    digest = staticmethod(key_digest)
 
     def area(self, name: str) -> Path:
         """Return one of the folders directly in the store, which may not exist.
@@ -239,7 +207,7 @@ class Store:
         if found is None:
             raise FileNotFoundError(folder)
         try:
-            return _read(folder)
+            return read_artefact(folder)
         except (Damaged, OSError) as error:
             if _status(folder) != found:  # deleted meanwhile, and perhaps made again
                 raise FileNotFoundError(folder) from error
@@ -251,32 +219,15 @@ class Store:
         draft = self._draft(digest)
         draft.mkdir()
         try:
-            files = self._write(draft, kind, key, made)
+            files = write_artefact(draft, kind, key, made)
             there = self._place(draft, digest)
             if there is not None:
                 return there
             for folder in {self.area("checkpoints") / digest, self.checkpoints(kind, key)}:
                 delete_tree(folder)
-            return replace(made, content=_content(files))
+            return replace(made, content=content_of(files))
         finally:
             delete_tree(draft)
-
-    def _write(self, draft: Path, kind: str, key: Mapping[str, Any], made: Artefact) -> dict[str, str]:
-        """Write an artefact into a folder and return the checksums of its files."""
-        write_json(draft / "key.json", {"kind": kind, **key})
-        write_json(draft / "record.json", made.record)
-        if made.tensors:
-            write_tensors(draft / "tensors.safetensors", made.tensors)
-            sync(draft / "tensors.safetensors")
-        if made.arrays:
-            arrays: dict[str, Any] = made.arrays
-            with system_errors(draft):
-                np.savez(draft / "arrays.npz", **arrays)
-            sync(draft / "arrays.npz")
-        files = {path.name: file_digest(path) for path in sorted(draft.iterdir())}
-        marker = {"schema": 2, "kind": kind, "made": time.time(), "files": files}
-        write_json(draft / MARKER, {**marker, "checksum": self.digest("marker", marker)})
-        return files
 
     def _place(self, draft: Path, digest: str) -> Artefact | None:
         """Move a finished artefact to its place; return the one that is there if another process was first."""
@@ -302,7 +253,7 @@ class Store:
                 kind, made, used = "damaged", 0.0, folder.lstat().st_mtime
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, Damaged):
                     used = (folder / MARKER).stat().st_mtime
-                    data = _marker(folder)
+                    data = read_marker(folder)
                     kind, made = str(data["kind"]), float(data["made"])
                 if _is_closed(folder):
                     kind = UNREADABLE
@@ -317,7 +268,7 @@ class Store:
         """Yield what determines each stored artefact of this kind; one that cannot be read is passed over."""
         for folder in self._folders():
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, Damaged):
-                key = json.loads(_text(folder / "key.json"))
+                key = read_key(folder)
                 if key["kind"] == kind:
                     yield key
 
@@ -361,58 +312,6 @@ def _status(path: Path) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return found.st_ino, found.st_ctime_ns  # a number may be used again
-
-
-def _read(folder: Path) -> Artefact:
-    from safetensors.torch import load_file  # torch takes seconds to import, and `store ls` reads nothing
-
-    name = MARKER
-    try:
-        if not stat.S_ISDIR(folder.lstat().st_mode):
-            raise Damaged("it is not a folder")
-        files = _marker(folder)["files"]
-        for name, checksum in files.items():
-            if file_digest(_regular(folder / name)) != checksum:
-                raise Damaged(f"{name} is damaged")
-        name = "record.json"
-        record = json.loads((folder / name).read_text(encoding="utf-8"))
-        tensors, arrays = {}, {}
-        if (name := "tensors.safetensors") in files:
-            tensors = load_file(folder / name)
-        if (name := "arrays.npz") in files:
-            with np.load(folder / name, allow_pickle=False) as stored:
-                arrays = {array: stored[array] for array in stored.files}
-    except OSError as error:
-        if error.errno not in BROKEN:
-            raise OSError(error.errno, error.strerror, str(folder / name)) from error
-        raise Damaged(f"{name} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise Damaged(f"{name} is damaged ({type(error).__name__})") from error
-    return Artefact(record, tensors, arrays, folder.name.partition("-")[0], _content(files), reused=True)
-
-
-def _regular(path: Path) -> Path:
-    """Return the path of a file; a `Damaged` for anything else, such as a link, or a pipe, which would never end."""
-    if not stat.S_ISREG(path.lstat().st_mode):
-        raise Damaged(f"{path.name} is not a regular file")
-    return path
-
-
-def _text(path: Path) -> str:
-    return _regular(path).read_text(encoding="utf-8")
-
-
-def _marker(folder: Path) -> Any:
-    """Return the contents of an artefact's marker, which its own checksum protects."""
-    marker = json.loads(_text(folder / MARKER))
-    checksum = marker.pop("checksum", None)
-    if marker["schema"] != 1 and checksum != Store.digest("marker", marker):  # the first schema had no checksum
-        raise Damaged(f"{MARKER} is damaged")
-    return marker
-
-
-def _content(files: Mapping[str, str]) -> str:
-    return "+".join(files[name] for name in ("tensors.safetensors", "arrays.npz") if name in files)
 
 
 @dataclass(frozen=True)

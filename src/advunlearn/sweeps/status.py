@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from advunlearn.options import UserError
-from advunlearn.runs.state import last_line, state_of
-from advunlearn.storage.files import UnreadableFile, read_json
+from advunlearn.runs.state import about, last_line, state_of
+from advunlearn.storage.files import UnreadableFile
 from advunlearn.sweeps import slurm
 from advunlearn.sweeps.submission import RUNS, Sweep
 
 UNREADABLE = ("damaged", "other version")
-
-
-class _About(TypedDict, total=False):
-    overrides: list[str]
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,7 @@ class Status:
 
     @property
     def stuck(self) -> bool:
-        """Will it not be completed unless somebody does something?"""
+        """Return whether it will not be completed without action."""
         return self.state in ("failed", "died", "cancelled", "interrupted", "not submitted", *UNREADABLE)
 
 
@@ -53,7 +46,7 @@ def statuses(folder: Path, part: str = RUNS) -> tuple[list[Status], str | None]:
     known, trouble = _ask_slurm(set(tasks.values()))
     found = []
     for number in numbers:
-        about = _about(here / str(number))
+        known_of = about(here / str(number))
         task = tasks.get(number)
         own = state_of(here / str(number))
         state, detail = judge(own.name, *(known.get(task, ("", "")) if task else ("", "")))
@@ -61,7 +54,7 @@ def statuses(folder: Path, part: str = RUNS) -> tuple[list[Status], str | None]:
             state = "not submitted"
         if state in ("failed", "died", *UNREADABLE):
             detail = last_line(own.error) or last_line(_log(here, number)) or detail
-        found.append(Status(number, about.get("overrides", []), state, detail, about.get("seconds")))
+        found.append(Status(number, known_of.get("overrides", []), state, detail, known_of.get("seconds")))
     return found, damage or trouble
 
 
@@ -120,12 +113,3 @@ def _log(folder: Path, number: int) -> str:
     """Return what a job wrote under Slurm."""
     log = folder / "logs" / f"{number}.log"
     return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-
-
-def _about(folder: Path) -> _About:
-    """Return what is known of a job from those of its files that can be read."""
-    about: _About = {}
-    for name in ("job.json", "manifest.json"):
-        with contextlib.suppress(UnreadableFile):
-            about.update(read_json(folder / name, _About, optional=True))
-    return about

@@ -28,14 +28,14 @@ class Diverged(UserError):
     """A training or unlearning has diverged; the message names the options of that stage."""
 
 
-def too_large(options: Optimizer | GradientSteps, group: str) -> str:
+def too_large(options: GradientSteps, group: str) -> str:
     """Return what to lower after divergence: the learning rate, and weight decay if it turns the weights' signs."""
     decay = f" or {group}.weight_decay={options.weight_decay:g}" if options.lr * options.weight_decay > 1 else ""
     return f"lower {group}.lr={options.lr:g}{decay}"
 
 
 class GradientSteps(Protocol):
-    """Options of gradient steps."""
+    """Options of gradient steps: those of an optimizer, or of an unlearner."""
 
     lr: float
     weight_decay: float
@@ -183,18 +183,19 @@ def check_loss(loss: float, stream: str, optimizer: Optimizer) -> None:
 
 def check_logits(network: nn.Module, examples: Examples, stream: str, optimizer: Optimizer) -> None:
     """Raise `Diverged` unless the logits are finite: the last step may ruin a network after its last finite loss."""
-    if math.isinf(largest_logit(network, examples)):
+    if math.isinf(largest(first_logits(network, examples))):
         raise Diverged(f"training the {stream} model diverged (infinite logits); {too_large(optimizer, 'optimizer')}")
 
 
-def largest_logit(network: nn.Module, examples: Examples) -> float:
-    """Return the largest absolute logit for the first 100 examples; infinite if one is NaN or infinite.
+def first_logits(network: nn.Module, examples: Examples) -> Tensor:
+    """Return the logits of the first 100 examples, or of all if there are fewer; see `predict`."""
+    return predict(network, examples.subset(torch.arange(min(100, len(examples)))))
 
-    A network may mask classes by -inf, which does not count.
-    """
-    logits = predict(network, examples.subset(torch.arange(min(100, len(examples)))))
-    largest = logits.masked_fill(logits.isneginf(), 0.0).abs().max().item()
-    return largest if math.isfinite(largest) else math.inf
+
+def largest(logits: Tensor) -> float:
+    """Return the largest absolute logit; infinite if one is NaN or infinite, except -inf, which masks a class."""
+    found = logits.masked_fill(logits.isneginf(), 0.0).abs().max().item()
+    return found if math.isfinite(found) else math.inf
 
 
 def predict(network: nn.Module, examples: Examples, query: Query = QUERIES[0]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from advunlearn.runtime import workers
-from advunlearn.runtime.room import cores
+from advunlearn.runtime.resources import cores
 from advunlearn.runtime.threads import CORES
 from advunlearn.training.fit import Diverged, fit
 from advunlearn.training.layers import in_layers

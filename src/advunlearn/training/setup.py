@@ -18,7 +18,7 @@ from advunlearn.data.examples import QUERIES, Examples
 from advunlearn.models.model import Model
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.runtime.settings import Settings
-from advunlearn.storage.store import Artefact, index_digest
+from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import GlobalGenerators, check_logits, fit, initialise, place, predict, seeded
 from advunlearn.training.stack import fit_stack

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from advunlearn.storage.store import Artefact, Store
+from advunlearn.storage.artefacts import Artefact
+from advunlearn.storage.store import Store
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.policy import Policy
 from advunlearn.training.setup import Setup

@@ -16,7 +16,7 @@ from advunlearn.options import Component, UserError
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.fit import Diverged, largest_logit, seeded
+from advunlearn.training.fit import Diverged, first_logits, largest, seeded
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ class Unlearner(Component):
             UserError: if the result is not an `Unlearned`.
             Diverged: if the unlearned logits are not finite; `Unsound` if the given network is the reason.
         """
-        before = largest_logit(network, task.retain)
+        before = largest(first_logits(network, task.retain))
         try:
             with seeded(task.settings, "unlearn"):
                 unlearned = self.unlearn(network, task)
-            if isinstance(unlearned, Unlearned) and math.isinf(largest_logit(unlearned.network, task.retain)):
+            if isinstance(unlearned, Unlearned) and math.isinf(largest(first_logits(unlearned.network, task.retain))):
                 raise Diverged("unlearning diverged (infinite logits)")
         except Diverged as error:
             if before > SOUND:

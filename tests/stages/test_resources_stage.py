@@ -10,7 +10,7 @@ import pytest
 import advunlearn
 from advunlearn.cli import main
 from advunlearn.options import UserError
-from advunlearn.stages import data, room
+from advunlearn.stages import data, resources
 from advunlearn.storage.store import Store
 
 # 1,797 rows of 10 classes, 4 bytes a logit, less 387 audit examples: 56,400 bytes a model.
@@ -32,7 +32,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 def test_shadow_models_that_do_not_fit_are_refused_with_the_number_that_fits(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(room, f"free_{what}", lambda *_: 1_000_000)
+    monkeypatch.setattr(resources, f"free_{what}", lambda *_: 1_000_000)
     error = refused(WORDS, capsys)
     assert error.startswith("the run needs about ")
     assert f" of {what}" in error
@@ -45,7 +45,7 @@ def test_shadow_models_that_do_not_fit_are_refused_with_the_number_that_fits(
 def test_shadow_originals_need_the_logits_of_four_networks_each(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "free_disk", lambda _: 1)
+    monkeypatch.setattr(resources, "free_disk", lambda _: 1)
     words = ["attack=ulira", "attack.originals=4", "attack.stacked=false", "optimizer.epochs=1", "device=cpu"]
     # 50 forget, 387 selection and 774 test examples of 10 classes: 4 * 4 * 1,211 * 10 * 4 bytes
     assert "the run needs about 0.775 MB of disk" in refused([*words, "unlearner=none"], capsys)
@@ -56,13 +56,13 @@ def test_what_the_store_holds_needs_no_disk(
 ) -> None:
     words = [*WORDS, "attack.shadows=2", "attack.stacked=false"]
     advunlearn.run(words)
-    monkeypatch.setattr(room, "free_disk", lambda _: 1)
-    monkeypatch.setattr(room, "free_memory", lambda: 1)
+    monkeypatch.setattr(resources, "free_disk", lambda _: 1)
+    monkeypatch.setattr(resources, "free_memory", lambda: 1)
     assert main(["check", *words]) == 0
 
 
 def test_a_shard_reads_no_logits(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "free_memory", lambda: 1)
+    monkeypatch.setattr(resources, "free_memory", lambda: 1)
     assert main(["check", *WORDS, "attack.shard=1/2"]) == 0
 
 

@@ -1,10 +1,13 @@
-"""How much memory, disk and how many cores this process may use."""
+"""The memory, disk space and CPU cores that this process may use, and sizes in words."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
+
+from advunlearn.options import UserError
 
 _MEMINFO = Path("/proc/meminfo")
 _GROUPS = Path("/proc/self/cgroup")
@@ -61,12 +64,33 @@ def _left(folder: Path) -> int | None:
     return limit - used + int(statistics.get("inactive_file", 0))  # a cache that the kernel gives up
 
 
-def free_disk(path: Path) -> int:
-    """Return the bytes that are free on the disk where `path` is or will be."""
+def disk(path: Path) -> tuple[int, int]:
+    """Return the bytes in total and the free bytes of the disk on which `path` is or will be."""
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    return shutil.disk_usage(there).free
+    usage = shutil.disk_usage(there)
+    return usage.total, usage.free
+
+
+def free_disk(path: Path) -> int:
+    """Return the free bytes of the disk on which `path` is or will be."""
+    return disk(path)[1]
 
 
 def size(count: int) -> str:
     """Return bytes in MB or GB."""
     return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
+_UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size such as 20GB or 1.5TiB means.
+
+    Raises:
+        UserError: if the text is not a size; the message has no subject, so that the caller can name the option.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B", text.strip(), re.IGNORECASE)
+    if found is None or (found[3] and not found[2]):
+        raise UserError(f"must be a size such as 20GB or 500MB, got {text}")
+    return int(float(found[1]) * (1024 if found[3] else 1000) ** _UNITS[found[2].upper()])

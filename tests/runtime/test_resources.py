@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from advunlearn.runtime import room
-from advunlearn.runtime.room import cores, free_disk, free_memory, size
+from advunlearn.runtime import resources
+from advunlearn.runtime.resources import cores, free_disk, free_memory, size
 
 GB = 10**9
 
@@ -21,9 +21,9 @@ def machine(folder: Path, monkeypatch: pytest.MonkeyPatch, groups: str, files: d
         path = folder / "mount" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    monkeypatch.setattr(room, "_MEMINFO", folder / "meminfo")
-    monkeypatch.setattr(room, "_GROUPS", folder / "cgroup")
-    monkeypatch.setattr(room, "_MOUNT", folder / "mount")
+    monkeypatch.setattr(resources, "_MEMINFO", folder / "meminfo")
+    monkeypatch.setattr(resources, "_GROUPS", folder / "cgroup")
+    monkeypatch.setattr(resources, "_MOUNT", folder / "mount")
 
 
 SECOND = {
@@ -62,7 +62,7 @@ def test_what_is_left_is_the_least_of_all_limits(
 
 
 def test_where_the_system_does_not_say_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(resources, "_MEMINFO", tmp_path / "none")
     assert free_memory() is None
     (tmp_path / "none").write_text("MemAvailable:\n")
     assert free_memory() is None
