@@ -146,7 +146,7 @@ class Soak:
             self.begin_run(self.rng.randrange(self.options.seeds), delay)
 
     def begin_run(self, seed: int, delay: float) -> None:
-        """Start a run in a folder of its own."""
+        """Start a run in a new folder."""
         folder = self.place / "runs" / str(self.number)
         self.begin("run", ["run", *self.overrides, f"seed={seed}", f"hydra.run.dir={folder}"], seed, folder, delay)
 
@@ -201,10 +201,10 @@ class Soak:
 
     def table(self) -> list[tuple[str, int, int]]:
         """Return the rows of the table: the event, its count, and how often it was wrong."""
-        said = "\n".join(path.read_text(encoding="utf-8") for path in self.place.glob("output*.txt"))
-        pruned = Counter(re.findall(r"^([0-9a-f]{16})  \S+ +[\d.]+ days", said, re.MULTILINE))
+        output = "\n".join(path.read_text(encoding="utf-8") for path in self.place.glob("output*.txt"))
+        pruned = Counter(re.findall(r"^([0-9a-f]{16})  \S+ +[\d.]+ days", output, re.MULTILINE))
         lost = sum(max(0, count - pruned[name[:16]]) for name, count in self.vanished.items())
-        damaged = said.count("set aside") + sum(map(int, re.findall(r"(\d+) damaged in", said)))
+        damaged = output.count("set aside") + sum(map(int, re.findall(r"(\d+) damaged in", output)))
         there = artefacts(self.store)
         other = sum(contents(there[name]) != contents(self.whole.get(name, {})) for name in there)
         return [

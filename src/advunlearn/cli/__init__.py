@@ -36,14 +36,14 @@ Then try:        advunlearn run dataset=cifar10 attack=lira
 Help of a verb:  advunlearn VERB --help
 """
 
-WORKING = ("run", "resume", "submit")  # their results are files, not what they print
+WORKING = ("run", "resume", "submit")  # their results are files, not their output
 VERBS = ("run", "resume", "submit", "status", "check", "list", "report", "data", "store")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 1 if a run failed, 2 for a mistake in what was typed.
 
-    It is 1 as well if standard output could not be written and the verb is there for what it prints.
+    It is also 1 if standard output could not be written and the result of the verb is its output.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     with tolerant_streams() as output:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advunlearn.cli.problems import RunFailed, fail, in_words, refuse, say
+from advunlearn.cli.problems import RunFailed, fail, in_words, print_text, refuse
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,9 +43,9 @@ def show(folder: Path, metrics: Metrics | None) -> None:
     from advunlearn.report.run.table import comparison_table
 
     if metrics is None:
-        say("the shadow models of this shard are in the store\n")
+        print_text("the shadow models of this shard are in the store\n")
         return
-    say(f"\n{comparison_table(metrics)}\n\nreport: {folder / 'report.html'}\n")
+    print_text(f"\n{comparison_table(metrics)}\n\nreport: {folder / 'report.html'}\n")
 
 
 def resume(folder: Path) -> int:
@@ -55,7 +55,7 @@ def resume(folder: Path) -> int:
     from advunlearn.runs.state import about, config_of, state_of
 
     if state_of(folder).name == "completed":
-        say(f"{folder}: completed already\n")
+        print_text(f"{folder}: completed already\n")
         return _show_again(folder)
     try:
         config = read_yaml(config_of(folder))

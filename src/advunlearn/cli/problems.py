@@ -20,7 +20,7 @@ class RunFailed(Exception):
         self.status = status
 
 
-def say(text: str) -> None:
+def print_text(text: str) -> None:
     """Print lines to standard output; control characters in names and messages are escaped."""
     sys.stdout.write(printable(text))
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from advunlearn.cli.problems import fail, refuse, say
+from advunlearn.cli.problems import fail, print_text, refuse
 
 EPILOG = """\
 Several runs, or the runs below a folder, are grouped: runs that differ only in the seed form one group. The table is
@@ -65,12 +65,12 @@ def _one(run: Path) -> int:
     try:
         page = write_report(run)
     except UserError as error:  # a damaged manifest: the numbers are there
-        say(f"{table}\n")
+        print_text(f"{table}\n")
         return refuse([str(error)])
     except OSError as error:  # a folder of another user, for example
-        say(f"{table}\n")
+        print_text(f"{table}\n")
         return fail(OSError(f"{run}: the report cannot be written ({error.strerror}); try --out DIR"))
-    say(f"{table}\n\nreport: {page}\n")
+    print_text(f"{table}\n\nreport: {page}\n")
     return 0
 
 
@@ -81,7 +81,7 @@ def _several(runs: list[Path], style: str, out: Path | None) -> int:
     from advunlearn.report.summary.runs import summarise
 
     summary = summarise(runs)
-    say(f"{FORMATS[style](summary)}\n")
+    print_text(f"{FORMATS[style](summary)}\n")
     if out is None:
         return 0
     try:

@@ -153,7 +153,7 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
         except Exception as error:
             if os.getpid() != here:  # a launcher's process: only what is raised comes back
                 raise
-            failures.append(error)  # Hydra would print a line of its own first
+            failures.append(error)  # otherwise Hydra would print its own line first
 
     try:
         with yaml_errors(None):

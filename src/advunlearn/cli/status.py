@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advunlearn.cli.problems import refuse, say
+from advunlearn.cli.problems import print_text, refuse
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
 
@@ -34,12 +34,12 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"{one_line(trouble)}; what follows is from the folders alone\n")
     for part, jobs in ((SHADOWS, shadows), ("runs", runs)):
         if jobs:
-            say(_table(jobs) + f"\n{part}: {_counts(jobs)}\n")
+            print_text(_table(jobs) + f"\n{part}: {_counts(jobs)}\n")
     stuck = [job for job in runs if job.stuck]
     if stuck and (folder / "sweep.json").is_file():
-        say(f"again: advunlearn submit --retry {folder}   (logs: {folder / 'logs'})\n")
+        print_text(f"again: advunlearn submit --retry {folder}   (logs: {folder / 'logs'})\n")
     elif stuck:
-        say(f"again: advunlearn resume {folder / str(stuck[0].number)}\n")
+        print_text(f"again: advunlearn resume {folder / str(stuck[0].number)}\n")
     return 1 if stuck else 0
 
 

@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from advunlearn.cli.problems import fail, in_words, refuse, say
+from advunlearn.cli.problems import fail, in_words, print_text, refuse
 from advunlearn.options import UserError
 
 if TYPE_CHECKING:
@@ -47,20 +47,20 @@ def main(arguments: list[str]) -> int:
         total = sum(map(_show, store.entries()))
     except UserError as error:
         return fail(error)
-    say(f"{total / 1e6:.2f} MB stored in {store.root}\n")
+    print_text(f"{total / 1e6:.2f} MB stored in {store.root}\n")
     return 0
 
 
 def _show(entry: StoreEntry) -> int:
     """Print an entry's line and return its size."""
     days = (time.time() - entry.used) / 86400
-    say(f"{entry.digest[:16]}  {entry.kind:<16}{days:>7.1f} days {entry.size / 1e6:>9.2f} MB\n")
+    print_text(f"{entry.digest[:16]}  {entry.kind:<16}{days:>7.1f} days {entry.size / 1e6:>9.2f} MB\n")
     return entry.size
 
 
 def _remark(entry: StoreEntry, remark: str) -> None:
     """Print an entry's line with a remark."""
-    say(f"{entry.digest[:16]}  {entry.kind:<16}{remark}\n")
+    print_text(f"{entry.digest[:16]}  {entry.kind:<16}{remark}\n")
 
 
 def _verify(store: Store) -> int:
@@ -75,7 +75,7 @@ def _verify(store: Store) -> int:
                 _remark(entry, why)
     unreadable = f", {counts[UNREADABLE]} unreadable" if counts[UNREADABLE] else ""
     hint = " (damaged artefacts are made again when a run needs them)" if counts["damaged"] else ""
-    say(f"{counts['whole']} whole, {counts['damaged']} damaged{unreadable} in {store.root}{hint}\n")
+    print_text(f"{counts['whole']} whole, {counts['damaged']} damaged{unreadable} in {store.root}{hint}\n")
     return 1 if counts["damaged"] or counts[UNREADABLE] else 0
 
 
@@ -125,7 +125,7 @@ def _prune(store: Store, typed_days: str | None, typed_size: str | None, *, dry_
             _remark(entry, f"not deleted: it belongs to {owner(entry.path)}")
     done = "would be deleted" if dry_run else "deleted"
     left = folder_size(store.root.resolve()) - total * dry_run
-    say(f"{total / 1e6:.2f} MB {done}, {left / 1e6:.2f} MB left in {store.root}\n")
+    print_text(f"{total / 1e6:.2f} MB {done}, {left / 1e6:.2f} MB left in {store.root}\n")
     if size is not None and left > size:
-        say("the rest is in use, or was used within the last hour (--days 0 deletes the latter too)\n")
+        print_text("the rest is in use, or was used within the last hour (--days 0 deletes the latter too)\n")
     return 1 if kept else 0

@@ -265,7 +265,7 @@ def _key(problem: str) -> str:
 
 
 def _with_its_origin(problem: str, overrides: Sequence[str], choices: Mapping[str, Any]) -> str:
-    """Return the problem; if it is an unknown option that nobody typed, name the experiment that may set it."""
+    """Return the problem; for an unknown option that the user did not type, with the experiment that may set it."""
     key, found, _ = problem.partition(": no such option")
     typed = tuple(text.lstrip("+").split("=")[0] for text in overrides)
     experiment = choices.get("experiment")

@@ -229,7 +229,7 @@ def value_count(override: Override) -> float:
 
 
 def quoted(text: str) -> str:
-    """Return a text in quotes, which Hydra's grammar reads whatever characters it has; `${...}` is still resolved."""
+    """Return a text in quotes, with which Hydra's grammar reads all characters; `${...}` is still resolved."""
     return QuotedString(text, Quote.single).with_quotes()
 
 

@@ -108,7 +108,7 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
     except ValueError as error:
         yield f"dataset.{error}"
         return
-    except Exception as error:  # whatever a part of the user raises, here and below
+    except Exception as error:  # a part of the user may raise any, here and below
         yield f"dataset: {located(error)}"
         return
     try:
@@ -201,7 +201,7 @@ def _build(cls: type[C], options: Mapping[str, Any], key: str, problems: list[st
         problems.extend(prefix + problem.replace("(try ", f"(try {prefix}") for problem in error.problems)
     except (TypeError, ValueError) as error:
         problems.append(f"{key}: {error}")
-    except Exception as error:  # whatever a part of the user raises
+    except Exception as error:  # a part of the user may raise any
         problems.append(f"{key}: {located(error)}")
     return None
 

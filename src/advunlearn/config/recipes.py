@@ -78,7 +78,7 @@ class Recipes:
         try:
             dataset = build_dataset(OmegaConf.to_container(found.config.dataset, resolve=True))
             return None if dataset is None else by_size(dataset.info())
-        except Exception:  # whatever a dataset of the user raises: it is reported when the run is read
+        except Exception:  # a user's dataset may raise any; the error is reported when the run is read
             return None
 
     def _brought(self, name: str, typed: Sequence[Override]) -> list[str]:

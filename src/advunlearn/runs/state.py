@@ -88,7 +88,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 class About(TypedDict, total=False):
-    """What is known of a run from its files, whatever its state."""
+    """What is known of a run from its files, in any state."""
 
     overrides: list[str]
     choices: dict[str, Any]

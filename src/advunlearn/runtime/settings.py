@@ -34,8 +34,8 @@ class Settings(Component):
         deterministic: on CUDA, use only deterministic algorithms, which are slower; without it, a repeated or resumed
             run on CUDA differs in the last bits. On a CPU, runs are always deterministic.
         threads: CPU threads of torch; null chooses them by the size of a training step.
-        workers: how many shadow models, or stacks of them, a CPU trains at the same time, each in a process of its own;
-            null is one for each core. Fewer need less memory; does not affect results.
+        workers: number of shadow models, or stacks of them, that a CPU trains at the same time, each in a process;
+            null: one per core. Fewer need less memory; does not affect results.
         checkpoint_seconds: seconds between the checkpoints of a training; does not affect results.
         budget: a run whose estimated time is longer does not start: `90s`, `30min`, `2h` or `1d`.
         tensorboard: also write the run's trace and metrics for TensorBoard; does not affect results.

@@ -33,7 +33,7 @@ def announce(experiment: Experiment, trainer: Trainer, splits: Splits, manifest:
     estimator, budget = Estimator(experiment, trainer, splits), experiment.settings.budget
     try:
         estimate = estimated(estimator)
-    except TimeUnknown as error:  # the run itself fails where it matters, if it does
+    except TimeUnknown as error:  # if the error matters, the run itself reports it
         if budget is not None:
             raise UserError(f"budget={budget}: {error}") from error
         logger.warning(error)
@@ -59,7 +59,7 @@ def estimated(estimator: Estimator) -> Estimate:
     """Return the estimate.
 
     Raises:
-        TimeUnknown: whatever failed: an error in the user's own method, for example.
+        TimeUnknown: for any other error, for example in the user's own method.
         UserError: if an option cannot work with this data; the run would end with the same error.
     """
     try:

@@ -32,17 +32,16 @@ def key_digest(kind: str, key: Mapping[str, Any]) -> str:
 
 
 def index_digest(rows: NDArray[np.int64]) -> str:
-    """Return the SHA-256 of a set of row numbers, whatever their order."""
+    """Return the SHA-256 of a set of row numbers, in any order."""
     return hashlib.sha256(np.sort(np.asarray(rows, dtype="<i8")).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """One finished thing: any of named tensors (safetensors), arrays (npz without pickle) and a record (JSON).
+    """A finished result: named tensors (safetensors), arrays (npz without pickle) and a record (JSON).
 
-    `digest` is its name, by what determines it, and `content` the SHA-256 of its tensors and arrays, which another
-    machine may have made with other bits. From the store the tensors come on the CPU and contiguous, whether they have
-    just been made or were read.
+    `digest` is its name, the digest of everything that determines it. `content` is the SHA-256 of its tensors and
+    arrays, whose last bits may differ between machines. Tensors from the store are on the CPU and contiguous.
     """
 
     record: dict[str, Any]

@@ -14,10 +14,10 @@ from advunlearn.options import UserError
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder that all users of a cache need, and those above it, unless they exist.
+    """Make a folder that all users of a cache need, and its parents, unless they exist.
 
-    In a folder with the set-group-ID bit, the usual sign of one that a group shares, a new folder is as open as the one
-    that it is in, whatever the umask; elsewhere the umask decides.
+    In a folder with the set-group-ID bit, which marks one that a group shares, a new folder gets the mode of its
+    parent, independent of the umask; elsewhere the umask decides.
     """
     if folder.is_dir():
         return
@@ -28,7 +28,7 @@ def make_folder(folder: Path) -> None:
 
 
 def share(path: Path) -> None:
-    """Make a new folder or file as open as the shared folder that it is in; a file is never executable."""
+    """Give a new folder or file the mode of the shared folder that it is in; a file is never executable."""
     mode = path.parent.stat().st_mode
     if mode & stat.S_ISGID:
         path.chmod(stat.S_IMODE(mode) if path.is_dir() else mode & 0o666)
@@ -41,7 +41,7 @@ def refuse_link(path: Path) -> None:
 
 
 def names_in(folder: Path, pattern: str) -> list[str]:
-    """Return the sorted names in a folder that match a pattern; none if there is no such folder."""
+    """Return the sorted names in a folder that match a pattern; empty if the folder does not exist."""
     try:
         return sorted(name for name in os.listdir(folder) if re.fullmatch(pattern, name))
     except (FileNotFoundError, NotADirectoryError):
@@ -49,9 +49,9 @@ def names_in(folder: Path, pattern: str) -> list[str]:
 
 
 def below(path: Path) -> Iterator[os.stat_result]:
-    """Yield the status of a path and of all that is below it, of a symbolic link its own.
+    """Yield the status of a path and of everything below it; symbolic links are not followed.
 
-    What is deleted meanwhile, or must not be looked at, is left out: the folders of a store in use always change.
+    Entries that are deleted during the walk, or may not be read, are left out.
     """
     with contextlib.suppress(OSError):
         yield path.lstat()
@@ -67,7 +67,7 @@ def folder_size(path: Path) -> int:
 
 
 def delete_tree(path: Path) -> None:
-    """Delete a folder, a file, or a symbolic link itself, as far as this user may."""
+    """Delete a folder, a file, or a symbolic link itself; what this user may not delete stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -57,7 +57,7 @@ _generators = threading.RLock()
 
 
 def _new_lock() -> None:
-    """Take a lock of its own for a forked process: another thread may have held this one, and does not exist there."""
+    """Use a new lock in a forked process: a thread that does not exist there may have held the old one."""
     global _generators
     _generators = threading.RLock()
 

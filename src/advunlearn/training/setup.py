@@ -73,7 +73,7 @@ class Setup:
     def fitted(
         self, rows: NDArray[np.int64], stream: str, *index: int, checkpoint: Checkpoint | None = None
     ) -> tuple[nn.Module, dict[str, Any]]:
-        """Train a network on these rows, whatever the store holds; return it and the mean loss of its last epoch."""
+        """Train a network on these rows, without the store; return it and the mean loss of its last epoch."""
         network = self.fresh(stream, *index)
         # Row order must not matter: the key holds the rows as a set.
         examples = self.examples.subset(np.sort(rows))

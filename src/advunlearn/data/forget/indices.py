@@ -70,7 +70,7 @@ class Indices(Forget):
         return np.array(sorted(found), dtype=np.int64)
 
     def _lines(self) -> Iterator[tuple[int, str]]:
-        """Yield number and text of each line that names a row; the file is read line by line, whatever its size."""
+        """Yield number and text of each line that names a row; the file is read line by line."""
         try:
             with io.TextIOWrapper(open_regular(Path(str(self.path)).expanduser()), "utf-8-sig") as file:
                 for number in itertools.count(1):

@@ -27,7 +27,7 @@ def write_events(folder: Path, metrics: Metrics) -> None:
         with SummaryWriter(str(folder)) as writer:
             for tag, value, step in scalars(metrics):
                 writer.add_scalar(tag, value, step)
-    except Exception as error:  # of another package, with dependencies of its own, which raise any
+    except Exception as error:  # another package and its dependencies may raise any
         logger.warning("nothing was written for TensorBoard (%s: %s)", type(error).__name__, error)
 
 
