@@ -184,23 +184,23 @@ def test_without_slurm_the_folder_stays_and_can_be_sent_later(
 
 
 def test_what_slurm_says_is_read_and_its_silence_noticed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def print_text(name: str, script: str) -> None:
+    def say(name: str, script: str) -> None:
         (workplace / name).write_text(f"#!/bin/sh\n{script}\n")
         (workplace / name).chmod(0o755)
 
     monkeypatch.setenv("PATH", f"{workplace}:/usr/bin:/bin")
-    print_text("sbatch", "echo '12;cluster'")
+    say("sbatch", "echo '12;cluster'")
     assert slurm.submit(Path("x")) == "12"
-    print_text("squeue", "echo '12|3|PENDING|Priority'; echo '12|4|RUNNING|None'; echo '13|N/A|RUNNING|None'")
+    say("squeue", "echo '12|3|PENDING|Priority'; echo '12|4|RUNNING|None'; echo '13|N/A|RUNNING|None'")
     assert slurm.queue(["12"]) == {("12", 3): ("PENDING", "Priority"), ("12", 4): ("RUNNING", "")}
-    print_text("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    say("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     assert slurm.queue(["12"]) == {}
-    print_text("squeue", "echo 'squeue: error: one' >&2; echo two >&2; exit 1")
+    say("squeue", "echo 'squeue: error: one' >&2; echo two >&2; exit 1")
     with pytest.raises(slurm.SlurmError, match=r"^squeue: one; two$"):
         slurm.queue(["12"])
-    print_text("sacct", "echo '12_3|CANCELLED by 0|0:0'; echo '12_4|FAILED|1:0'; echo '12|COMPLETED|0:0'")
+    say("sacct", "echo '12_3|CANCELLED by 0|0:0'; echo '12_4|FAILED|1:0'; echo '12|COMPLETED|0:0'")
     assert slurm.history(["12"]) == {("12", 3): ("CANCELLED", ""), ("12", 4): ("FAILED", "1:0")}
-    print_text("sacct", "sleep 9")
+    say("sacct", "sleep 9")
     monkeypatch.setattr(slurm, "TIMEOUT", 0.1)
     with pytest.raises(slurm.SlurmError, match="no answer"):
         slurm.history(["12"])
