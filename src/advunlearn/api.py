@@ -16,7 +16,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from torch import nn
 
-from advunlearn.attacks.attack import Answers, Attack, Observations
+from advunlearn.attacks.attack import Attack, Observations, Outputs
 from advunlearn.config.compose import experiment_from, hydra_words
 from advunlearn.config.composer import quoted
 from advunlearn.config.experiment import Experiment
@@ -182,16 +182,16 @@ def audit(
         members, nonmembers = parts["forget"].subset(where), parts["test"].subset(others)
         both = members.followed_by(nonmembers)
 
-        def answers(examples: Examples) -> Answers:
-            return Answers(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
+        def outputs_of(examples: Examples) -> Outputs:
+            return Outputs(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
 
-        outputs = answers(both)
+        outputs = outputs_of(both)
         target = Observations(
             outputs.logits,
             outputs.labels,
             members=np.arange(len(both)) < len(members),
-            retain=answers(parts["retain"]) if "retain" in parts else None,
-            population=answers(parts["population"]) if "population" in parts else None,
+            retain=outputs_of(parts["retain"]) if "retain" in parts else None,
+            population=outputs_of(parts["population"]) if "population" in parts else None,
         )
         _, scores = split_scores(score_model(experiment, target))
         found = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from advunlearn.attacks.attack import STDERR, Answers, Attack, Observations
+from advunlearn.attacks.attack import STDERR, Attack, Observations, Outputs
 from advunlearn.attacks.lira import LiRA
 from advunlearn.attacks.population import Population
 from advunlearn.attacks.rmia import RMIA
@@ -30,7 +30,7 @@ def scene(models: int = 8, examples: int = 24, others: int = 60, scale: float = 
         scale * rng.normal(size=(examples, 2, 5)),
         labels,
         np.arange(examples) < examples // 2,
-        population=Answers(scale * rng.normal(size=(others, 2, 5)), more),
+        population=Outputs(scale * rng.normal(size=(others, 2, 5)), more),
     )
     return target, shadows
 
@@ -39,7 +39,7 @@ def changed(found: Scene, logits, labels=lambda each: each) -> Scene:  # type: i
     """Return the scene with all its logits and labels changed."""
     target, shadows = found
     assert target.population is not None
-    population = Answers(logits(target.population.logits), labels(target.population.labels))
+    population = Outputs(logits(target.population.logits), labels(target.population.labels))
     return (
         Observations(logits(target.logits), labels(target.labels), target.members, population=population),
         ShadowOutputs(logits(shadows.logits), shadows.membership, logits(shadows.population)),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from advunlearn.attacks.attack import Answers, Attack, Observations
+from advunlearn.attacks.attack import Attack, Observations, Outputs
 from advunlearn.attacks.classifier import Classifier
 from advunlearn.attacks.lira import LiRA
 from advunlearn.attacks.mia_efficacy import MiaEfficacy
@@ -15,11 +15,11 @@ from advunlearn.evaluation.metrics import auc_interval
 from advunlearn.shadows.outputs import ShadowOutputs
 
 
-def ten_classes(count: int, rng: np.random.Generator) -> Answers:
+def ten_classes(count: int, rng: np.random.Generator) -> Outputs:
     labels = rng.integers(0, 10, count)
     logits = rng.normal(size=(count, 1, 10))
     logits[np.arange(count), 0, labels] += 3
-    return Answers(logits.astype(np.float32), labels)
+    return Outputs(logits.astype(np.float32), labels)
 
 
 def target_of(members: int, others: int, rng: np.random.Generator) -> Observations:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from advunlearn.attacks.attack import Answers, Observations
+from advunlearn.attacks.attack import Observations, Outputs
 from advunlearn.attacks.population import Population
 from advunlearn.attacks.threshold import Threshold
 
@@ -20,7 +20,7 @@ def observed(margins: np.ndarray, population: np.ndarray) -> Observations:
     """Return what two-class models with these margins (n, q) and (z, q) of class 0 say."""
     logits = [np.stack([each, np.zeros_like(each)], axis=-1) for each in (margins, population)]
     labels = [np.zeros(len(each), dtype=np.int64) for each in logits]
-    return Observations(logits[0], labels[0], np.arange(len(margins)) < 1, population=Answers(logits[1], labels[1]))
+    return Observations(logits[0], labels[0], np.arange(len(margins)) < 1, population=Outputs(logits[1], labels[1]))
 
 
 def test_the_score_is_privacy_meters() -> None:

@@ -11,12 +11,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from sklearn.svm import SVC
 
-from advunlearn.attacks.attack import Answers, Observations
+from advunlearn.attacks.attack import Observations, Outputs
 from advunlearn.attacks.classifier import MODELS, Classifier
-from advunlearn.attacks.held_out import Array, Rows, held_out_ranks
+from advunlearn.attacks.held_out import held_out_ranks
 from advunlearn.attacks.mia_efficacy import MiaEfficacy
 from advunlearn.attacks.statistics import confidence, entropy, modified_entropy
 from advunlearn.attacks.threshold import Threshold, class_percentiles, per_class_thresholds
+from advunlearn.runtime.arrays import Floats, Mask
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "entropy.npz")
 
@@ -33,7 +34,7 @@ def observations(members: int, others: int, boost: float, seed: int, classes: in
 def with_the_rest(target: Observations, retain: int, population: int, boost: float) -> Observations:
     """Add answers for retain examples, as confident as members are, and for a population."""
     known = observations(retain, population, boost, 99)
-    parts = [Answers(known.logits[side], known.labels[side]) for side in (known.members, ~known.members)]
+    parts = [Outputs(known.logits[side], known.labels[side]) for side in (known.members, ~known.members)]
     return Observations(target.logits, target.labels, target.members, *parts)
 
 
@@ -66,8 +67,8 @@ def test_one_member_per_class_is_spread_over_the_folds(monkeypatch: pytest.Monke
     logits = np.random.default_rng(0).normal(size=(1000, 1, 10)).astype(np.float32)
     counts = []
 
-    def watched(decide: Callable[[Rows, Rows], Array], *rest: Any) -> Array:
-        def count(seen: Rows, judged: Rows) -> Array:
+    def watched(decide: Callable[[Mask, Mask], Floats], *rest: Any) -> Floats:
+        def count(seen: Mask, judged: Mask) -> Floats:
             counts.append((members[seen].sum(), members[judged].sum()))
             return decide(seen, judged)
 
@@ -127,12 +128,12 @@ def test_thresholds_a_class_see_what_one_threshold_cannot() -> None:
     target = with_the_rest(observations(200, 200, 1.0, 0), 200, 400, 1.0)
     easy = np.array([0.0, 6.0] * 5)  # half of the classes are certain of all that they see
 
-    def certain(answers: Answers) -> np.ndarray:
+    def certain(answers: Outputs) -> np.ndarray:
         logits = answers.logits.copy()
         logits[np.arange(len(logits)), 0, answers.labels] += easy[answers.labels]
         return logits
 
-    parts = [Answers(certain(part), part.labels) for part in (target.retain, target.population) if part is not None]
+    parts = [Outputs(certain(part), part.labels) for part in (target.retain, target.population) if part is not None]
     target = Observations(certain(target), target.labels, target.members, *parts)
     scores = Threshold().score(target, None, np.random.default_rng(0))
     one, each = (roc_auc_score(target.members, scores[name]) for name in ("modified_entropy", "per_class"))

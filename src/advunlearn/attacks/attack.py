@@ -8,27 +8,28 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.attacks.statistics import Array, cross_entropy
+from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.options import Component
+from advunlearn.runtime.arrays import Floats
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 
 STDERR = "stderr"  # reserved variant: the standard error of the primary score, not a score
 
 
 @dataclass(frozen=True)
-class Answers:
+class Outputs:
     """A model's outputs on some examples: logits (n, queries, classes) float32, and the true labels (n,)."""
 
     logits: NDArray[np.float32]
     labels: NDArray[np.int64]
 
-    def losses(self) -> Array:
+    def losses(self) -> Floats:
         """Return the cross-entropy of each output, (n, queries); see `logit_margin` for errors."""
         return cross_entropy(self.logits, np.repeat(self.labels[:, None], self.logits.shape[1], axis=1))
 
 
 @dataclass(frozen=True)
-class Observations(Answers):
+class Observations(Outputs):
     """The outputs of the attacked model that an attack may use: on the examples under attack, and on other examples.
 
     Attributes:
@@ -39,8 +40,8 @@ class Observations(Answers):
     """
 
     members: NDArray[np.bool_]
-    retain: Answers | None = None
-    population: Answers | None = None
+    retain: Outputs | None = None
+    population: Outputs | None = None
 
 
 class Attack(Component):
@@ -63,9 +64,7 @@ class Attack(Component):
     def check(self, members: NDArray[np.bool_]) -> None:
         """Raise a UserError, in one line, if this attack cannot work with so few members or non-members (n,)."""
 
-    def score(
-        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
-    ) -> dict[str, NDArray[np.float64]]:
+    def score(self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator) -> dict[str, Floats]:
         """Return member scores (n,) by variant; the attack's primary score has the empty name.
 
         NaN marks an example that the attack cannot score; the evaluation leaves it out and counts it. The reserved
@@ -78,7 +77,7 @@ class Attack(Component):
         """Return further metrics of the model that the attack's paper reports, by name; none by default."""
         return {}
 
-    def audit(self, shadows: UnlearnedOutputs, labels: NDArray[np.int64]) -> dict[str, dict[str, Array]]:
+    def audit(self, shadows: UnlearnedOutputs, labels: NDArray[np.int64]) -> dict[str, dict[str, Floats]]:
         """Return results of an attack on the unlearning algorithm itself, by question and by model; none by default.
 
         The model is the `original`, a `retrained` or the `unlearned` model.

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import Attack, Observations
-from advunlearn.attacks.held_out import Array, Rows, balanced_weights, check_folds, held_out_ranks
+from advunlearn.attacks.held_out import balanced_weights, check_folds, held_out_ranks
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.options import option
+from advunlearn.runtime.arrays import Floats, Mask
 from advunlearn.shadows.outputs import ShadowOutputs
 
 MODELS = ("logistic", "svm", "boosting")
@@ -41,13 +41,11 @@ class Classifier(Attack):
 
     cross_fitted: ClassVar[bool] = True
 
-    def check(self, members: NDArray[np.bool_]) -> None:
+    def check(self, members: Mask) -> None:
         """Refuse fewer members or non-members than folds; see `Attack.check`."""
         check_folds(self.folds, members, "attack.classifier.folds")
 
-    def score(
-        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
-    ) -> dict[str, NDArray[np.float64]]:
+    def score(self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator) -> dict[str, Floats]:
         """Return each example's rank, in (0, 1), among the held-out decision values of its fold; see `Attack.score`.
 
         Raises:
@@ -62,7 +60,7 @@ class Classifier(Attack):
         features = np.concatenate([logits.reshape(len(logits), -1), cross_entropy(logits, labels)], axis=1)
         model = Pipeline([("scale", StandardScaler()), ("fit", self._estimator())])
 
-        def decide(seen: Rows, judged: Rows) -> Array:
+        def decide(seen: Mask, judged: Mask) -> Floats:
             weights = balanced_weights(target.members[seen], target.labels[seen])
             model.fit(features[seen], target.members[seen], fit__sample_weight=weights)
             return np.asarray(model.decision_function(features[judged]))

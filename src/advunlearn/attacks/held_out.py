@@ -9,18 +9,16 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from advunlearn.options import UserError
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.bool_]
+from advunlearn.runtime.arrays import Floats, Mask
 
 
 def held_out_ranks(
-    decide: Callable[[Rows, Rows], Array],
-    members: NDArray[np.bool_],
+    decide: Callable[[Mask, Mask], Floats],
+    members: Mask,
     labels: NDArray[np.int64],
     folds: int,
     rng: np.random.Generator,
-) -> Array:
+) -> Floats:
     """Return each example's rank (n,), in (0, 1), among the decision values of its fold.
 
     Args:
@@ -44,14 +42,14 @@ def held_out_ranks(
     return ranks
 
 
-def check_folds(folds: int, members: NDArray[np.bool_], key: str) -> None:
+def check_folds(folds: int, members: Mask, key: str) -> None:
     """Raise a ValueError that names the option `key` if there are fewer members or non-members (n,) than folds."""
     fewest = int(min(members.sum(), (~members).sum()))
     if fewest < folds:
         raise UserError(f"{key}={folds} needs as many members and non-members, got {fewest}")
 
 
-def balanced_weights(members: NDArray[np.bool_], labels: NDArray[np.int64]) -> Array:
+def balanced_weights(members: Mask, labels: NDArray[np.int64]) -> Floats:
     """Return weights (n,) that give the members and the non-members of each class half of the weight of the class.
 
     The class then has no information about membership, even if the class shares of members and non-members differ. A

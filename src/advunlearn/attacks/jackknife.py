@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.attacks.statistics import Array
+from advunlearn.runtime.arrays import Floats
 
 
-def jackknife_error(without: Array, membership: NDArray[np.bool_]) -> Array:
+def jackknife_error(without: Floats, membership: NDArray[np.bool_]) -> Floats:
     """Return the jackknife standard error (n,) of each example's score over shadow models.
 
     For two samples (Arvesen 1969): the root of the sum over IN and OUT of (m - 1)/m sum_j (s_j - mean s)^2, for the m

@@ -13,9 +13,8 @@ from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.jackknife import jackknife_error
 from advunlearn.attacks.statistics import query_margins
 from advunlearn.options import UserError, option
+from advunlearn.runtime.arrays import Floats, Mask
 from advunlearn.shadows.outputs import ShadowOutputs
-
-Array = NDArray[np.float64]
 
 CENTERS = ("median", "mean")
 VARIANCES = ("per_example", "fixed", "pooled")
@@ -24,14 +23,14 @@ FLOOR = 1e-30  # added to every sigma, as the peers do: constant scores give the
 
 
 def log_likelihood_ratio(
-    target: Array,
-    shadows: Array,
-    membership: NDArray[np.bool_],
+    target: Floats,
+    shadows: Floats,
+    membership: Mask,
     *,
     center: str = "median",
     variance: str = "pooled",
     side: str = "both",
-) -> Array:
+) -> Floats:
     """Return each example's log-likelihood ratio (n,), LARGE for members, the mean over its queries.
 
     An example that has no shadow model on a side that is needed gets NaN. Where no example has two of them on a side,
@@ -57,14 +56,14 @@ def log_likelihood_ratio(
 
 
 def ratio_error(
-    target: Array,
-    shadows: Array,
-    membership: NDArray[np.bool_],
+    target: Floats,
+    shadows: Floats,
+    membership: Mask,
     *,
     center: str = "median",
     variance: str = "pooled",
     side: str = "both",
-) -> Array:
+) -> Floats:
     """Return the standard error (n,) of each log-likelihood ratio over shadow models; see `jackknife_error`.
 
     An example with fewer than two shadow models for a normal that is needed gets NaN. With `center=median` the errors
@@ -86,13 +85,13 @@ class _Moments:
         total, squares: (..., n, q), the sums of the residuals about the centre and of their squares.
     """
 
-    count: Array
-    center: Array
-    total: Array
-    squares: Array
+    count: Floats
+    center: Floats
+    total: Floats
+    squares: Floats
 
 
-def _moments(margins: Array, inside: NDArray[np.bool_], center: str) -> _Moments:
+def _moments(margins: Floats, inside: Mask, center: str) -> _Moments:
     """Return the moments of margins (k, n, q) over the models that are `inside` (k, n)."""
     count = inside.sum(0)[:, None].astype(float)
     if center == "mean":
@@ -104,7 +103,7 @@ def _moments(margins: Array, inside: NDArray[np.bool_], center: str) -> _Moments
     return _Moments(count, middle, residuals.sum(0), (residuals**2).sum(0))
 
 
-def _moments_without_each(margins: Array, inside: NDArray[np.bool_], center: str) -> _Moments:
+def _moments_without_each(margins: Floats, inside: Mask, center: str) -> _Moments:
     """Return the moments with each of the k models left out in turn, (k, n, q), in O(k log k) rather than O(k^2)."""
     whole = _moments(margins, inside, center)
     left_out = inside[..., None]
@@ -123,12 +122,12 @@ def _moments_without_each(margins: Array, inside: NDArray[np.bool_], center: str
     return _Moments(count, middle, total - count * moved, squares)
 
 
-def _in_order(margins: Array, inside: NDArray[np.bool_]) -> Array:
+def _in_order(margins: Floats, inside: Mask) -> Floats:
     """Return the margins (k, n, q) of the models `inside` in order, then NaN."""
     return np.sort(np.where(inside[..., None], margins, np.nan), axis=0)
 
 
-def _median(in_order: Array, count: Array, skipped: NDArray[np.intp]) -> Array:
+def _median(in_order: Floats, count: Floats, skipped: NDArray[np.intp]) -> Floats:
     """Return the median (j, n, q) of `count` values (..., n, 1) in order, passing over place `skipped` (j, n, q)."""
     middle = []
     for place in ((count - 1) // 2, count // 2):
@@ -137,7 +136,7 @@ def _median(in_order: Array, count: Array, skipped: NDArray[np.intp]) -> Array:
     return np.asarray(np.where(count > 0, (middle[0] + middle[1]) / 2, np.nan))
 
 
-def _ratio(target: Array, sides: list[_Moments], variance: str, side: str) -> Array:
+def _ratio(target: Floats, sides: list[_Moments], variance: str, side: str) -> Floats:
     """Return the log-likelihood ratio (..., n) of target (n, q) between the normals of the two sides."""
     # Where a side is empty every number of it is NaN, by design.
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -150,7 +149,7 @@ def _ratio(target: Array, sides: list[_Moments], variance: str, side: str) -> Ar
         return np.asarray((densities[0] - densities[1]).mean(-1))
 
 
-def _sigmas(sides: list[_Moments], variance: str) -> list[Array]:
+def _sigmas(sides: list[_Moments], variance: str) -> list[Floats]:
     """Return sigma of each side, (..., n, q): the deviation (ddof 0) of residuals about their examples' centres."""
     fixed = [
         _deviation(
@@ -172,12 +171,12 @@ def _sigmas(sides: list[_Moments], variance: str) -> list[Array]:
     ]
 
 
-def _deviation(count: Array, total: Array, squares: Array) -> Array:
+def _deviation(count: Floats, total: Floats, squares: Floats) -> Floats:
     """Return the standard deviation of `count` residuals from their sum and the sum of their squares."""
     return np.asarray(np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0.0)))
 
 
-def _check(target: Array, shadows: Array, membership: NDArray[np.bool_], center: str, variance: str, side: str) -> None:
+def _check(target: Floats, shadows: Floats, membership: Mask, center: str, variance: str, side: str) -> None:
     options = {"center": (center, CENTERS), "variance": (variance, VARIANCES), "side": (side, SIDES)}
     for name, (value, choices) in options.items():
         if value not in choices:
@@ -236,9 +235,7 @@ class LiRA(Attack):
             return []
         return ["variance=pooled needs models that saw the example; mode=offline has none (try variance=per_example)"]
 
-    def score(
-        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
-    ) -> dict[str, NDArray[np.float64]]:
+    def score(self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator) -> dict[str, Floats]:
         """Return the log-likelihood ratios and their standard errors; see `Attack.score`.
 
         Raises:

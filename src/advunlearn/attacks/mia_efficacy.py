@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from advunlearn.attacks.attack import Answers, Attack, Observations
-from advunlearn.attacks.held_out import Array, Rows, check_folds, held_out_ranks
+from advunlearn.attacks.attack import Attack, Observations, Outputs
+from advunlearn.attacks.held_out import check_folds, held_out_ranks
 from advunlearn.attacks.statistics import confidence
 from advunlearn.options import UserError, option
+from advunlearn.runtime.arrays import Floats, Mask
 from advunlearn.shadows.outputs import ShadowOutputs
 
 if TYPE_CHECKING:
@@ -43,13 +43,11 @@ class MiaEfficacy(Attack):
     examples: int = option(2000, at_least=2)
     folds: int = option(5, at_least=2)
 
-    def check(self, members: NDArray[np.bool_]) -> None:
+    def check(self, members: Mask) -> None:
         """Raise if there are fewer members or non-members than folds; see `Attack.check`."""
         check_folds(self.folds, members, "attack.mia_efficacy.folds")
 
-    def score(
-        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
-    ) -> dict[str, NDArray[np.float64]]:
+    def score(self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator) -> dict[str, Floats]:
         """Return each example's rank, in (0, 1), among the held-out decision values of its fold; see `Attack.score`.
 
         Raises:
@@ -58,7 +56,7 @@ class MiaEfficacy(Attack):
         self.check(target.members)
         retain, judged_by = self._retain(target), _confidence(target)
 
-        def decide(seen: Rows, judged: Rows) -> Array:
+        def decide(seen: Mask, judged: Mask) -> Floats:
             return np.asarray(self._fit(retain, judged_by[seen & ~target.members]).decision_function(judged_by[judged]))
 
         return {"": held_out_ranks(decide, target.members, target.labels, self.folds, rng)}
@@ -69,13 +67,13 @@ class MiaEfficacy(Attack):
         predicted = self._fit(self._retain(target), seen[~target.members]).predict(seen[target.members])
         return {"forget_called_nonmembers": float((predicted == 0).mean())}
 
-    def _retain(self, target: Observations) -> Array:
+    def _retain(self, target: Observations) -> Floats:
         """Return the confidence of as many retain examples as there are test examples, evenly spaced."""
         if target.retain is None:
             raise UserError("mia_efficacy needs the model's outputs for the retain set")
         return _evenly(_confidence(target.retain), int((~target.members).sum()))
 
-    def _fit(self, members: Array, nonmembers: Array) -> SVC:
+    def _fit(self, members: Floats, nonmembers: Floats) -> SVC:
         from sklearn.svm import SVC
 
         members, nonmembers = (_evenly(side, self.examples) for side in (members, nonmembers))
@@ -83,11 +81,11 @@ class MiaEfficacy(Attack):
         return model.fit(np.concatenate([members, nonmembers]), np.repeat([1, 0], [len(members), len(nonmembers)]))
 
 
-def _evenly(values: Array, count: int) -> Array:
+def _evenly(values: Floats, count: int) -> Floats:
     """Return so many of the values, evenly spaced, or all if there are not more."""
     return values[np.linspace(0, len(values) - 1, min(count, len(values))).astype(int)]
 
 
-def _confidence(answers: Answers) -> Array:
+def _confidence(outputs: Outputs) -> Floats:
     """Return p_y, (n, 1), of each example's first query, the image itself."""
-    return confidence(answers.logits[:, :1], answers.labels[:, None])
+    return confidence(outputs.logits[:, :1], outputs.labels[:, None])

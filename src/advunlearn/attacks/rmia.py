@@ -8,27 +8,28 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.attacks.attack import STDERR, Answers, Attack, Observations
+from advunlearn.attacks.attack import STDERR, Attack, Observations, Outputs
 from advunlearn.attacks.jackknife import jackknife_error
-from advunlearn.attacks.statistics import Array, share_below
+from advunlearn.attacks.statistics import share_below
 from advunlearn.options import UserError, option
+from advunlearn.runtime.arrays import Floats
 from advunlearn.shadows.outputs import ShadowOutputs
 
 MODES = ("online", "offline")
 
 
 def relative_score(
-    target: Array,
-    references: Array,
+    target: Floats,
+    references: Floats,
     membership: NDArray[np.bool_],
-    population: Array,
-    population_references: Array,
+    population: Floats,
+    population_references: Floats,
     *,
     mode: str = "online",
     gamma: float = 1.0,
     a: float = 0.3,
     trim: float = 0.0,
-) -> Array:
+) -> Floats:
     """Return each example's share (n,) of a population that it beats, LARGE for members, the mean over its queries.
 
     Example x beats z where p(x | target) / p(x) > gamma p(z | target) / p(z), strictly, as in the authors' code
@@ -64,13 +65,13 @@ def relative_score(
 
 
 def relative_error(
-    target: Array,
-    references: Array,
+    target: Floats,
+    references: Floats,
     membership: NDArray[np.bool_],
-    population: Array,
-    population_references: Array,
+    population: Floats,
+    population_references: Floats,
     **options: Any,
-) -> Array:
+) -> Floats:
     """Return the standard error (n,) of each score over the k reference models; see `jackknife_error`.
 
     The population's reference models are the same k. An example with fewer than two of them on a side that is needed
@@ -86,7 +87,7 @@ def relative_error(
     return jackknife_error(np.stack(without), membership)
 
 
-def _log_marginal(references: Array, membership: NDArray[np.bool_], mode: str, a: float, trim: float) -> Array:
+def _log_marginal(references: Floats, membership: NDArray[np.bool_], mode: str, a: float, trim: float) -> Floats:
     """Return log p(x), (n, q), from log-probabilities (k, n, q); NaN without a model to estimate it from."""
     if mode == "online":
         return _log_mean(references, np.ones_like(membership), trim)
@@ -95,7 +96,7 @@ def _log_marginal(references: Array, membership: NDArray[np.bool_], mode: str, a
         return np.logaddexp(np.log((1 + a) / 2) + outside, np.log((1 - a) / 2))
 
 
-def _log_mean(references: Array, used: NDArray[np.bool_], trim: float) -> Array:
+def _log_mean(references: Floats, used: NDArray[np.bool_], trim: float) -> Floats:
     """Return the logarithm of the mean probability over the models that are `used` (k, n), without outliers."""
     in_order = np.sort(np.where(used[..., None], references, np.inf), axis=0)
     cut = np.floor(trim * used.sum(0))
@@ -107,11 +108,11 @@ def _log_mean(references: Array, used: NDArray[np.bool_], trim: float) -> Array:
 
 
 def _check(
-    target: Array,
-    references: Array,
+    target: Floats,
+    references: Floats,
     membership: NDArray[np.bool_],
-    population: Array,
-    population_references: Array,
+    population: Floats,
+    population_references: Floats,
 ) -> None:
     for name, model, others in (("", target, references), ("population ", population, population_references)):
         if model.ndim != 2 or others.ndim != 3 or others.shape[1:] != model.shape:
@@ -166,9 +167,7 @@ class RMIA(Attack):
 
     needs_shadows: ClassVar[bool] = True
 
-    def score(
-        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
-    ) -> dict[str, NDArray[np.float64]]:
+    def score(self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator) -> dict[str, Floats]:
         """Return the shares and their standard errors; see `Attack.score`.
 
         Raises:
@@ -187,6 +186,6 @@ class RMIA(Attack):
         return {"": relative_score(*arguments, **options), STDERR: relative_error(*arguments, **options)}
 
 
-def _log_probabilities(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Array:
+def _log_probabilities(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Floats:
     """Return (k, n, q) from logits (k, n, q, c) of k models and labels (n,)."""
-    return np.stack([-Answers(each, labels).losses() for each in logits])
+    return np.stack([-Outputs(each, labels).losses() for each in logits])

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.attacks.attack import Answers, Attack, Observations
+from advunlearn.attacks.attack import Attack, Observations, Outputs
 from advunlearn.attacks.statistics import confidence, cross_entropy, entropy, modified_entropy
 from advunlearn.data.by_class import positions_by_class
 from advunlearn.options import UserError
+from advunlearn.runtime.arrays import Floats, Labels
 from advunlearn.shadows.outputs import ShadowOutputs
-
-Array = NDArray[np.float64]
-Labels = NDArray[np.int64]
 
 PER_CLASS = "modified_entropy"  # the statistic that has a threshold for each class
 
@@ -44,9 +42,7 @@ class Threshold(Attack):
             4)
     """
 
-    def score(
-        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
-    ) -> dict[str, NDArray[np.float64]]:
+    def score(self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator) -> dict[str, Floats]:
         """Return the scores, each the mean over queries or made from it; see `Attack.score`."""
         scores = _statistics(target)
         if target.population is not None:
@@ -69,7 +65,7 @@ class Threshold(Attack):
         return {"per_class_balanced_accuracy": float(np.mean(rates))}
 
 
-def class_percentiles(scores: Array, labels: Labels, population: Array, population_labels: Labels) -> Array:
+def class_percentiles(scores: Floats, labels: Labels, population: Floats, population_labels: Labels) -> Floats:
     """Return the share of its class's population that each score exceeds, (n,) in [0, 1]; ties count half.
 
     One threshold on it is a threshold per class on the scores, with the same false-positive rate in every class. For a
@@ -94,7 +90,7 @@ def class_percentiles(scores: Array, labels: Labels, population: Array, populati
     return percentiles
 
 
-def per_class_thresholds(scores: Array, labels: Labels, members: NDArray[np.bool_], classes: int) -> Array:
+def per_class_thresholds(scores: Floats, labels: Labels, members: NDArray[np.bool_], classes: int) -> Floats:
     """Return for each class (classes,) the threshold t at which (TPR + TNR) / 2 of `score >= t` is largest.
 
     As Song and Mittal's code does, the candidates are the class's scores, those of members first, and the first best
@@ -117,20 +113,20 @@ def per_class_thresholds(scores: Array, labels: Labels, members: NDArray[np.bool
     return thresholds
 
 
-def _best_threshold(members: Array, nonmembers: Array) -> float:
+def _best_threshold(members: Floats, nonmembers: Floats) -> float:
     candidates = np.concatenate([members, nonmembers])
     found = len(members) - np.searchsorted(np.sort(members), candidates)
     rejected = np.searchsorted(np.sort(nonmembers), candidates)
     return float(candidates[np.argmax(found / len(members) + rejected / len(nonmembers))])
 
 
-def _statistics(answers: Answers) -> dict[str, Array]:
+def _statistics(outputs: Outputs) -> dict[str, Floats]:
     """Return the four member scores by name, (n,) each, the mean over queries."""
-    labels = np.repeat(answers.labels[:, None], answers.logits.shape[1], axis=1)
+    labels = np.repeat(outputs.labels[:, None], outputs.logits.shape[1], axis=1)
     scores = {
-        "": -cross_entropy(answers.logits, labels),
-        "confidence": confidence(answers.logits, labels),
-        "entropy": -entropy(answers.logits),
-        "modified_entropy": -modified_entropy(answers.logits, labels),
+        "": -cross_entropy(outputs.logits, labels),
+        "confidence": confidence(outputs.logits, labels),
+        "entropy": -entropy(outputs.logits),
+        "modified_entropy": -modified_entropy(outputs.logits, labels),
     }
     return {name: score.mean(axis=1) for name, score in scores.items()}

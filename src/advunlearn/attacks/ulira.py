@@ -10,20 +10,21 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.lira import CENTERS, VARIANCES, default_variance, log_likelihood_ratio, ratio_error
-from advunlearn.attacks.statistics import Array, query_margins
+from advunlearn.attacks.statistics import query_margins
 from advunlearn.options import UserError, option
+from advunlearn.runtime.arrays import Floats
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 
 
 def cross_fitted_ratios(
-    unlearned: Array,
-    others: Array,
+    unlearned: Floats,
+    others: Floats,
     forgotten: NDArray[np.bool_],
     *,
     partner: bool,
     center: str = "median",
     variance: str = "pooled",
-) -> Array:
+) -> Floats:
     """Return the log-likelihood ratios (2, k, n) of k shadow originals' forgotten examples, LARGE for `unlearned`.
 
     First for the unlearned model that forgot the example, then for the other model, with which it is compared, both by
@@ -98,9 +99,7 @@ class ULiRA(Attack):
 
     needs_originals: ClassVar[bool] = True
 
-    def score(
-        self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator
-    ) -> dict[str, NDArray[np.float64]]:
+    def score(self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator) -> dict[str, Floats]:
         """Return the log-likelihood ratios of `privacy` and their standard errors; see `Attack.score`.
 
         Raises:
@@ -120,7 +119,7 @@ class ULiRA(Attack):
             scores[name][known] = compute(*arguments, **self._options(len(shadows.logits)))
         return scores
 
-    def audit(self, shadows: UnlearnedOutputs, labels: NDArray[np.int64]) -> dict[str, dict[str, Array]]:
+    def audit(self, shadows: UnlearnedOutputs, labels: NDArray[np.int64]) -> dict[str, dict[str, Floats]]:
         """Return the cross-fitted ratios of both questions, for every model in the place of the unlearned one.
 
         See `Attack.audit`.
@@ -133,7 +132,7 @@ class ULiRA(Attack):
         }
         options = self._options(len(retrained) // 2)
 
-        def ask(*, partner: bool) -> dict[str, Array]:
+        def ask(*, partner: bool) -> dict[str, Floats]:
             return {
                 name: cross_fitted_ratios(
                     margins, margins if partner else retrained, shadows.membership, partner=partner, **options

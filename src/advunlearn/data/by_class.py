@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+from advunlearn.runtime.arrays import Rows
 
 
 def positions_by_class(labels: Rows) -> dict[int, Rows]:

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from advunlearn.data.by_class import positions_by_class
 from advunlearn.options import UserError
+from advunlearn.runtime.arrays import Rows
 
-Rows = NDArray[np.int64]
-Counts = NDArray[np.int64]
+Counts = Rows  # how many examples of each class
 
 
 def comparable(members: Rows, others: Rows) -> tuple[Rows, Rows, str]:

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from advunlearn.data.by_class import positions_by_class
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.options import UserError
+from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.storage.files import atomic_write
-
-Rows = NDArray[np.int64]
 
 HELD_OUT = 0.3  # of a dataset without a test part, if train_size is null
 

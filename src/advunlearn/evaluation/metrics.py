@@ -12,8 +12,7 @@ from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedKFold
 
 from advunlearn.evaluation.metrics_file import RocMetrics
-
-Array = NDArray[np.float64]
+from advunlearn.runtime.arrays import Floats
 
 CONFIDENCE = 0.95
 LOW_FPR = (0.01, 0.001)
@@ -74,7 +73,7 @@ def roc(scores: ArrayLike, members: ArrayLike, *, seed: int = 0, cross_fitted: b
     }
 
 
-def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Array, Array]:
+def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Floats, Floats]:
     """Return (fpr, tpr) at every threshold, from (0, 0) to (1, 1); see `roc` for arguments and errors."""
     kept, inside, _ = _scored(scores, members)
     # Ranks in place of the scores: scikit-learn refuses infinities.
@@ -82,7 +81,7 @@ def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Array, Arra
     return fpr, tpr
 
 
-def auc_interval(positive: Array, negative: Array, *, cross_fitted: bool = False) -> tuple[float, float, float, str]:
+def auc_interval(positive: Floats, negative: Floats, *, cross_fitted: bool = False) -> tuple[float, float, float, str]:
     """Return the AUC, its 95 % interval and how that was made.
 
     DeLong's variance (1988) on the logit scale, so that the interval stays within [0, 1]. If all members score above
@@ -162,7 +161,7 @@ def auc_over_models(
     return float(auc), float(low), float(high), made
 
 
-def tpr_at_fpr(scores: Array, members: NDArray[np.bool_], fpr: float) -> TprAtFpr:
+def tpr_at_fpr(scores: Floats, members: NDArray[np.bool_], fpr: float) -> TprAtFpr:
     """Return the true-positive rate at the last threshold with at most `fpr` false positives, without interpolation."""
     rates, found = roc_curve_points(scores, members)
     last = int(np.searchsorted(rates, fpr * (1 + 1e-12), side="right")) - 1
@@ -172,7 +171,7 @@ def tpr_at_fpr(scores: Array, members: NDArray[np.bool_], fpr: float) -> TprAtFp
     return TprAtFpr(fpr, float(found[last]), low, high, count, round(rates[last] * int((~members).sum())))
 
 
-def balanced_accuracy(scores: Array, members: NDArray[np.bool_], *, seed: int) -> float:
+def balanced_accuracy(scores: Floats, members: NDArray[np.bool_], *, seed: int) -> float:
     """Return (TPR + TNR) / 2 at a threshold that is best on one random half, measured on the other half.
 
     The result is the mean over both directions. With fewer than two examples on a side there is nothing to choose on,
@@ -185,7 +184,7 @@ def balanced_accuracy(scores: Array, members: NDArray[np.bool_], *, seed: int) -
     return float(np.mean([_judged(ranks, members, chosen, judged) for chosen, judged in halves]))
 
 
-def _judged(scores: Array, members: NDArray[np.bool_], chosen: NDArray[np.intp], judged: NDArray[np.intp]) -> float:
+def _judged(scores: Floats, members: NDArray[np.bool_], chosen: NDArray[np.intp], judged: NDArray[np.intp]) -> float:
     fpr, tpr, thresholds = roc_curve(members[chosen], scores[chosen], drop_intermediate=False)
     predicted = scores[judged] >= thresholds[int(np.argmax(tpr - fpr))]
     truth = members[judged]
@@ -212,7 +211,7 @@ def epsilon_lower_bound(scores: ArrayLike, members: ArrayLike, *, seed: int, del
     ranks = rankdata(kept)
     chosen, judged = next(StratifiedKFold(2, shuffle=True, random_state=seed).split(ranks, inside))
 
-    def epsilons(sign: int, rows: NDArray[np.intp], thresholds: Array) -> Array:
+    def epsilons(sign: int, rows: NDArray[np.intp], thresholds: Floats) -> Floats:
         found, wrong = (np.sort(sign * ranks[rows][inside[rows] == side]) for side in (True, False))
         positives = [len(part) - np.searchsorted(part, thresholds) for part in (found, wrong)]
         return epsilon_of_counts(positives[0], len(found), positives[1], len(wrong), delta)
@@ -226,7 +225,7 @@ def epsilon_lower_bound(scores: ArrayLike, members: ArrayLike, *, seed: int, del
 
 def epsilon_of_counts(
     true_positives: ArrayLike, members: int, false_positives: ArrayLike, nonmembers: int, delta: float = 0.0
-) -> Array:
+) -> Floats:
     """Return max(0, log((TPR_low - delta) / FPR_high), log((TNR_low - delta) / FNR_high)), of the counts' shape.
 
     Both directions rest on the same two one-sided Clopper-Pearson bounds, TPR_low = 1 - FNR_high and FPR_high = 1 -
@@ -253,7 +252,7 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
     return float(low), float(high)
 
 
-def _clopper_pearson(successes: NDArray[np.int64], trials: int, confidence: float) -> tuple[Array, Array]:
+def _clopper_pearson(successes: NDArray[np.int64], trials: int, confidence: float) -> tuple[Floats, Floats]:
     if trials <= 0 or (successes < 0).any() or (successes > trials).any():
         raise ValueError(f"successes must lie in 0..trials and trials be positive, got {successes} of {trials}")
     tail = (1 - confidence) / 2
@@ -277,7 +276,7 @@ def loss_distances(member_losses: ArrayLike, nonmember_losses: ArrayLike) -> tup
     return float(ks_2samp(first, second).statistic), float(wasserstein_distance(first, second))
 
 
-def _scored(scores: ArrayLike, members: ArrayLike) -> tuple[Array, NDArray[np.bool_], int]:
+def _scored(scores: ArrayLike, members: ArrayLike) -> tuple[Floats, NDArray[np.bool_], int]:
     values, inside = np.asarray(scores, dtype=np.float64), np.asarray(members)
     if values.ndim != 1 or inside.shape != values.shape or inside.dtype != bool:
         raise ValueError(

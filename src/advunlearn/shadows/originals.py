@@ -14,6 +14,7 @@ from torch import nn
 
 from advunlearn.data.by_class import place_in_class
 from advunlearn.options import UserError
+from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.seeding import numpy_stream, seed_sequence
 from advunlearn.shadows.model_set import STACK, ModelSet
 from advunlearn.shadows.outputs import UnlearnedOutputs
@@ -22,9 +23,6 @@ from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 
 SCHEMA = 1  # raise it when this file's results change: stored models of the old code are then not reused
-
-
-Rows = NDArray[np.int64]
 
 
 Unlearn = Callable[[Trainer, nn.Module, Rows, Rows, Checkpoint], nn.Module]

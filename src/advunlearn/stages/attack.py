@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.attacks.attack import STDERR, Answers, Observations
+from advunlearn.attacks.attack import STDERR, Observations, Outputs
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.config.experiment import LOSS, Experiment
 from advunlearn.data.comparable import comparable
@@ -82,16 +82,20 @@ def attack_models(
             if not (logits < np.inf).all():
                 raise Diverged(f"the {name} model has diverged: some of its logits are not finite; {to_lower(name)}")
 
-            def answers(where: NDArray[np.int64], logits: NDArray[np.float32] = logits) -> Answers:
-                return Answers(logits[np.searchsorted(observed, where)], labels[where])
+            def outputs_of(where: NDArray[np.int64], logits: NDArray[np.float32] = logits) -> Outputs:
+                return Outputs(logits[np.searchsorted(observed, where)], labels[where])
 
             parts = {"retain": splits.retain, "forget": splits.forget, "test": splits.test}
             accuracies[name] = {
-                part: accuracy(answers(where).logits[:, 0], labels[where]) for part, where in parts.items()
+                part: accuracy(outputs_of(where).logits[:, 0], labels[where]) for part, where in parts.items()
             }
-            said = answers(rows)
+            attacked = outputs_of(rows)
             target = Observations(
-                said.logits, said.labels, members, retain=answers(splits.retain), population=answers(splits.selection)
+                attacked.logits,
+                attacked.labels,
+                members,
+                retain=outputs_of(splits.retain),
+                population=outputs_of(splits.selection),
             )
             scores = score_model(experiment, target, shadows, unlearned)
             arrays |= {f"{name}/{key}": score for key, score in scores.items()}

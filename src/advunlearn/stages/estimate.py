@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.splits import Splits, make_splits
 from advunlearn.models.model import skeleton
+from advunlearn.runtime.arrays import Rows
 from advunlearn.shadows.model_set import ModelSet, ShadowOptions
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.outputs import ShadowOutputs
@@ -30,8 +30,6 @@ from advunlearn.storage.artefacts import Artefact
 from advunlearn.storage.store import Store
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.retrain import Retrain
-
-Rows = NDArray[np.int64]
 
 # Seconds, measured on two cores of a server: the pictures and the page, and an attack on the three models.
 REPORT, ATTACK = 3.0, 0.2
@@ -191,7 +189,7 @@ class Estimator:
 
     def _shadow_group(self, models: ShadowSet, group: range, at_once: int) -> float:
         fitted = self._fit(models, len(models.pool) // 2, group, at_once)
-        return fitted + self._answers(models.observed, models.options, len(group))
+        return fitted + self._outputs(models.observed, models.options, len(group))
 
     def _original_group(self, models: OriginalSet, group: range, at_once: int) -> float | None:
         retain, forget = models.parts(group[0])
@@ -200,12 +198,12 @@ class Estimator:
             return None
         trainings = (len(retain) + len(forget), len(retain), len(retain))
         fitted = sum(self._fit(models, examples, group, at_once) for examples in trainings)
-        return fitted + self._answers(models.observed, models.options, 4 * len(group)) + len(group) * unlearned
+        return fitted + self._outputs(models.observed, models.options, 4 * len(group)) + len(group) * unlearned
 
     def _fit(self, models: ModelSet, examples: int, group: range, at_once: int) -> float:
         return self.clock.together(len(group), steps_of(examples, self.trainer), at_once, stacked=models.stacked)
 
-    def _answers(self, rows: Rows, options: ShadowOptions, networks: int) -> float:
+    def _outputs(self, rows: Rows, options: ShadowOptions, networks: int) -> float:
         """Return the seconds, on one core, of so many networks' outputs on these rows."""
         return networks * options.queries * len(rows) * self.clock.answer * torch.get_num_threads()
 
@@ -222,8 +220,8 @@ class Estimator:
             return self.clock.together(1, steps, at_once, stacked=False) if at_once else self._seconds(len(retain))
         task = make_task(trainer, self.splits, retain, forget, None)
         if count := unlearner.reference_models():
-            answers = partial(stand_in_outputs, count, trainer.pool.classes)
-            task = replace(task, references=(answers(len(forget)), answers(len(self.splits.audit))))
+            outputs = partial(stand_in_outputs, count, trainer.pool.classes)
+            task = replace(task, references=(outputs(len(forget)), outputs(len(self.splits.audit))))
 
         def network() -> nn.Module:
             return trainer.restore(found["original"], STREAM) if "original" in found else trainer.fresh(STREAM)
@@ -234,8 +232,8 @@ class Estimator:
         seconds = 0.0
         if not held:
             rows = np.concatenate(list(vars(self.splits).values()))
-            answers = self._answers(rows, experiment.shadow_options, 3) / torch.get_num_threads()
-            seconds = answers + ATTACK * len(experiment.attacks) + REPORT
+            outputs = self._outputs(rows, experiment.shadow_options, 3) / torch.get_num_threads()
+            seconds = outputs + ATTACK * len(experiment.attacks) + REPORT
         return Line("attacks, report", ", ".join(experiment.attacks), 1, int(held), int(not held), seconds)
 
 

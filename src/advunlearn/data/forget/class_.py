@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from advunlearn.data.dataset import DatasetInfo
-from advunlearn.data.forget.scenario import Forget, Rows
+from advunlearn.data.forget.scenario import Forget
 from advunlearn.options import option
+from advunlearn.runtime.arrays import Rows
 
 
 @dataclass

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from advunlearn.data.dataset import DatasetInfo
-from advunlearn.data.forget.scenario import Forget, Rows
+from advunlearn.data.forget.scenario import Forget
 from advunlearn.options import UserError
+from advunlearn.runtime.arrays import Rows
 from advunlearn.storage.files import UnreadableFile, open_regular
 
 LONGEST = 1000  # characters of a line

@@ -8,8 +8,9 @@ import numpy as np
 
 from advunlearn.data.by_class import positions_by_class
 from advunlearn.data.dataset import DatasetInfo
-from advunlearn.data.forget.scenario import Forget, Rows
+from advunlearn.data.forget.scenario import Forget
 from advunlearn.options import option
+from advunlearn.runtime.arrays import Rows
 
 
 @dataclass

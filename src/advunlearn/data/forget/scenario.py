@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from advunlearn.data.dataset import DatasetInfo
 from advunlearn.options import Component
-
-Rows = NDArray[np.int64]
+from advunlearn.runtime.arrays import Rows
 
 
 class Forget(Component):

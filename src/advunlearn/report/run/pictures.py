@@ -17,8 +17,6 @@ from advunlearn.evaluation.metrics import roc_curve_points
 from advunlearn.evaluation.metrics_file import MODELS, Trace
 from advunlearn.report.drawing import literal
 
-Array = NDArray[Any]
-
 COLORS = {"original": "#999999", "retrained": "#009e73", "unlearned": "#d55e00"}
 FORGET, TEST, DARK = "#d55e00", "#0072b2", "#333333"
 STYLE = {
@@ -45,7 +43,7 @@ GAME = {
 FLOOR = 1e-8  # losses below it are drawn on it: their axis is logarithmic
 
 
-def draw(trace: Trace, scores: Mapping[str, Array]) -> dict[str, bytes]:
+def draw(trace: Trace, scores: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """Return the pictures of a run by name: `trace` (if there was a game), `roc` and `losses`.
 
     Args:
@@ -126,7 +124,7 @@ def _draw_auditor(axes: Axes, trace: Trace) -> None:
     axes.set(title="auditor", ylim=(0.3, 1))
 
 
-def roc_figure(scores: Mapping[str, Array]) -> Figure:
+def roc_figure(scores: Mapping[str, NDArray[Any]]) -> Figure:
     """Return one log-log ROC panel for each attack, with the three models in it."""
     attacks = [name.split("/", 1)[1] for name in scores if name.startswith(f"{MODELS[0]}/")]
     attacks = [name for name in primary(attacks) if name != "loss"]
@@ -145,7 +143,7 @@ def roc_figure(scores: Mapping[str, Array]) -> Figure:
     return figure
 
 
-def loss_figure(scores: Mapping[str, Array]) -> Figure:
+def loss_figure(scores: Mapping[str, NDArray[Any]]) -> Figure:
     """Return one histogram of forget and test losses for each model."""
     members = scores["member"]
     losses = {model: np.maximum(scores[f"{model}/loss"], FLOOR) for model in MODELS}
@@ -170,7 +168,7 @@ def _log_axes(axes: Axes, least: float) -> None:
             axes.axvline(rate, color="#dddddd", linewidth=0.8, zorder=0)
 
 
-def _smooth(values: list[float]) -> Array:
+def _smooth(values: list[float]) -> NDArray[Any]:
     """Return the mean over a window of a fiftieth of the steps, shorter at the ends."""
     width = max(1, len(values) // 50)
     window = np.ones(width)
