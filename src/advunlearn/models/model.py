@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,11 @@ class Model(Component):
     """Base class of models."""
 
     group: ClassVar[str] = "model"
+    pretrained = False  # whether networks may start from weights that are the same at every build; see `Foreign`
+
+    def weights_file(self) -> Path | None:
+        """Return the file of a trained network's weights, which comes with the model: the original of a run."""
+        return None
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """Return a freshly initialised network from inputs (n, *shape) to logits (n, classes).
