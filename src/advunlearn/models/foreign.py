@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
@@ -113,8 +113,11 @@ class Foreign(Model):
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """Return the network, whose outputs are understood; see `Model.build`."""
-        forward = None if self.forward is None else named_function(self.forward, "forward")
-        return understood(self.network(shape, classes), classes, forward)
+        return understood(self.network(shape, classes), classes, self.own_forward())
+
+    def own_forward(self) -> Forward | None:
+        """Return the user's own forward pass."""
+        return None if self.forward is None else named_function(self.forward, "forward")
 
     def network(self, shape: Shape, classes: int) -> nn.Module:
         """Return a new network of the other class."""
@@ -122,9 +125,8 @@ class Foreign(Model):
 
     def identity(self) -> dict[str, Any]:
         """Return what identifies the model in the store, with the source of the user's own forward pass."""
-        if self.forward is None:
-            return super().identity()
-        return {**super().identity(), "forward_source": source_digest(named_function(self.forward, "forward"))}
+        own = self.own_forward()
+        return super().identity() | ({} if own is None else {"forward_source": source_digest(own)})
 
 
 def named_function(path: str, key: str) -> Callable[..., Any]:
@@ -157,6 +159,12 @@ def made_by(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]
     if not isinstance(network, nn.Module):
         raise UserError(f"{name} must make a torch.nn.Module, got {type(network).__name__}")
     return network
+
+
+def first_of(words: Collection[str]) -> str:
+    """Return the first three words, and how many more there are."""
+    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+    return ", ".join(sorted(words)[:3]) + more
 
 
 def one_of(name: str, known: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from advunlearn.data.inputs import Shape, shape_in_words
-from advunlearn.models.foreign import Foreign, extra
+from advunlearn.models.foreign import Foreign, extra, first_of, understood
 from advunlearn.options import OptionError, UserError, nearest
 from advunlearn.storage.files import file_digest
 
@@ -38,17 +38,22 @@ class HuggingFace(Foreign):
 
     def network(self, shape: Shape, classes: int) -> nn.Module:
         """Return a new network; see `Foreign.network`."""
-        transformers = extra("transformers", "huggingface")
-        images = isinstance(shape, tuple) and len(shape) == 3
-        auto = getattr(transformers, f"AutoModelFor{'Image' if images else 'Sequence'}Classification")
-        config = self._config(transformers, classes)
+        auto, config = self._parts(shape, classes)
+        if self.pretrained and self._weights() is not None:
+            return self._loaded(auto, config, ignore_mismatched_sizes=True)[0]
         try:
-            if self.pretrained and self._weights() is not None:
-                return auto.from_pretrained(self._folder, config=config, ignore_mismatched_sizes=True)
             return auto.from_config(config)
         except ValueError as error:
             words = f"transformers has no classifier of inputs {shape_in_words(shape)} for {config.model_type}"
             raise UserError(f"{words} ({str(error).splitlines()[0][:100]})") from error
+
+    def trained(self, shape: Shape, classes: int) -> nn.Module:
+        """Return a network with the folder's weights, whose names transformers converts; see `Model.trained`."""
+        network, about = self._loaded(*self._parts(shape, classes), ignore_mismatched_sizes=True)
+        lost = {*about["missing_keys"], *(key[0] for key in about["mismatched_keys"])}
+        if lost:
+            raise UserError(f"the folder lacks these weights of the classifier, or in this shape: {first_of(lost)}")
+        return understood(network, classes, self.own_forward())
 
     def weights_file(self) -> Path | None:
         """Return the folder's weights, unless every network starts from them; see `Model.weights_file`."""
@@ -75,6 +80,25 @@ class HuggingFace(Foreign):
         if (self._folder / f"{WEIGHTS[0]}.index.json").exists():
             raise OptionError([f"path={self.path}: weights in several files are not supported (try max_shard_size)"])
         return next((self._folder / name for name in WEIGHTS if (self._folder / name).is_file()), None)
+
+    def _loaded(self, auto: Any, config: Any, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
+        """Return a network with the folder's weights, and which of them did not fit."""
+        from transformers.utils import logging
+
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            return auto.from_pretrained(self._folder, config=config, output_loading_info=True, **options)
+        finally:
+            if shown:
+                logging.enable_progress_bar()
+
+    def _parts(self, shape: Shape, classes: int) -> tuple[Any, Any]:
+        """Return transformers' class of such a classifier, and its config."""
+        transformers = extra("transformers", "huggingface")
+        images = isinstance(shape, tuple) and len(shape) == 3
+        auto = getattr(transformers, f"AutoModelFor{'Image' if images else 'Sequence'}Classification")
+        return auto, self._config(transformers, classes)
 
     def _config(self, transformers: ModuleType, classes: int) -> Any:
         """Return the config, changed by the arguments.

@@ -19,8 +19,16 @@ class Model(Component):
     pretrained = False  # whether networks may start from weights that are the same at every build; see `Foreign`
 
     def weights_file(self) -> Path | None:
-        """Return the file of a trained network's weights, which comes with the model: the original of a run."""
+        """Return the file of a trained network's weights that comes with the model, for the original only."""
         return None
+
+    def trained(self, shape: Shape, classes: int) -> nn.Module:
+        """Return a network with these weights, like `build`.
+
+        Raises:
+            UserError: in one line, if they are not those of such a network.
+        """
+        raise NotImplementedError
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """Return a freshly initialised network from inputs (n, *shape) to logits (n, classes).

@@ -18,7 +18,7 @@ from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.examples import examples_of
 from advunlearn.data.inputs import shape_in_words
 from advunlearn.data.splits import Splits
-from advunlearn.models.foreign import own_module
+from advunlearn.models.foreign import Foreign, own_module
 from advunlearn.options import UserError, is_shipped, located
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Rows
@@ -46,7 +46,6 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
         manifest.note(splits=sizes, dataset_checksum=pool.checksum)
         trainer = trainer_of(experiment, pool, splits.train, Store())
         trainer.policy.most_workers = manifest.most_workers()
-        check_network(trainer)
         check_original(experiment, trainer, splits)
     manifest.note(threads=torch.get_num_threads())
     return trainer, splits
@@ -103,7 +102,7 @@ def check_network(trainer: Trainer) -> None:
         save(weights)
     except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise UserError(f"model: the weights of {name} cannot be stored ({error})") from error
-    if not is_shipped(trainer.model) and not trainer.model.pretrained:
+    if isinstance(trainer.model, Foreign) or not is_shipped(trainer.model):
         check_random(trainer)
 
 
@@ -130,6 +129,8 @@ def check_random(trainer: Trainer) -> None:
     Raises:
         UserError: in one line that names a tensor, if they do not.
     """
+    if trainer.model.pretrained:
+        return
     first, second = (own_module(trainer.built("warm", index)) for index in (0, 1))
     others = dict(second.named_parameters())
     trained = {name: each for name, each in first.named_parameters() if each.requires_grad and each.numel()}
@@ -147,9 +148,13 @@ def trainer_of(experiment: Experiment, pool: Pool, train: Rows, store: Store) ->
     """Move a pool to the device; return the trainer of its models, after choosing torch's CPU threads for it.
 
     The rows are those that the original is trained on.
+
+    Raises:
+        UserError: see `check_network`.
     """
     settings, dataset = experiment.settings, experiment.dataset
     examples = examples_of(pool, dataset, train, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, store)
+    check_network(trainer)
     trainer.policy.choose_threads()
     return trainer

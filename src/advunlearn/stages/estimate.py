@@ -25,7 +25,7 @@ from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key
 from advunlearn.stages.clock import STREAM, Clock, steps_of
-from advunlearn.stages.data import check_memory, check_network, check_parts, trainer_of
+from advunlearn.stages.data import check_memory, check_parts, trainer_of
 from advunlearn.stages.original import check_original, original_key, splits_of
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
@@ -290,6 +290,5 @@ def before_a_run(experiment: Experiment) -> Estimator:
     splits = splits_of(experiment, pool)
     check_parts(experiment, splits, pool.labels)
     trainer = trainer_of(experiment, pool, splits.train, Store())
-    check_network(trainer)
     check_original(experiment, trainer, splits)
     return Estimator(experiment, trainer, splits)

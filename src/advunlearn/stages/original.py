@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,15 +76,22 @@ def read_original(experiment: Experiment, trainer: Trainer) -> nn.Module:
     Raises:
         UserError: in one line, if they are not those of such a network.
     """
-    file, network = experiment.weights_file, trainer.built("original")
+    file = experiment.weights_file
     assert file is not None
-    found = read_weights(file)
+    try:
+        network = _read(experiment, trainer, file)
+    except UserError as error:
+        raise UserError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from error
     if weights_digest(file) != experiment.weights_digest:
         raise UserError(f"{file}: changed since this run began")
-    try:
-        load_weights(network, matched(network, found))
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from error
+    return network
+
+
+def _read(experiment: Experiment, trainer: Trainer, file: Path) -> nn.Module:
+    if experiment.original.file is None:  # they come with the model
+        return experiment.model.trained(trainer.examples.shape, trainer.pool.classes)
+    network = trainer.built("original")
+    load_weights(network, matched(network, read_weights(file)))
     return network
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from advunlearn.models.foreign import own_module
+from advunlearn.models.foreign import first_of, own_module
 from advunlearn.options import UserError
 
 PREFIXES = ("module.", "_orig_mod.")  # which DataParallel and torch.compile put before every name
@@ -59,7 +59,7 @@ def matched(network: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor
         ],
     }
     if any(problems.values()):
-        words = [f"{what}: {_some(each)}" for what, each in problems.items() if each]
+        words = [f"{what}: {first_of(each)}" for what, each in problems.items() if each]
         raise UserError(f"these are not the weights of this model; {'; '.join(words)}")
     return {name: tensor for name, tensor in given.items() if names[name] == name}
 
@@ -75,10 +75,6 @@ def _without_prefixes(found: Mapping[str, Tensor], names: Mapping[str, str]) -> 
 
 def _fits(given: Tensor, wanted: Tensor) -> bool:
     return given.shape == wanted.shape and given.is_floating_point() == wanted.is_floating_point()
-
-
-def _some(words: list[str]) -> str:
-    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
 
 def _first_names(network: nn.Module) -> dict[str, str]:

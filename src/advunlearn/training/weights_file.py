@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advunlearn.models.foreign import first_of
 from advunlearn.storage.files import UnreadableFile, file_digest, open_regular
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")  # keys under which a training's checkpoint keeps the weights
@@ -22,6 +23,8 @@ def weights_digest(path: Path) -> str:
     Raises:
         UnreadableFile: see `read_weights`.
     """
+    if path.is_dir():
+        raise UnreadableFile(path, "a folder, not a file of weights")
     open_regular(path).close()
     state = path.stat()
     return _digest(path, (state.st_mtime_ns, state.st_size))
@@ -69,19 +72,15 @@ def _saved_by_torch(path: Path) -> dict[str, Tensor]:
     inner = next((found[key] for key in CONTAINERS if _is_mapping(found) and _is_mapping(found.get(key))), found)
     if not _is_mapping(inner) or not inner:
         raise UnreadableFile(path, f"must hold a state_dict, tensors by name, got {type(inner).__name__}")
-    others = [name for name, each in inner.items() if not isinstance(each, Tensor)]
+    others = [str(name) for name, each in inner.items() if not isinstance(each, Tensor)]
     if others:
         where = f"weights are looked for under {', '.join(CONTAINERS)}"
-        raise UnreadableFile(path, f"{_some(others)} is no tensor; {where}")
+        raise UnreadableFile(path, f"{first_of(others)} is no tensor; {where}")
     return {str(name): tensor for name, tensor in inner.items()}
 
 
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
-
-
-def _some(names: list[Any]) -> str:
-    return ", ".join(map(str, names[:3]))
 
 
 def _first_line(error: Exception) -> str:
