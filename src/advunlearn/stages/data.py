@@ -23,6 +23,7 @@ from advunlearn.storage.store import Store
 from advunlearn.training.fit import first_logits, largest
 from advunlearn.training.trainer import Trainer
 from advunlearn.training.weights import weights_of
+from advunlearn.unlearners.unlearner import Unlearner
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
         manifest.note(splits=sizes, dataset_checksum=pool.checksum)
         trainer = trainer_of(experiment, pool, Store())
         trainer.policy.most_workers = manifest.most_workers()
-        check_network(trainer)
+        check_network(trainer, experiment.unlearner)
     manifest.note(threads=torch.get_num_threads())
     return trainer, splits
 
@@ -79,8 +80,8 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
         raise UserError(f"{error} ({keys} determine the parts of the data)") from error
 
 
-def check_network(trainer: Trainer) -> None:
-    """Check before any training that a network has an output for each class and can be stored.
+def check_network(trainer: Trainer, unlearner: Unlearner) -> None:
+    """Check before any training that a network has an output for each class, and can be stored and unlearned from.
 
     Raises:
         UserError: in one line, if not.
@@ -99,6 +100,7 @@ def check_network(trainer: Trainer) -> None:
         save(weights)
     except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise UserError(f"model: the weights of {name} cannot be stored ({error})") from error
+    unlearner.check_network(network)
 
 
 def trainer_of(experiment: Experiment, pool: Pool, store: Store) -> Trainer:

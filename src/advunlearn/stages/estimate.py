@@ -274,5 +274,5 @@ def before_a_run(experiment: Experiment) -> Estimator:
     splits = make_splits(pool, dataset, experiment.forget, experiment.settings.seed)
     check_parts(experiment, splits, pool.labels)
     trainer = trainer_of(experiment, pool, Store())
-    check_network(trainer)
+    check_network(trainer, experiment.unlearner)
     return Estimator(experiment, trainer, splits)

@@ -18,6 +18,7 @@ from advunlearn.evaluation.metrics_file import (
     ModelMetrics,
     ModelName,
     PartName,
+    Resources,
 )
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.attack import Evidence
@@ -41,7 +42,14 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
         "unlearning_over_retraining": seconds["unlearn"] / seconds["retrain"],
         "references_over_retraining": seconds.get("references", 0.0) / seconds["retrain"],
         "trace": models.artefacts["unlearned"].record["trace"],
+        "unlearning": _resources(experiment, models),
     }
+
+
+def _resources(experiment: Experiment, models: Models) -> Resources:
+    device = "cuda" if experiment.settings.torch_device().type == "cuda" else "cpu"
+    memory = models.artefacts["unlearned"].record.get("peak_memory")  # which older results lack
+    return {"reads": list(experiment.unlearner.parts_read()), "peak_memory": memory, "device": device}
 
 
 def _measure_model(experiment: Experiment, splits: Splits, evidence: Evidence, name: ModelName) -> ModelMetrics:
