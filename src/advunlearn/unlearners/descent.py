@@ -61,7 +61,7 @@ class Descent:
     def __init__(self, method: GradientUnlearner, network: nn.Module, task: Task) -> None:
         self.method, self.network, self.task = method, network, task
         self.examples = method.examples(task)
-        self.kept = _retained(self.examples, task)
+        self.kept = _retained(self.examples, task, method.parts_read())
         self.order = torch_stream(task.settings.seed, f"batches/{STREAM}")
         self.augment = torch_stream(task.settings.seed, f"augment/{STREAM}")
         self.epoch = 0
@@ -244,15 +244,17 @@ def paired_sizes(passed: int, cycled: int, batch_size: int) -> list[int]:
     return [size + others[n % len(others)] for n, size in enumerate(batch_sizes(passed, batch_size))]
 
 
-def _retained(examples: Examples, task: Task) -> int:
+def _retained(examples: Examples, task: Task, reads: tuple[str, ...]) -> int:
     """Return how many examples, the first ones, belong to the retain set; the others are forget examples.
 
     Raises:
         UserError: if it is neither none nor the whole retain set.
     """
+    if "retain" not in reads:
+        return 0
     kept = len(task.retain)
     if torch.equal(examples.inputs[:kept], task.retain.inputs):
         return kept
-    if torch.equal(examples.inputs, task.forget.inputs):
+    if "forget" in reads and torch.equal(examples.inputs, task.forget.inputs):
         return 0
     raise UserError("examples must return the retain set, the forget set, or both: the retain set first")

@@ -51,7 +51,8 @@ class SalUn(RandomLabel):
     losses. BatchNorm's running statistics are no weights, and move.
 
     Attributes:
-        share: of the weights that are trained, published 0.5, with lr 0.013 and 10 epochs of batches of 256.
+        share: of the weights that are trained; published 0.5, with lr 0.013 and 10 epochs of batches of 256 for a tenth
+            of CIFAR-10.
 
     References:
         [fan2024] C. Fan, J. Liu, Y. Zhang, E. Wong, D. Wei and S. Liu, "SalUn: Empowering Machine Unlearning via
@@ -61,6 +62,4 @@ class SalUn(RandomLabel):
 
     descent: ClassVar[type[Descent]] = Masked
 
-    lr: float = option(0.013, above=0)
-    epochs: int = option(10, at_least=1)
     share: float = option(0.5, at_least=0, at_most=1)
