@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -138,13 +137,14 @@ def _models(
     retrained: nn.Module | None,
 ) -> Models:
     """Return the three models of a comparison; the retrained one is trained if it is not given."""
-    own, about = unlearned, {"seconds": math.nan, "trace": {}}
+    own: object = unlearned
+    about: dict[str, Any] = {"trace": {}}
     if isinstance(unlearned, UnlearnedModel):
         own, about = unlearned.network, {"seconds": unlearned.seconds, "trace": unlearned.trace}
     found: dict[str, tuple[nn.Module, Artefact]] = {}
     for name, model, record in (
-        ("original", trainer.network, {"seconds": math.nan}),
-        ("retrained", retrained, {"seconds": math.nan}),
+        ("original", trainer.network, {}),
+        ("retrained", retrained, {}),
         ("unlearned", own, about),
     ):
         if model is None:
@@ -164,8 +164,12 @@ def _check_models(
     needy = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if needy and train is None:
         raise UserError(f"{', '.join(needy)} compares with other models: give train=, a function that trains them")
-    if experiment.needs_originals and not isinstance(unlearned, UnlearnedModel):
+    if not experiment.needs_originals:
+        return
+    if not isinstance(unlearned, UnlearnedModel):
         raise UserError("ulira unlearns other models as well: give as unlearned= the result of advunlearn.unlearn")
+    if unlearned.task.loss is not None or unlearned.task.optimizer is not None:
+        raise UserError("ulira cannot unlearn other models with loss= or optimizer= of your own")
 
 
 def _together(parts: dict[str, Examples]) -> tuple[Examples, Splits]:

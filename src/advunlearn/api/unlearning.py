@@ -131,6 +131,6 @@ def unlearn(
 def _check_loss(method: Unlearner) -> None:
     """Raise a UserError, in one line, unless the method descends the cross-entropy, which another loss can replace."""
     leader = method.leader() if isinstance(method, SG) else method
-    own = not isinstance(leader, GradientUnlearner) or type(leader).loss is not GradientUnlearner.loss
-    if own or leader.descent is not Descent:
+    plain = isinstance(leader, GradientUnlearner) and type(leader).loss is GradientUnlearner.loss
+    if not plain or getattr(leader, "descent", None) is not Descent:
         raise UserError(f"loss= replaces a cross-entropy, and {type(leader).__name__} has a loss of its own")
