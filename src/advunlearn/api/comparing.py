@@ -11,19 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.api.experiments import Attacks, with_attacks
-from advunlearn.api.own_trainer import OwnTrainer, Train
+from advunlearn.api.own_trainer import PARTS, OwnTrainer, Train, own_trainer
 from advunlearn.api.parts import Part, Transform, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
 from advunlearn.config.experiment import Experiment
-from advunlearn.data.dataset import Dataset, Pool
 from advunlearn.data.examples import Examples
-from advunlearn.data.inputs import Batch, named
 from advunlearn.data.splits import Splits
 from advunlearn.models.foreign import Forward, own_module
 from advunlearn.options import UserError
@@ -36,11 +32,8 @@ from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.report import result_of
 from advunlearn.stages.unlearn import Models
 from advunlearn.storage.artefacts import Artefact
-from advunlearn.storage.store import Store
 from advunlearn.training.fit import place
 from advunlearn.training.weights import weights_of
-
-PARTS = ("retain", "forget", "audit", "selection", "test")
 
 
 def compare(
@@ -97,22 +90,21 @@ def compare(
         >>> sorted(found.metrics["gap"])
         ['original', 'unlearned']
     """
-    words = [f"attack.shadows={shadows}", f"attack.originals={originals}"]
+    words = ["unlearner=none", f"attack.shadows={shadows}", f"attack.originals={originals}"]
     experiment = with_attacks(attacks, words, seed, device)
     _check_models(experiment, unlearned, retrained, train)
     settings = experiment.settings
-    if isinstance(unlearned, UnlearnedModel):
-        experiment = replace(experiment, unlearner=unlearned.method)
     with clean_state(seed), settings.switches():
         given = dict(zip(PARTS, (retain, forget, audit, selection, test), strict=True))
         parts = read_parts(given, settings.torch_device(), transform)
-        examples, splits = _together(parts)
 
         def placed(model: nn.Module) -> nn.Module:
             return place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings).eval()
 
-        trainer = _trainer(experiment, examples, placed(original), train, forward)
+        trainer, splits = own_trainer(experiment, parts, placed(original), train, forward)
         check_parts(experiment, splits, trainer.pool.labels)
+        if isinstance(unlearned, UnlearnedModel):
+            experiment = replace(experiment, unlearner=unlearned.method)
         with _manifest(experiment, parts) as manifest:
             models = _models(trainer, splits, placed, unlearned, retrained)
             evidence = attack_models(experiment, trainer, splits, models, manifest)
@@ -170,34 +162,6 @@ def _check_models(
         raise UserError("ulira unlearns other models as well: give as unlearned= the result of advunlearn.unlearn")
     if unlearned.task.loss is not None or unlearned.task.optimizer is not None:
         raise UserError("ulira cannot unlearn other models with loss= or optimizer= of your own")
-
-
-def _together(parts: dict[str, Examples]) -> tuple[Examples, Splits]:
-    """Return the parts as one set of examples, in the order of `PARTS`, and the rows of each."""
-    rows: dict[str, NDArray[np.int64]] = {}
-    start, whole = 0, None
-    for name in PARTS:
-        count = len(parts[name]) if name in parts else 0
-        rows[name] = np.arange(start, start + count)
-        start += count
-        if name in parts:
-            whole = parts[name] if whole is None else whole.followed_by(parts[name])
-    assert whole is not None
-    return whole, Splits(**rows)
-
-
-def _trainer(
-    experiment: Experiment, examples: Examples, network: nn.Module, train: Train | None, forward: Forward | None
-) -> OwnTrainer:
-    """Return the trainer of a comparison; its pool holds the labels and a digest of the inputs."""
-    digest = hashlib.sha256()
-    for name, tensor in named(cast("Batch", examples.inputs)).items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
-    labels = examples.labels.cpu().numpy()
-    classes = int(network.classes)  # type: ignore[arg-type]
-    pool = Pool({}, labels, len(labels), classes, images=examples.images, digest=digest.hexdigest())
-    parts = experiment.model, experiment.optimizer, experiment.settings, Store()
-    return OwnTrainer(pool, examples, Dataset(), *parts, own=train, network=network, forward=forward)
 
 
 def _given(network: nn.Module, record: dict[str, Any]) -> Artefact:
