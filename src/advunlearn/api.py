@@ -16,7 +16,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from torch import nn
 
-from advunlearn.attacks.attack import Attack, Observations, Outputs
+from advunlearn.attacks.attack import Attack, Observations, Outputs, WhiteBox
 from advunlearn.config.compose import experiment_from, hydra_words
 from advunlearn.config.composer import quoted
 from advunlearn.config.experiment import Experiment
@@ -27,7 +27,7 @@ from advunlearn.evaluation.metrics_file import AttackMetrics
 from advunlearn.options import Component, ConfigError, UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
-from advunlearn.stages.attack import score_model, split_scores
+from advunlearn.stages.attack import score_model, seen_by, split_scores
 from advunlearn.stages.own_data import Part, check_model, check_trainable, read_parts
 from advunlearn.train import Result, run_experiment
 from advunlearn.training.fit import predict
@@ -192,12 +192,13 @@ def audit(
             members=np.arange(len(both)) < len(members),
             retain=outputs_of(parts["retain"]) if "retain" in parts else None,
             population=outputs_of(parts["population"]) if "population" in parts else None,
+            white_box=WhiteBox(network, both),
         )
         _, scores = split_scores(score_model(experiment, target))
         found = {}
         for key, score in scores.items():
             attack = experiment.attacks[key.split("/")[0]]
-            figures = attack.figures(target) if key in experiment.attacks else {}
+            figures = attack.figures(seen_by(attack, target)) if key in experiment.attacks else {}
             found[key] = measure_attack(
                 score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures
             )
