@@ -36,12 +36,15 @@ from advunlearn.unlearners.unlearner import Task, Unlearner
 logger = logging.getLogger(__name__)
 
 
-def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Result:
+def run(
+    overrides: Sequence[str] = (), folder: str | Path | None = None, *, config_dir: str | Path | None = None
+) -> Result:
     """Run one experiment, as `advunlearn run` does with the same overrides, and return its result.
 
     Args:
         overrides: the arguments you would pass to `advunlearn run`.
         folder: where to write; None makes a new one under `outputs/`.
+        config_dir: a folder with the YAML files of your own parts, as `--config-dir`.
 
     Raises:
         ConfigError: with every mistake in the overrides, one line each.
@@ -53,7 +56,7 @@ def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Resu
         >>> sorted(result.metrics["models"])
         ['original', 'retrained', 'unlearned']
     """
-    experiment = experiment_from(overrides)
+    experiment = experiment_from(overrides, config_dir)
     if folder is None:
         name = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
         folder = Path("outputs") / "api" / name
@@ -72,6 +75,7 @@ def unlearn(
     method: str | Unlearner = "sg",
     seed: int = 0,
     device: str = "auto",
+    config_dir: str | Path | None = None,
     **options: Any,
 ) -> nn.Module:
     """Return a copy of the model with the forget set's influence removed; the model itself is unchanged.
@@ -85,6 +89,7 @@ def unlearn(
         method: an option of the group `unlearner` (sg, finetune, ...), or an unlearner such as `SG(alpha=3)`.
         seed: root of all random streams.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`, which is CUDA if it is available.
+        config_dir: a folder with the YAML files of your own parts, which `method` and `auditor` may then name.
         options: the options of a method that is given by name, such as `alpha=3, epochs=10, auditor="logistic"`, or
             `auditor=SVM(regularization=0.5)`.
 
@@ -107,7 +112,7 @@ def unlearn(
         >>> unlearned(inputs).shape
         torch.Size([60, 3])
     """
-    experiment = _with_method(method, options, seed, device)
+    experiment = _with_method(method, options, seed, device, config_dir)
     settings = experiment.settings
     with clean_state(seed), settings.switches():
         given = {"retain": retain, "forget": forget, "audit": audit, "selection": selection}
@@ -133,6 +138,7 @@ def audit(
     attacks: str | Attack | Sequence[str | Attack] = ("threshold", "classifier"),
     seed: int = 0,
     device: str = "auto",
+    config_dir: str | Path | None = None,
 ) -> dict[str, AttackMetrics]:
     """Return how well each attack separates forget examples from test examples, which the model was never trained on.
 
@@ -150,6 +156,7 @@ def audit(
             class of `threshold`.
         attacks: options of the group `attack`, or attacks such as `Population(...)`; in the result, ours are named by
             their file, and your own by their class.
+        config_dir: a folder with the YAML files of your own parts, which `attacks` may then name.
 
     Raises:
         ConfigError: for an unknown attack.
@@ -164,7 +171,8 @@ def audit(
         >>> 0 <= found["threshold"]["auc_low"] <= found["threshold"]["auc"] <= found["threshold"]["auc_high"] <= 1
         True
     """
-    experiment = _with_attacks([attacks] if isinstance(attacks, (str, Attack)) else attacks, seed, device)
+    chosen = [attacks] if isinstance(attacks, (str, Attack)) else attacks
+    experiment = _with_attacks(chosen, seed, device, config_dir)
     untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if untrained:
         raise UserError(
@@ -205,19 +213,22 @@ def audit(
     return found
 
 
-def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:
-    return experiment_from(["recipe=none", *overrides, f"seed={seed}", f"device={device}"])  # the data is the caller's
+def _experiment(overrides: Sequence[str], seed: int, device: str, config_dir: str | Path | None) -> Experiment:
+    words = ["recipe=none", *overrides, f"seed={seed}", f"device={device}"]  # no recipe: the data is the caller's
+    return experiment_from(words, config_dir)
 
 
-def _with_method(method: str | Unlearner, options: dict[str, Any], seed: int, device: str) -> Experiment:
+def _with_method(
+    method: str | Unlearner, options: dict[str, Any], seed: int, device: str, config_dir: str | Path | None
+) -> Experiment:
     """Return an experiment with this unlearner; an option that is an object replaces what its default would name."""
     if isinstance(method, Unlearner):
         if options:
             raise UserError(f"{', '.join(options)}: give the options to {type(method).__name__}(...) itself")
-        return replace(_experiment([], seed, device), unlearner=method)
+        return replace(_experiment([], seed, device, config_dir), unlearner=method)
     parts = {name: value for name, value in options.items() if isinstance(value, Component)}
     plain = {name: value for name, value in options.items() if name not in parts}
-    experiment = _experiment([f"unlearner={method}", *_overrides(plain)], seed, device)
+    experiment = _experiment([f"unlearner={method}", *_overrides(plain)], seed, device, config_dir)
     unknown = parts.keys() - vars(experiment.unlearner).keys()
     if unknown:
         raise ConfigError([f"unlearner.{name}: no such option" for name in sorted(unknown)])
@@ -225,10 +236,10 @@ def _with_method(method: str | Unlearner, options: dict[str, Any], seed: int, de
     return replace(experiment, unlearner=replace(unlearner, **parts))
 
 
-def _with_attacks(attacks: Sequence[str | Attack], seed: int, device: str) -> Experiment:
+def _with_attacks(attacks: Sequence[str | Attack], seed: int, device: str, config_dir: str | Path | None) -> Experiment:
     """Return an experiment with these attacks, by name and in this order."""
     names = [each for each in attacks if isinstance(each, str)]
-    experiment = _experiment([f"attack=[{','.join(names)}]"] if names else [], seed, device)
+    experiment = _experiment([f"attack=[{','.join(names)}]"] if names else [], seed, device, config_dir)
     chosen: dict[str, Attack] = {}
     for each in attacks:
         name = each if isinstance(each, str) else re.split("[./]", each.identity()["part"])[-1]

@@ -85,19 +85,25 @@ _ORDER: dict[str, tuple[str, Callable[[float, float], bool]]] = {
 }
 
 
+def limits(field: dataclasses.Field[Any]) -> str:
+    """Return the allowed range of an option in words, as `at least 0 and less than 1`; empty without one."""
+    choices = field.metadata.get("choices")
+    if choices is not None:
+        return f"one of {', '.join(choices)}"
+    return " and ".join(f"{_ORDER[kind][0]} {limit:.10g}" for kind, limit in field.metadata.items() if kind in _ORDER)
+
+
 def _complaint(field: dataclasses.Field[Any], value: Any) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return f"{field.name} must be a finite number, got {value}"
     choices = field.metadata.get("choices")
-    if choices is not None and value not in choices:
-        return f"{field.name} must be one of {', '.join(choices)}, got {value}"
-    limits = [(*_ORDER[kind], limit) for kind, limit in field.metadata.items() if kind in _ORDER]
-    if all(holds(value, limit) for _, holds, limit in limits):
+    if choices is not None:
+        return None if value in choices else f"{field.name} must be {limits(field)}, got {value}"
+    if all(_ORDER[kind][1](value, limit) for kind, limit in field.metadata.items() if kind in _ORDER):
         return None
-    wanted = " and ".join(f"{words} {limit:.10g}" for words, _, limit in limits)
     has_default = field.default is not dataclasses.MISSING and field.default is not None
     hint = f" (try {field.name}={field.default})" if has_default else ""
-    return f"{field.name} must be {wanted}, got {value}{hint}"
+    return f"{field.name} must be {limits(field)}, got {value}{hint}"
 
 
 class Component:
@@ -146,13 +152,13 @@ def source_digest(cls: type) -> str:
     """Return the SHA-256 of the user's own source that a class depends on.
 
     That is the modules of its base classes and all modules that these import, directly or not, except for installed
-    packages. A class without a file, typed into an interpreter, gets a random digest.
+    packages other than its own. A class without a file, typed into an interpreter, gets a random digest.
     """
     found: dict[str, bytes] = {}
     waiting = [base.__module__ for base in cls.__mro__]
     while waiting:
         name = waiting.pop()
-        path = _own_file(name)
+        path = _own_file(name, of=cls.__module__)
         if path is not None and name not in found:
             found[name] = path.read_bytes()
             waiting += _imports(name, found[name])
@@ -173,8 +179,11 @@ def _is_ours(module: str) -> bool:
     return module.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _own_file(module: str) -> Path | None:
-    """Return the source file of a module of the user; None for our modules, installed ones, and ones without a file."""
+def _own_file(module: str, of: str) -> Path | None:
+    """Return the source file of a module that belongs to the user, or to the installed package of the module `of`.
+
+    None for our modules, those of other installed packages, and ones without a file.
+    """
     if _is_ours(module):
         return None
     try:
@@ -185,7 +194,8 @@ def _own_file(module: str) -> Path | None:
     path = Path(named).resolve() if named else None
     if path is None or path.suffix != ".py" or not path.is_file():
         return None
-    return None if any(path.is_relative_to(folder) for folder in _INSTALLED) else path
+    same = module.partition(".")[0] == of.partition(".")[0]
+    return path if same or not any(path.is_relative_to(folder) for folder in _INSTALLED) else None
 
 
 def _imports(module: str, source: bytes) -> Iterator[str]:

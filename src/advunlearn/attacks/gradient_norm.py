@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from advunlearn.data.examples import Examples
 
-# Vectorised in batches whose gradients, of 4 bytes a number, fit into 64 MB; a larger batch is not faster on a CPU, and a
-# smaller one, of a network with more than a million weights, is slower than one example after another.
+# Batches are vectorised whose gradients, of 4 bytes a number, fit into 64 MB. Measured on a CPU, larger ones are not
+# faster, and smaller ones, of networks with more than a million weights, are slower than one example after another.
 AT_ONCE = 1 << 24
 SMALLEST, LARGEST = 16, 64
 
@@ -86,7 +86,7 @@ def gradient_norms(network: nn.Module, examples: Examples) -> tuple[Floats, Floa
     return np.sqrt(squares.sum(1)), np.sqrt(squares[:, last].sum(1))
 
 
-def _squares(network: nn.Module, weights: dict[str, Tensor], examples: Examples) -> Iterator[Floats]:
+def _squares(network: nn.Module, weights: Mapping[str, Tensor], examples: Examples) -> Iterator[Floats]:
     """Yield the squared norms of each batch's gradients, (b, weights): vectorised, or one by one if that fails."""
     size = min(AT_ONCE // sum(each.numel() for each in weights.values()), LARGEST)
     vectorised = size >= SMALLEST
@@ -100,7 +100,7 @@ def _squares(network: nn.Module, weights: dict[str, Tensor], examples: Examples)
         yield _one_by_one(network, weights, inputs, labels)
 
 
-def _vectorised(network: nn.Module, weights: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Floats:
+def _vectorised(network: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor, labels: Tensor) -> Floats:
     import torch
     from torch.func import functional_call, grad, vmap
     from torch.nn import functional as F
@@ -114,7 +114,7 @@ def _vectorised(network: nn.Module, weights: dict[str, Tensor], inputs: Tensor, 
     return torch.stack(squares, 1).cpu().numpy()
 
 
-def _one_by_one(network: nn.Module, weights: dict[str, Tensor], inputs: Tensor, labels: Tensor) -> Floats:
+def _one_by_one(network: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor, labels: Tensor) -> Floats:
     import torch
     from torch.nn import functional as F
 

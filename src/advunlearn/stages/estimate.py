@@ -243,8 +243,7 @@ class Estimator:
         if not count:
             return 0.0
         rows, _ = attacked_rows(self.splits, self.trainer.pool.labels)
-        share = self.clock.training.step / self.trainer.optimizer.batch_size
-        return 3 * count * len(rows) * (GRADIENT + 2 * share)
+        return 3 * count * len(rows) * (GRADIENT + 2 * self.clock.example)
 
 
 def makespan(seconds: Sequence[float], workers: int) -> float:
