@@ -130,6 +130,14 @@ def test_the_python_interface_finds_parts_of_an_installed_package_and_of_a_folde
     assert advunlearn.run(["unlearner=shrink"], "other run", config_dir=folder) == "mymethods.Scale"
 
 
+def test_an_audit_in_python_takes_an_own_attack_by_name(folder: Path) -> None:
+    (folder / "attack").mkdir()
+    text = "# @package attack.mine\n_target_: advunlearn.attacks.gradient_norm.GradientNorm\n"
+    (folder / "attack" / "mine.yaml").write_text(text, encoding="utf-8")
+    found = advunlearn.audit(model(), forget=blobs(30, 1), test=blobs(60, 3), attacks="mine", config_dir="my")
+    assert found.keys() == {"mine", "mine/last_layer"}
+
+
 def test_other_programs_of_hydra_in_the_process_do_not_see_them(plugin: Path, tmp_path: Path) -> None:
     assert experiment_from(["unlearner=halve"])
     (tmp_path / "other.yaml").write_text("answer: 42\n", encoding="utf-8")

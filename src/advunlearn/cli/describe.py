@@ -9,7 +9,7 @@ import inspect
 import re
 import textwrap
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,8 @@ def _typed(path: Path) -> dict[str, tuple[str, str]]:
 
 def _nested(config: Any) -> dict[str, str]:
     """Return the default of each option that is a part itself, as the auditor of an unlearner."""
-    chosen = [each for each in config.get("defaults", []) if isinstance(each, Mapping)]
+    defaults = config.get("defaults")
+    chosen = [each for each in defaults if isinstance(each, Mapping)] if isinstance(defaults, Sequence) else []
     pairs = [(key.strip("/").partition("@"), name) for each in chosen for key, name in each.items()]
     return {key[2]: f"{name} (see: advunlearn describe {key[0]} {name})" for key, name in pairs}
 

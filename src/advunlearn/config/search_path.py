@@ -90,7 +90,7 @@ class OwnFiles(ConfigSource):  # type: ignore[misc]
         config = read_yaml(path)
         if config_path.startswith(f"{EXPERIMENT}/") and OmegaConf.select(config, KEY) is not None:
             del config.hydra.searchpath
-        package = re.match(r"(?:\s|#(?!\s*@package).*\n)*#\s*@package +(\S+)", path.read_text(encoding="utf-8"))
+        package = re.search(r"^#\s*@package\s+(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE)
         header = {"package": package[1] if package else None}
         return ConfigResult(provider=self.provider, path=self.full_path(), config=config, header=header)
 
