@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import functools
 import hashlib
+import importlib
 import importlib.util
 import math
 import operator
@@ -147,23 +148,39 @@ class Component:
         return {"part": f"{cls.__module__}.{cls.__qualname__}", "source": source_digest(cls), **plain}
 
 
-@functools.cache
-def source_digest(cls: type) -> str:
-    """Return the SHA-256 of the user's own source that a class depends on.
+def imported(path: str, key: str) -> Any:
+    """Return what an import path names, such as `mypkg.net:Net` or `mypkg.net.Net`.
 
-    That is the modules of its base classes and all modules that these import, directly or not, except for installed
-    packages other than its own. A class without a file, typed into an interpreter, gets a random digest.
+    Raises:
+        UserError: in one line that begins with the key, if it cannot be imported or called.
+    """
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name) if module else None
+    except Exception as error:  # importing a module of the user may raise any
+        raise UserError(f"{key}={path}: cannot be imported ({type(error).__name__}: {error})") from error
+    if not callable(found):
+        raise UserError(f"{key} must be the import path of a function or class, such as mypkg.net:Net, got {path}")
+    return found
+
+
+@functools.cache
+def source_digest(part: Callable[..., Any]) -> str:
+    """Return the SHA-256 of the user's own source that a class or function depends on.
+
+    That is its module, those of its base classes, and all modules that these import, directly or not, except for
+    installed packages other than its own. One without a file, typed into an interpreter, gets a random digest.
     """
     found: dict[str, bytes] = {}
-    waiting = [base.__module__ for base in cls.__mro__]
+    waiting = [base.__module__ for base in getattr(part, "__mro__", (part,))]
     while waiting:
         name = waiting.pop()
-        path = _own_file(name, of=cls.__module__)
+        path = _own_file(name, of=part.__module__)
         if path is not None and name not in found:
             found[name] = path.read_bytes()
             waiting += _imports(name, found[name])
-    if cls.__module__ not in found:
-        found[cls.__module__] = secrets.token_bytes(16)
+    if part.__module__ not in found:
+        found[part.__module__] = secrets.token_bytes(16)
     digest = hashlib.sha256()
     for name, content in sorted(found.items()):
         digest.update(f"{name} {len(content)} ".encode() + content)

@@ -80,6 +80,31 @@ def test_a_network_that_vmap_cannot_run_and_frozen_weights_count_as_well() -> No
     assert last.tolist() == [0.0] * 30
 
 
+class Tokens(nn.Module):
+    """The mean embedding of the tokens that the mask keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.linear = nn.Embedding(20, 6), nn.Linear(6, 4)
+
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        kept = inputs["mask"][..., None]
+        return self.linear((self.embedding(inputs["ids"]) * kept).sum(1) / kept.sum(1))
+
+
+def test_several_named_inputs_and_integer_tokens() -> None:
+    torch.manual_seed(0)
+    inputs = {"ids": torch.randint(20, (40, 5)), "mask": torch.arange(5).expand(40, 5) < 3}
+    net, attacked = Tokens(), Examples(inputs, torch.arange(40) % 4)
+    norms, _ = gradient_norms(net, attacked)
+    for position in range(40):
+        net.zero_grad()
+        one = {name: each[position : position + 1] for name, each in inputs.items()}
+        F.cross_entropy(net(one), attacked.labels[position : position + 1]).backward()
+        gradients = [each.grad.flatten() for each in net.parameters() if each.grad is not None]
+        assert norms[position] == pytest.approx(torch.cat(gradients).norm().item(), rel=1e-5)
+
+
 def test_other_examples_do_not_matter() -> None:
     net, attacked = network().eval(), examples(70, 0)
     some = torch.tensor([60, 3, 41])

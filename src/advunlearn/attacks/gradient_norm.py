@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from advunlearn.data.examples import Examples
+    from advunlearn.data.inputs import Batch
 
 # Batches are vectorised whose gradients, of 4 bytes a number, fit into 64 MB. Measured on a CPU, larger ones are not
 # faster, and smaller ones, of networks with more than a million weights, are slower than one example after another.
@@ -100,13 +101,16 @@ def _squares(network: nn.Module, weights: Mapping[str, Tensor], examples: Exampl
         yield _one_by_one(network, weights, inputs, labels)
 
 
-def _vectorised(network: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor, labels: Tensor) -> Floats:
+def _vectorised(network: nn.Module, weights: Mapping[str, Tensor], inputs: Batch, labels: Tensor) -> Floats:
     import torch
     from torch.func import functional_call, grad, vmap
     from torch.nn import functional as F
 
-    def loss(weights: dict[str, Tensor], example: Tensor, label: Tensor) -> Tensor:
-        return F.cross_entropy(functional_call(network, weights, (example[None],)).float(), label[None])
+    from advunlearn.data.inputs import mapped
+
+    def loss(weights: dict[str, Tensor], example: Batch, label: Tensor) -> Tensor:
+        batch = mapped(lambda each: each[None], example)
+        return F.cross_entropy(functional_call(network, weights, (batch,)).float(), label[None])
 
     detached = {name: each.detach() for name, each in weights.items()}
     gradients = vmap(grad(loss), in_dims=(None, 0, 0))(detached, inputs, labels)
@@ -114,12 +118,14 @@ def _vectorised(network: nn.Module, weights: Mapping[str, Tensor], inputs: Tenso
     return torch.stack(squares, 1).cpu().numpy()
 
 
-def _one_by_one(network: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor, labels: Tensor) -> Floats:
+def _one_by_one(network: nn.Module, weights: Mapping[str, Tensor], inputs: Batch, labels: Tensor) -> Floats:
     import torch
     from torch.nn import functional as F
 
+    from advunlearn.data.inputs import pieces
+
     squares = []
-    for example, label in zip(inputs.split(1), labels.split(1), strict=True):
+    for example, label in zip(pieces(inputs, 1), labels.split(1), strict=True):
         loss = F.cross_entropy(network(example).float(), label)
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         squares.append([0.0 if each is None else each.double().square().sum().item() for each in gradients])

@@ -116,11 +116,14 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
     except Exception as error:
         yield f"forget: {located(error)}"
     try:
-        skeleton(experiment.model, info.shape, len(info.classes))
+        transformed = experiment.dataset.imported_transform() is not None
+        skeleton(experiment.model, info.shape, len(info.classes)) if not transformed else None
     except ValueError as error:
-        yield f"model: {error}; dataset images are {info.shape[1]}x{info.shape[2]}"
+        yield f"model: {error}"
     except Exception as error:
         yield f"model: {located(error)}"
+    if experiment.shadow_options.queries > 1 and not info.images:
+        yield f"attack.queries must be 1 for inputs that are not images, got {experiment.shadow_options.queries}"
     if experiment.needs_shadows and experiment.shadow_options.shadows < 2:
         yield "attack.shadows must be at least 2 for these attacks, got 0 (try attack.shadows=16)"
     if experiment.shadow_options.shard is not None and not (experiment.needs_shadows or experiment.needs_originals):

@@ -101,7 +101,7 @@ def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Spli
         ValueError: if the options do not fit the data.
     """
     rows = np.arange(len(pool.labels))
-    info = DatasetInfo(pool.train_rows, len(rows) - pool.train_rows, tuple(range(pool.classes)), (0, 0, 0))
+    info = DatasetInfo(pool.train_rows, len(rows) - pool.train_rows, tuple(range(pool.classes)), ())
     problems = check_sizes(info, dataset, forget)
     if problems:
         raise UserError(problems[0])

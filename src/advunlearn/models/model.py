@@ -1,4 +1,4 @@
-"""What a model is: options from which a network can be built for any image shape and number of classes."""
+"""What a model is: options from which a network can be built for any shape of inputs and number of classes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from advunlearn.options import Component
+from advunlearn.data.inputs import Shape, shape_in_words
+from advunlearn.options import Component, UserError
 
 
 class Model(Component):
@@ -15,18 +16,36 @@ class Model(Component):
 
     group: ClassVar[str] = "model"
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """Return a freshly initialised network from images (n, *shape) to logits (n, classes).
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        """Return a freshly initialised network from inputs (n, *shape) to logits (n, classes).
 
-        The shape is (channels, height, width). The caller seeds torch's global generator, from which torch initialises.
+        The shape of images is (channels, height, width); inputs with names come as a dict, and so do their shapes. The
+        caller seeds torch's global generator, from which torch initialises.
 
         Raises:
-            ValueError: in one line, if the images are too small for the network.
+            UserError: in one line, if the network cannot take such inputs.
         """
         raise NotImplementedError
 
 
-def skeleton(model: Model, shape: tuple[int, int, int], classes: int) -> nn.Module:
+def image_shape(shape: Shape, model: str, side: int) -> int:
+    """Return the number of channels of images of this shape, (channels, height, width).
+
+    Raises:
+        UserError: in one line that names the model, unless they are images with at least `side` pixels per side.
+    """
+    if isinstance(shape, dict) or len(shape) != 3 or min(shape[1:]) < side:
+        raise UserError(f"{model} needs images of at least {side}x{side} pixels, got {_in_words(shape)}")
+    return shape[0]
+
+
+def _in_words(shape: Shape) -> str:
+    if isinstance(shape, dict) or len(shape) != 3:
+        return f"inputs of shape {shape_in_words(shape)}"
+    return shape_in_words(shape[1:])
+
+
+def skeleton(model: Model, shape: Shape, classes: int) -> nn.Module:
     """Return the network without memory for its weights, to see whether it can be built and how large it is.
 
     Raises:

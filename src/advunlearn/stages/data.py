@@ -18,6 +18,7 @@ from advunlearn.data.examples import examples_of
 from advunlearn.data.splits import Splits, make_splits
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
+from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.resources import free_memory, size
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import first_logits, largest
@@ -26,35 +27,33 @@ from advunlearn.training.weights import weights_of
 
 logger = logging.getLogger(__name__)
 
-IMAGES = 3  # times in memory: the dataset, the copy that is trained on, and the rows of the current training
+COPIES = 3  # in memory: the dataset, the copy that is trained on, and the rows of the current training
 
 
 def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits]:
     """Load the data, move it to the device and split it; write the splits to the run's folder."""
     with manifest.stage("data"):
-        check_images(experiment.dataset.info())
+        check_memory(experiment.dataset.info())
         pool = experiment.dataset.load()
         splits = make_splits(pool, experiment.dataset, experiment.forget, experiment.settings.seed)
         check_parts(experiment, splits, pool.labels)
         splits.save(manifest.folder / "splits.npz")
         sizes = {part: len(rows) for part, rows in vars(splits).items()}
         manifest.note(splits=sizes, dataset_checksum=pool.checksum)
-        trainer = trainer_of(experiment, pool, Store())
+        trainer = trainer_of(experiment, pool, splits.train, Store())
         trainer.policy.most_workers = manifest.most_workers()
         check_network(trainer)
     manifest.note(threads=torch.get_num_threads())
     return trainer, splits
 
 
-def check_images(info: DatasetInfo) -> None:
-    """Raise a UserError, in one line, if the images of a dataset do not fit into memory."""
-    channels, height, width = info.shape
-    count = info.train + info.test
-    needed, free = IMAGES * count * channels * height * width, free_memory()
+def check_memory(info: DatasetInfo) -> None:
+    """Raise a UserError, in one line, if the inputs of a dataset do not fit into memory."""
+    needed, free = COPIES * info.memory, free_memory()
     if free is not None and needed > free:
         raise UserError(
-            f"dataset needs about {size(needed)} of memory for {count:,} images of {height}x{width}x{channels}, "
-            f"{size(free)} are free (use fewer or smaller images)"
+            f"dataset needs about {size(needed)} of memory for {info.train + info.test:,} {info.examples_in_words}, "
+            f"{size(free)} are free (use fewer or smaller ones)"
         )
 
 
@@ -101,10 +100,13 @@ def check_network(trainer: Trainer) -> None:
         raise UserError(f"model: the weights of {name} cannot be stored ({error})") from error
 
 
-def trainer_of(experiment: Experiment, pool: Pool, store: Store) -> Trainer:
-    """Move a pool to the device; return the trainer of its models, after choosing torch's CPU threads for it."""
+def trainer_of(experiment: Experiment, pool: Pool, train: Rows, store: Store) -> Trainer:
+    """Move a pool to the device; return the trainer of its models, after choosing torch's CPU threads for it.
+
+    The rows are those that the original is trained on.
+    """
     settings, dataset = experiment.settings, experiment.dataset
-    examples = examples_of(pool, dataset, settings.torch_device(), channels_last=settings.channels_last)
+    examples = examples_of(pool, dataset, train, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, store)
     trainer.policy.choose_threads()
     return trainer

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.dataset import DatasetInfo, Pool
+from advunlearn.data.inputs import mapped
 from advunlearn.data.splits import Splits, make_splits
 from advunlearn.models.model import skeleton
 from advunlearn.runtime.arrays import Rows
@@ -23,7 +25,7 @@ from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key, attacked_rows
 from advunlearn.stages.clock import STREAM, Clock, steps_of
-from advunlearn.stages.data import check_images, check_network, check_parts, trainer_of
+from advunlearn.stages.data import check_memory, check_network, check_parts, trainer_of
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.artefacts import Artefact
@@ -262,13 +264,16 @@ def stand_in_outputs(models: int, classes: int, examples: int) -> ShadowOutputs:
 
 
 def stand_in_pool(info: DatasetInfo) -> Pool:
-    """Return random images instead of a dataset that is not downloaded yet; the store has no results for them."""
-    channels, height, width = info.shape
-    count = info.train + info.test
-    images = np.random.default_rng(0).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    """Return random inputs instead of a dataset that is not downloaded yet; the store has no results for them."""
+    count, rng = info.train + info.test, np.random.default_rng(0)
+
+    def drawn(shape: tuple[int, ...]) -> NDArray[Any]:
+        if info.images:
+            return rng.integers(0, 256, (count, *shape[1:], shape[0]), dtype=np.uint8)
+        return rng.integers(0, 2, (count, *shape)) if info.whole_numbers else rng.random((count, *shape), np.float32)
+
     labels = np.arange(count, dtype=np.int64) % len(info.classes)
-    mean = np.full(channels, 128, np.float32)
-    return Pool(images, labels, info.train, len(info.classes), mean, mean)
+    return Pool(mapped(drawn, info.shape), labels, info.train, len(info.classes), info.images)
 
 
 def before_a_run(experiment: Experiment) -> Estimator:
@@ -278,10 +283,10 @@ def before_a_run(experiment: Experiment) -> Estimator:
         UserError: if the run would be refused before its first training.
     """
     dataset = experiment.dataset
-    check_images(dataset.info())
+    check_memory(dataset.info())
     pool = dataset.load() if dataset.is_here() else stand_in_pool(dataset.info())
     splits = make_splits(pool, dataset, experiment.forget, experiment.settings.seed)
     check_parts(experiment, splits, pool.labels)
-    trainer = trainer_of(experiment, pool, Store())
+    trainer = trainer_of(experiment, pool, splits.train, Store())
     check_network(trainer)
     return Estimator(experiment, trainer, splits)

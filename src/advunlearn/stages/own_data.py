@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from advunlearn.data.examples import Examples
+from advunlearn.data.inputs import named, shape_in_words
 from advunlearn.options import UserError
 from advunlearn.training.fit import first_logits, largest
 
@@ -26,10 +27,13 @@ def read_parts(given: Mapping[str, Part | None], device: torch.device) -> dict[s
             its examples are in another part.
     """
     parts = {name: _read(part, name, device) for name, part in given.items() if part is not None}
-    (first, shape), *others = [(name, ", ".join(map(str, part.inputs.shape[1:]))) for name, part in parts.items()]
+    (first, shape), *others = [(name, part.shape) for name, part in parts.items()]
     for name, other in others:
         if other != shape:
-            raise UserError(f"{name} inputs must have the shape of {first} inputs, (n, {shape}), got (n, {other})")
+            raise UserError(
+                f"{name} inputs must have the shape of {first} inputs, "
+                f"{shape_in_words(shape)} per example, got {shape_in_words(other)}"
+            )
     contents = {name: _contents(part) for name, part in parts.items()}
     for one, two in itertools.permutations(parts, 2):
         if contents[one] <= contents[two]:
@@ -90,4 +94,5 @@ def _usable(tensor: Tensor) -> Tensor:
 
 
 def _contents(part: Examples) -> set[int]:
-    return {hash(row.tobytes()) for row in part.inputs.cpu().numpy()}
+    whole = [each.cpu().numpy() for each in named(part.prepared()).values()]
+    return {hash(tuple(each[row].tobytes() for each in whole)) for row in range(len(part))}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples, batch_sizes
+from advunlearn.data.inputs import same
 from advunlearn.optimizers.sgd import SGD
 from advunlearn.options import UserError, option
 from advunlearn.runtime.seeding import torch_stream
@@ -169,8 +170,8 @@ def _retained(examples: Examples, task: Task) -> int:
         UserError: if it is neither none nor the whole retain set.
     """
     kept = len(task.retain)
-    if torch.equal(examples.inputs[:kept], task.retain.inputs):
+    if len(examples) >= kept and same(examples.subset(torch.arange(kept)).inputs, task.retain.inputs):
         return kept
-    if torch.equal(examples.inputs, task.forget.inputs):
+    if same(examples.inputs, task.forget.inputs):
         return 0
     raise UserError("examples must return the retain set, the forget set, or both: the retain set first")

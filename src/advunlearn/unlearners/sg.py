@@ -257,7 +257,7 @@ class Game:
         both = self.scored.subset(index)
         # In evaluation mode: no membership leaks into batch statistics, and the running ones stay clean.
         with mode(self.network, training=False), self.settings.autocast():
-            logits = self.network(both.prepare(both.inputs))
+            logits = self.network(both.prepared())
         if not self.options.auditor.on_device:
             logits = logits.cpu()  # the only wait of an audit step
         if not bool((logits < torch.inf).all()):  # -inf masks a class
