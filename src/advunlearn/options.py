@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import functools
 import hashlib
 import importlib
@@ -15,7 +16,7 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,6 +60,12 @@ def located(error: BaseException) -> str:
     words = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     frames = traceback.extract_tb(error.__traceback__)
     return f"{words} ({frames[-1].filename} line {frames[-1].lineno})" if frames else words
+
+
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return ` (did you mean X?)` with the most similar known word after the prefix, or nothing if none is similar."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""
 
 
 def option(
@@ -169,17 +176,20 @@ def source_digest(part: Callable[..., Any]) -> str:
     """Return the SHA-256 of the user's own source that a class or function depends on.
 
     That is its module, those of its base classes, and all modules that these import, directly or not, except for
-    installed packages other than its own. One without a file, typed into an interpreter, gets a random digest.
+    installed packages; for a part of an installed package, its own modules count. One without a file, typed into an
+    interpreter, gets a random digest.
     """
+    is_part = isinstance(part, type) and issubclass(part, Component)
+    package = part.__module__.partition(".")[0] if is_part else ""
     found: dict[str, bytes] = {}
     waiting = [base.__module__ for base in getattr(part, "__mro__", (part,))]
     while waiting:
         name = waiting.pop()
-        path = _own_file(name, of=part.__module__)
+        path = _own_file(name, package)
         if path is not None and name not in found:
             found[name] = path.read_bytes()
             waiting += _imports(name, found[name])
-    if part.__module__ not in found:
+    if part.__module__ not in found and not _is_installed(part.__module__):
         found[part.__module__] = secrets.token_bytes(16)
     digest = hashlib.sha256()
     for name, content in sorted(found.items()):
@@ -192,27 +202,44 @@ _LIBRARIES += [*site.getsitepackages(), site.getusersitepackages()]
 _INSTALLED = tuple({Path(folder).resolve() for folder in _LIBRARIES})
 
 
+def is_shipped(part: object) -> bool:
+    """Return whether an object's class is one of this package, and not of the user."""
+    return _is_ours(type(part).__module__)
+
+
 def _is_ours(module: str) -> bool:
     return module.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _own_file(module: str, of: str) -> Path | None:
-    """Return the source file of a module that belongs to the user, or to the installed package of the module `of`.
+def _own_file(module: str, package: str) -> Path | None:
+    """Return the source file of a module that belongs to the user, or to this installed package.
 
     None for our modules, those of other installed packages, and ones without a file.
     """
-    if _is_ours(module):
+    path = None if _is_ours(module) else _file(module)
+    if path is None or path.suffix != ".py":
         return None
+    return path if module.partition(".")[0] == package or not _in_libraries(path) else None
+
+
+def _is_installed(module: str) -> bool:
+    """Return whether a module is ours or of an installed package, whose source no digest needs."""
+    path = _file(module)
+    return _is_ours(module) or (path is not None and _in_libraries(path))
+
+
+def _file(module: str) -> Path | None:
     try:
         spec = sys.modules[module].__spec__ if module in sys.modules else importlib.util.find_spec(module)
         named = spec.origin if spec is not None else getattr(sys.modules.get(module), "__file__", None)
     except (ImportError, AttributeError, ValueError):
         return None
     path = Path(named).resolve() if named else None
-    if path is None or path.suffix != ".py" or not path.is_file():
-        return None
-    same = module.partition(".")[0] == of.partition(".")[0]
-    return path if same or not any(path.is_relative_to(folder) for folder in _INSTALLED) else None
+    return path if path is not None and path.is_file() else None
+
+
+def _in_libraries(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in _INSTALLED)
 
 
 def _imports(module: str, source: bytes) -> Iterator[str]:

@@ -14,7 +14,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 import advunlearn
-from advunlearn import api, options
+from advunlearn import options
+from advunlearn.api import running
 from advunlearn.cli import main
 from advunlearn.config import part_files
 from advunlearn.config.compose import experiment_from, jobs_from
@@ -121,11 +122,11 @@ def test_the_python_interface_finds_parts_of_an_installed_package_and_of_a_folde
 ) -> None:
     before = model()
     for words in ({"method": "halve"}, {"method": "shrink", "config_dir": "my"}):
-        after = advunlearn.unlearn(before, **PARTS, factor=0.25, **words)  # type: ignore[arg-type]
+        after = advunlearn.unlearn(before, **PARTS, factor=0.25, **words).network  # type: ignore[arg-type]
         assert all(torch.equal(b, a / 4) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     with pytest.raises(ConfigError, match="unlearner=shrink: no such option"):
         advunlearn.unlearn(before, **PARTS, method="shrink")
-    monkeypatch.setattr(api, "run_experiment", lambda experiment, _: experiment.unlearner.identity()["part"])
+    monkeypatch.setattr(running, "run_experiment", lambda experiment, _: experiment.unlearner.identity()["part"])
     assert advunlearn.run(["unlearner=halve"], "run") == "scaler_code.Scale"
     assert advunlearn.run(["unlearner=shrink"], "other run", config_dir=folder) == "mymethods.Scale"
 
