@@ -96,7 +96,7 @@ def attack_models(
                 attacked.labels,
                 members,
                 retain=outputs_of(splits.retain),
-                population=outputs_of(splits.selection),
+                population=outputs_of(splits.selection) if len(splits.selection) else None,
                 white_box=WhiteBox(network, trainer.examples.subset(rows)),
             )
             scores = score_model(experiment, target, shadows, unlearned)
