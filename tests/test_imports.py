@@ -126,7 +126,7 @@ FOUND = imports(modules(SOURCE))
 
 
 def test_the_roots_files_are_the_five_and_every_room_has_its_floor() -> None:
-    assert {path.stem for path in SOURCE.glob("*.py")} == {"__init__", "__main__", "api", "train", "options"}
+    assert {path.stem for path in SOURCE.glob("*.py")} == {"__init__", "__main__", "train", "options"}
     rooms = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert rooms == HEIGHT.keys()
 
