@@ -15,10 +15,10 @@ def main(arguments: list[str]) -> int:
 
     The key in brackets is that of an entry in `docs/references.bib`.
     """
-    from advunlearn.storage.paths import config_folder
+    from advunlearn.storage.paths import config_folder, config_groups
 
     parser = argparse.ArgumentParser("advunlearn list", description=main.__doc__)
-    groups = sorted({path.parent.name for path in config_folder().glob("*/*.yaml")})
+    groups = config_groups()
     parser.add_argument("group", nargs="?", choices=groups, help="one of the groups")
     parser.add_argument("--config-dir", type=Path, help="a folder with your own parts")
     options = parser.parse_args(arguments)

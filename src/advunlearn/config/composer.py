@@ -6,8 +6,8 @@ import contextlib
 import copy
 import math
 import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from omegaconf.errors import OmegaConfBaseException
 from advunlearn.config.experiment import ATTACK, GROUPS, nearest
 from advunlearn.config.yaml_files import read_yaml, yaml_errors
 from advunlearn.options import ConfigError, UserError
-from advunlearn.storage.paths import config_folder
+from advunlearn.storage.paths import config_folder, config_groups
 
 RECIPE = "recipe"
 # An auditor is nested in its unlearner; users type `auditor=svm`.
 AUDITOR = "auditor@unlearner.auditor"
+CREATED_BY_HYDRA = ("advunlearn.report.summary.at_end.SweepSummary", "advunlearn.runtime.logs.PlainFormatter")
 # What was composed of the shipped configs, which do not change while a process runs; Hydra takes a tenth of a second.
 _SHIPPED: dict[tuple[str, ...], Composed] = {}
 
@@ -40,11 +41,35 @@ def version_base() -> dict[str, str]:
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
 
 
+def main_keywords() -> dict[str, Any]:
+    """Return the keywords of `hydra.main`: from 1.4 on, Hydra wants a list of the classes that its own config may name.
+
+    Hydra adds the classes of its plugins. Those of a run's parts are not created by Hydra.
+    """
+    return version_base() or {"execution_whitelist": list(CREATED_BY_HYDRA)}
+
+
 def register_resolvers() -> None:
-    """Define `${uid:}`, four random letters, so that two runs of the same second do not share a folder."""
+    """Define what the configs for Hydra use.
+
+    `${uid:}` is four random letters, so that two runs of the same second do not share a folder. `${groups:SOURCES}` is
+    the text of `--help` about the groups.
+    """
     # OmegaConf 2.3 has a `register_resolver` as well, an older one with another signature.
     name = "register_new_resolver" if omegaconf.__version__.startswith("2.3") else "register_resolver"
-    getattr(OmegaConf, name)("uid", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    register = getattr(OmegaConf, name)
+    register("uid", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    register("groups", _groups, replace=True)
+
+
+def _groups(sources: Iterable[Any]) -> str:
+    """Return a line for each group that a user chooses from: the options in these `hydra.runtime.config_sources`."""
+    folders = [Path(source.path) for source in sources if source.schema == "file"]
+    return "\n".join(f"{group}: {', '.join(_options(folders, group))}" for group in config_groups())
+
+
+def _options(folders: Iterable[Path], group: str) -> list[str]:
+    return [path.stem for folder in folders for path in sorted((folder / group).glob("*.yaml"))]
 
 
 @contextlib.contextmanager
@@ -89,20 +114,15 @@ class Composer:
         loader: Hydra's, of the shipped configs.
         own: the folder with the user's own options.
         known: what was composed before, by the choices of groups.
-        groups: the options of each group that was asked for.
     """
 
     loader: ConfigLoader
     own: Path | None
     known: dict[tuple[str, ...], Composed]
-    groups: dict[str, list[str]] = field(default_factory=dict)
 
     def options(self, group: str) -> list[str]:
-        """Return the shipped options of a group and the user's own, which Hydra's loader does not know."""
-        if group not in self.groups:
-            mine = sorted((self.own / group).glob("*.yaml")) if self.own else []
-            self.groups[group] = [*self.loader.get_group_options(group), *(path.stem for path in mine)]
-        return self.groups[group]
+        """Return the shipped options of a group and the user's own; none if there is no such group."""
+        return _options([config_folder(), *([self.own] if self.own else [])], group)
 
     def parse(self, overrides: Sequence[str], problems: list[str]) -> list[Override]:
         """Return each override that can be read; a sweep over several values is one of them."""
