@@ -154,9 +154,11 @@ def loss_figure(scores: Mapping[str, NDArray[Any]]) -> Figure:
         for name, part, color in (("forget", members, FORGET), ("test", ~members, TEST)):
             values = losses[model][part]
             weights = np.full(len(values), 1 / len(values))
-            label = f"{name} ({len(values)})"
-            axes.hist(values, bins.tolist(), weights=weights, histtype="stepfilled", color=color, alpha=0.45, label=label)
+            look: Any = {"color": color, "alpha": 0.45, "label": f"{name} ({len(values)})", "histtype": "stepfilled"}
+            axes.hist(values, bins.tolist(), weights=weights, **look)
         axes.set(title=model, xscale="log", xlabel="cross-entropy (nats)")
+        if bins[-1] > 10 * bins[0]:  # without them a shorter axis may have no label
+            axes.minorticks_off()
     panels[0].set_ylabel("share of examples")
     panels[0].legend(loc="upper left")
     return figure
