@@ -43,6 +43,14 @@ def torch_as_before() -> Iterator[None]:
     torch.set_grad_enabled(grad)
 
 
+@pytest.fixture(autouse=True)
+def arguments_and_path_as_before() -> Iterator[None]:
+    """Undo what a command changes of its process: it finds classes in the current folder, and Hydra reads `sys.argv`."""
+    path, arguments = list(sys.path), list(sys.argv)
+    yield
+    sys.path[:], sys.argv = path, arguments
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give an empty current directory and an empty cache."""
