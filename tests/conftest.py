@@ -45,7 +45,7 @@ def torch_as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def arguments_and_path_as_before() -> Iterator[None]:
-    """Undo what a command changes of its process: it finds classes in the current folder, and Hydra reads `sys.argv`."""
+    """Restore what a command changes: it finds classes in the current folder, and Hydra reads `sys.argv`."""
     path, arguments = list(sys.path), list(sys.argv)
     yield
     sys.path[:], sys.argv = path, arguments
