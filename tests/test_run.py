@@ -37,7 +37,8 @@ def read(path: Path) -> Any:
 
 
 def without_seconds(metrics: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metrics.items() if name not in ("seconds", "unlearning_over_retraining")}
+    measured = ("seconds", "unlearning_over_retraining", "unlearning")
+    return {name: value for name, value in metrics.items() if name not in measured}
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.runtime.memory import PeakMemory
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
+from advunlearn.stages.original import original_key
 from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import Diverged, too_large
@@ -97,7 +99,7 @@ def unlearned_key(
     """Return everything that determines the unlearned model: its key in the store."""
     return {
         **unlearner_identity(experiment, splits, references),
-        "original": trainer.key(splits.train, "original"),
+        "original": original_key(experiment, trainer, splits),
         "weights": original.content,
         "forget": index_digest(splits.forget),
     }
@@ -125,9 +127,11 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
         task = make_task(trainer, splits, splits.retain, splits.forget, references, checkpoint)
 
         def run() -> tuple[nn.Module, dict[str, Any]]:
-            unlearned = run_unlearner(experiment, trainer.restore(original, "original"), task)
+            with PeakMemory(trainer.settings.torch_device()) as memory:
+                unlearned = run_unlearner(experiment, trainer.restore(original, "original"), task)
             spent = task.references[0].seconds if task.references else 0.0
-            return unlearned.network, {"trace": unlearned.trace, "reference_seconds": spent}
+            record = {"trace": unlearned.trace, "reference_seconds": spent, "peak_memory": memory.bytes}
+            return unlearned.network, record
 
         return trainer.timed(run, checkpoint)
 
