@@ -23,6 +23,8 @@ from typing import Any, ClassVar
 
 def one_line(text: str) -> str:
     r"""Return a text with control characters escaped, as \x1b or \n: user input may contain them."""
+    if text.isprintable():  # at once: the pictures in a page have a million characters
+        return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 

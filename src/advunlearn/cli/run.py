@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from advunlearn.config.compose import Job
     from advunlearn.config.recipes import Recipe
 
-_SHOW_FLAGS = {"--cfg", "-c", "--info", "-i"}
-_HELP_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
+_SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--help", "-h"}
+_HYDRA_FLAGS = {"--hydra-help", "--version", "--shell-completion", "-sc"}  # what they show is no run
 SWEEP_DIR = "hydra.sweep.dir="
 
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     if split_arguments(arguments)[0].experimental_rerun:  # also next to --help, as Hydra would read the file first
         return refuse(["--experimental-rerun unpickles a file, which can run any code (try advunlearn resume RUN)"])
     recipe = None
-    if not own_sweep and not _HELP_FLAGS.intersection(arguments):
+    if not own_sweep and not _HYDRA_FLAGS.intersection(arguments):
         try:
             recipe = _recipe(_check(arguments))
         except ConfigError as error:
@@ -132,7 +132,7 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     import hydra
 
     from advunlearn.config.compose import split_arguments
-    from advunlearn.config.composer import register_resolvers, version_base
+    from advunlearn.config.composer import main_keywords, register_resolvers
     from advunlearn.config.search_path import is_search_path, search_path, searched
     from advunlearn.config.yaml_files import yaml_errors
     from advunlearn.storage.paths import config_folder
@@ -160,7 +160,7 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
 
     try:
         with yaml_errors(folders), searched(folders):
-            hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(task)()
+            hydra.main(config_path=str(config_folder()), config_name="config", **main_keywords())(task)()
     except Exception as error:  # Hydra's own are of many families; a bug is raised to the caller
         failures.append(error)
     return max(map(_report, failures), default=0)

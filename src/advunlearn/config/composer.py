@@ -6,8 +6,8 @@ import contextlib
 import copy
 import math
 import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from advunlearn.config import part_files
 from advunlearn.config.experiment import ATTACK, GROUPS, ORIGINAL
 from advunlearn.config.part_files import plugin_folders
-from advunlearn.config.search_path import search_path, searched
+from advunlearn.config.search_path import OwnFiles, search_path, searched
 from advunlearn.config.yaml_files import yaml_errors
 from advunlearn.options import ConfigError, UserError, nearest
 from advunlearn.storage.paths import config_folder
@@ -33,6 +34,7 @@ from advunlearn.storage.paths import config_folder
 RECIPE = "recipe"
 # An auditor is nested in its unlearner; users type `auditor=svm`.
 AUDITOR = "auditor@unlearner.auditor"
+CREATED_BY_HYDRA = ("advunlearn.report.summary.at_end.SweepSummary", "advunlearn.runtime.logs.PlainFormatter")
 # What was composed of installed configs, by the folders of plugins: they do not change while a process runs, and Hydra
 # takes a tenth of a second.
 _INSTALLED: dict[tuple[Path, ...], dict[tuple[str, ...], Composed]] = {}
@@ -43,11 +45,31 @@ def version_base() -> dict[str, str]:
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
 
 
+def main_keywords() -> dict[str, Any]:
+    """Return the keywords of `hydra.main`: from 1.4 on, Hydra wants a list of the classes that its own config may name.
+
+    Hydra adds the classes of its plugins. Those of a run's parts are not created by Hydra.
+    """
+    return version_base() or {"execution_whitelist": list(CREATED_BY_HYDRA)}
+
+
 def register_resolvers() -> None:
-    """Define `${uid:}`, four random letters, so that two runs of the same second do not share a folder."""
+    """Define what the configs for Hydra use.
+
+    `${uid:}` is four random letters, so that two runs of the same second do not share a folder. `${groups:SOURCES}` is
+    the text of `--help` about the groups.
+    """
     # OmegaConf 2.3 has a `register_resolver` as well, an older one with another signature.
     name = "register_new_resolver" if omegaconf.__version__.startswith("2.3") else "register_resolver"
-    getattr(OmegaConf, name)("uid", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    register = getattr(OmegaConf, name)
+    register("uid", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    register("groups", _groups, replace=True)
+
+
+def _groups(sources: Iterable[Any]) -> str:
+    """Return a line for each group that a user chooses from: the options in these `hydra.runtime.config_sources`."""
+    folders = [Path(source.path) for source in sources if source.schema in ("file", OwnFiles.scheme())]
+    return "\n".join(f"{group}: {', '.join(part_files.files(group, folders))}" for group in part_files.groups())
 
 
 @contextlib.contextmanager
@@ -91,19 +113,15 @@ class Composer:
         loader: Hydra's.
         folders: with the options that are not shipped.
         known: what was composed before, by the choices of groups.
-        groups: the options of each group that was asked for.
     """
 
     loader: ConfigLoader
     folders: Sequence[Path]
     known: dict[tuple[str, ...], Composed]
-    groups: dict[str, list[str]] = field(default_factory=dict)
 
     def options(self, group: str) -> list[str]:
-        """Return the options of a group."""
-        if group not in self.groups:
-            self.groups[group] = self.loader.get_group_options(group)
-        return self.groups[group]
+        """Return the options of a group, the shipped ones and others; none if there is no such group."""
+        return list(part_files.files(group, self.folders))
 
     def parse(self, overrides: Sequence[str], problems: list[str]) -> list[Override]:
         """Return each override that can be read; a sweep over several values is one of them."""

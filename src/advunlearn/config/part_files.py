@@ -58,7 +58,7 @@ def own_folder(config_dir: str | Path | None) -> list[Path]:
 
 
 def groups() -> list[str]:
-    """Return the groups of options."""
+    """Return the groups of the shipped configs, without those of Hydra and the settings inside a recipe."""
     return sorted({path.parent.name for path in config_folder().glob("*/*.yaml")})
 
 
