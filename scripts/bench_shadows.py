@@ -70,7 +70,7 @@ def set_of(overrides: list[str], folder: Path) -> ShadowSet:
     experiment = experiment_from(overrides)
     pool = experiment.dataset.load()
     splits = make_splits(pool, experiment.dataset, experiment.forget, experiment.settings.seed)
-    return shadow_set(trainer_of(experiment, pool, Store(folder)), splits, experiment.shadow_options)
+    return shadow_set(trainer_of(experiment, pool, splits.train, Store(folder)), splits, experiment.shadow_options)
 
 
 def time_ours(shadows: ShadowSet, folder: Path) -> float:
@@ -86,7 +86,7 @@ def time_ours(shadows: ShadowSet, folder: Path) -> float:
 def time_peer(shadows: ShadowSet, models: int) -> float:
     """Train some models one by one through a DataLoader and return the seconds a model, with the same questions."""
     trainer, device = shadows.trainer, shadows.trainer.settings.torch_device()
-    height, width, channels = trainer.pool.images.shape[1:]
+    shape = trainer.examples.shape
     whole = trainer.examples.subset(np.arange(len(trainer.examples)))
     inputs = torch.cat([batch.cpu().contiguous() for batch, _ in whole.batches()])
     labels = trainer.examples.labels.cpu()
@@ -94,7 +94,7 @@ def time_peer(shadows: ShadowSet, models: int) -> float:
     start = time.perf_counter()
     for index in range(models):
         torch.manual_seed(index)
-        network = trainer.model.build((channels, height, width), trainer.pool.classes).to(device)
+        network = trainer.model.build(shape, trainer.pool.classes).to(device)
         rows = torch.as_tensor(np.sort(shadows.rows(index)))
         options = trainer.optimizer
         loader = DataLoader(TensorDataset(inputs[rows], labels[rows]), batch_size=options.batch_size, shuffle=True)

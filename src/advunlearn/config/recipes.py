@@ -102,9 +102,11 @@ def by_size(info: DatasetInfo) -> tuple[str, str]:
 
     All training images count, however many of them `dataset.train_size` takes: a sweep over it compares like with like.
     """
-    side = min(info.shape[1:])
-    reason = f"{info.train:,} training images of {info.shape[1]}x{info.shape[2]} pixels"
-    if side < SIDE:
+    if not info.images:
+        return "features", f"{info.train:,} training {info.examples_in_words}"
+    _, height, width = info.image
+    reason = f"{info.train:,} training images of {height}x{width} pixels"
+    if min(height, width) < SIDE:
         return "tiny_images", reason
     return "few_images" if info.train < MANY else "many_images", reason
 

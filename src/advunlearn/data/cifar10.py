@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.fetch import Arrays, Unavailable, cached_size, cached_status, fetched, npm_package
 from advunlearn.options import UserError, option
+from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.progress import progress
 from advunlearn.storage.files import FULL
 from advunlearn.storage.paths import cache_folder
@@ -73,7 +74,11 @@ class Cifar10(Dataset):
         arrays = fetched("cifar10", DIGESTS, self._sources())
         images = np.concatenate([arrays["train_images"], arrays["test_images"]])
         labels = np.concatenate([arrays["train_labels"], arrays["test_labels"]])
-        return Pool(images, labels.astype(np.int64), 50_000, 10, MEAN, STD)
+        return Pool(images, labels.astype(np.int64), train_rows=50_000, classes=10)
+
+    def statistics(self, pool: Pool, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Return those of each channel over the 50,000 training images; see `Dataset.statistics`."""
+        return (MEAN, STD) if self.mean is None else super().statistics(pool, rows)
 
     @classmethod
     def status(cls) -> str:

@@ -1,17 +1,20 @@
-"""The interface of datasets: one pool of labelled images, and numbers that are known before it is loaded."""
+"""The interface of datasets: one pool of labelled inputs, and numbers that are known before it is loaded."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.options import Component, option
+from advunlearn.data.inputs import Arrays, Shape, named, shape_in_words
+from advunlearn.options import Component, imported, option, source_digest
+from advunlearn.runtime.arrays import Rows
 
 
 @dataclass(frozen=True)
@@ -22,42 +25,77 @@ class DatasetInfo:
         train: number of rows for training.
         test: number of rows of its own test part, 0 if it has none.
         classes: all classes that occur.
-        shape: (channels, height, width) of an image.
+        shape: of one example's inputs; (channels, height, width) of an image; by name for several inputs.
+        images: whether the inputs are images.
+        whole_numbers: whether all inputs are whole numbers that are not images, such as tokens.
+        example_bytes: memory that an example takes, 0 if it stays on disk; None: one byte per number.
     """
 
     train: int
     test: int
     classes: tuple[int, ...]
-    shape: tuple[int, int, int]
+    shape: Shape
+    images: bool = True
+    whole_numbers: bool = False
+    example_bytes: int | None = None
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Return (channels, height, width) of an image."""
+        assert self.images
+        assert isinstance(self.shape, tuple)
+        channels, height, width = self.shape
+        return channels, height, width
+
+    @property
+    def examples_in_words(self) -> str:
+        """Return what the examples are, such as `images of 28x28x1` or `examples of 30`."""
+        if not self.images:
+            return f"examples of {shape_in_words(self.shape)}"
+        channels, height, width = self.image
+        return f"images of {shape_in_words((height, width, channels))}"
+
+    @property
+    def memory(self) -> int:
+        """Return the bytes that all examples take in memory."""
+        numbers = sum(map(math.prod, named(self.shape).values()))
+        each = numbers if self.example_bytes is None else self.example_bytes
+        return (self.train + self.test) * each
 
 
 @dataclass(frozen=True)
 class Pool:
-    """All images of a dataset; row numbers in this pool identify the examples throughout a run.
+    """All examples of a dataset; row numbers in this pool identify the examples throughout a run.
 
     Attributes:
-        images: uint8, (n, height, width, channels).
+        inputs: (n, ...) of any type, or several by name; images are (n, height, width, channels). Those in a
+            `numpy.memmap` stay on disk.
         labels: int64, (n,), in 0..classes-1.
         train_rows: rows below this number are for training, the others are the dataset's own test part.
         classes: number of classes.
-        mean, std: on the images' own scale, fixed before any split; (channels,) for each channel, or (height, width,
-            channels) for each pixel.
+        images: whether the inputs are images.
+        digest: SHA-256 of the inputs, if it is known.
     """
 
-    images: NDArray[np.uint8]
+    inputs: Arrays
     labels: NDArray[np.int64]
     train_rows: int
     classes: int
-    mean: NDArray[np.float32]
-    std: NDArray[np.float32]
+    images: bool = True
+    digest: str | None = None
 
     @cached_property
     def checksum(self) -> str:
-        """Return the SHA-256 of images, labels and normalisation: the dataset's key in the store."""
-        digest = hashlib.sha256(repr((self.images.shape, self.train_rows)).encode())
-        for array in (self.images, self.labels, self.mean, self.std):
+        """Return the SHA-256 of inputs and labels: the dataset's key in the store."""
+        about = {name: (array.shape, str(array.dtype)) for name, array in named(self.inputs).items()}
+        digest = hashlib.sha256(repr((about, self.train_rows, self.images, self.digest)).encode())
+        for array in (*(named(self.inputs).values() if self.digest is None else ()), self.labels):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+
+Transform = Callable[[Any], Any]
+"""The user's own preprocessing: inputs as the network would get them, (n, ...), to those that it gets."""
 
 
 @dataclass
@@ -68,7 +106,12 @@ class Dataset(Component):
         train_size: examples to train on, a subset stratified by class; null takes all.
         audit_fraction, selection_fraction: parts of the held-out examples for the game's auditor and for
             choosing hyperparameters; the rest is the test set.
-        augment: `flip_crop` mirrors at random and shifts by up to `crop` pixels, `none` leaves images as they are.
+        augment: `flip_crop` mirrors images at random and shifts them by up to `crop` pixels, `none` leaves them as they
+            are.
+        mean, std: what inputs are normalised by, a number for each channel of an image or for each feature; for uint8
+            images on a scale from 0 to 1. By default, images are normalised by the statistics of the examples that the
+            original is trained on, and other inputs are left as they are.
+        transform: import path of a function that gets a batch after that (n, ...), and returns what the network gets.
     """
 
     group: ClassVar[str] = "dataset"
@@ -81,18 +124,26 @@ class Dataset(Component):
     selection_fraction: float = option(0.25, above=0, below=1)
     augment: str = option("none", choices=("none", "flip_crop"))
     crop: int = option(4, at_least=0)
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    transform: str | None = None
 
     def conflicts(self) -> list[str]:
-        """Return a line for fractions that leave no test set."""
-        if self.audit_fraction + self.selection_fraction < 1:
-            return []
-        return [
-            "audit_fraction and selection_fraction must leave a test set: their sum must be less than 1, "
-            f"got {self.audit_fraction:g} + {self.selection_fraction:g}"
-        ]
+        """Return a line for fractions that leave no test set, and for a normalisation that cannot be done."""
+        problems = []
+        if self.audit_fraction + self.selection_fraction >= 1:
+            problems.append(
+                "audit_fraction and selection_fraction must leave a test set: their sum must be less than 1, "
+                f"got {self.audit_fraction:g} + {self.selection_fraction:g}"
+            )
+        if (self.mean is None) != (self.std is None) or len(self.mean or []) != len(self.std or []):
+            problems.append(f"mean and std must have one number per channel each, got {self.mean} and {self.std}")
+        elif self.std is not None and min(self.std, default=0.0) <= 0:
+            problems.append(f"std must be greater than 0, got {self.std}")
+        return problems
 
     def info(self) -> DatasetInfo:
-        """Return the dataset's sizes and classes without loading its images.
+        """Return the dataset's sizes and classes without loading its inputs.
 
         Raises:
             ValueError: in one line, if the dataset's files are missing or invalid.
@@ -109,16 +160,53 @@ class Dataset(Component):
 
     @classmethod
     def status(cls) -> str:
-        """Return in a few words where its images are, for `advunlearn data ls`."""
+        """Return in a few words where its examples are, for `advunlearn data ls`."""
         raise NotImplementedError
 
+    def statistics(self, pool: Pool, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Return mean and deviation by which inputs are normalised, each (channels,) or of one example's shape.
+
+        They are on the inputs' own scale. None leaves inputs as they are.
+
+        Args:
+            pool: of the dataset.
+            rows: those that the original is trained on; no other may be used.
+        """
+        if self.mean is not None and self.std is not None:
+            scale = np.float32(255 if pool.images and named(pool.inputs)["inputs"].dtype == np.uint8 else 1)
+            return np.array(self.mean, np.float32) * scale, np.array(self.std, np.float32) * scale
+        return channel_statistics(pool.inputs, rows) if pool.images and not isinstance(pool.inputs, dict) else None
+
+    def imported_transform(self) -> Transform | None:
+        """Return the function that `transform` names, None without one.
+
+        Raises:
+            UserError: in one line, if it cannot be imported.
+        """
+        return None if self.transform is None else imported(self.transform, "transform")
+
     def identity(self) -> dict[str, object]:
-        """Return the options that change a model's inputs: the dataset's part in the store's keys."""
-        return {"augment": self.augment, "crop": self.crop if self.augment != "none" else 0}
+        """Return the options that change a model's inputs: the dataset's part in the store's keys.
+
+        The statistics are no part of it: they follow from the training examples; see `Setup.view`.
+        """
+        own = self.imported_transform()
+        source = {} if own is None else {"transform": [self.transform, source_digest(own)]}
+        return {"augment": self.augment, "crop": self.crop if self.augment != "none" else 0, **source}
 
 
-def channel_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and deviation (c,) of each channel of (n, h, w, c) images; a constant channel has deviation 1."""
-    flat = images.reshape(-1, images.shape[-1])
-    mean, std = flat.mean(axis=0, dtype=np.float64), flat.std(axis=0, dtype=np.float64)
-    return mean.astype(np.float32), np.where(std > 0, std, 1.0).astype(np.float32)
+CHUNK = 64 << 20  # bytes of images whose statistics are computed at once
+
+
+def channel_statistics(images: NDArray[Any], rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and deviation (c,) of each channel of some rows of images (n, h, w, c).
+
+    A constant channel has deviation 1. Rows are read in pieces: the images may be on disk.
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    size = max(1, CHUNK // (8 * math.prod(images.shape[1:])))
+    for start in range(0, len(rows), size):
+        scaler.partial_fit(images[rows[start : start + size]].reshape(-1, images.shape[-1]))
+    return scaler.mean_.astype(np.float32), scaler.scale_.astype(np.float32)

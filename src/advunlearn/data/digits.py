@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.options import option
+from advunlearn.runtime.arrays import Rows
 
 _SMALLEST_DEVIATION = 0.25  # of pixels 0..16; pixels at the border are almost always 0 and would otherwise be scaled up
 
@@ -35,15 +37,14 @@ class Digits(Dataset):
 
         digits = load_digits()
         images = digits.images.astype(np.uint8)[..., None]
-        deviation = np.maximum(images.std(axis=0), _SMALLEST_DEVIATION)
-        return Pool(
-            images=images,
-            labels=digits.target.astype(np.int64),
-            train_rows=len(images),
-            classes=10,
-            mean=images.mean(axis=0).astype(np.float32),
-            std=deviation.astype(np.float32),
-        )
+        return Pool(images, digits.target.astype(np.int64), train_rows=len(images), classes=10)
+
+    def statistics(self, pool: Pool, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Return the statistics of each pixel, constants of the dataset; see `Dataset.statistics`."""
+        if self.mean is not None or isinstance(pool.inputs, dict):
+            return super().statistics(pool, rows)
+        deviation = np.maximum(pool.inputs.std(axis=0), _SMALLEST_DEVIATION)
+        return pool.inputs.mean(axis=0).astype(np.float32), deviation.astype(np.float32)
 
     @classmethod
     def status(cls) -> str:

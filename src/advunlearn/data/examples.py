@@ -1,10 +1,14 @@
-"""Labelled examples held on the device, and batches of them without loader workers."""
+"""Labelled examples for one device, and batches of them without loader workers."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,20 +16,40 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.data.dataset import Dataset, Pool
+from advunlearn.data.dataset import Dataset, Pool, Transform
+from advunlearn.data.inputs import (
+    Batch,
+    Held,
+    Shape,
+    batch_of,
+    held,
+    joined,
+    mapped,
+    pieces,
+    shape_of,
+    taken,
+)
+from advunlearn.options import UserError
+from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.devices import to_device
 
 
 @dataclass(frozen=True)
 class Normalise:
-    """Turn uint8 (n, c, h, w) images into floats of mean 0 and deviation 1; `mean` and `std` broadcast to (c, h, w)."""
+    """Turn inputs (n, ...) into floats of mean 0 and deviation 1; `mean` and `std` broadcast to one example."""
 
     mean: Tensor
     std: Tensor
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the normalised float32 images."""
-        return (images.to(torch.float32) - self.mean) / self.std
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Return the normalised inputs, float32."""
+        return (inputs.to(torch.float32) - self.mean) / self.std
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the SHA-256 of both statistics."""
+        both = b"".join(each.cpu().numpy().tobytes() for each in (self.mean, self.std))
+        return hashlib.sha256(both).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -94,15 +118,24 @@ QUERIES = [Query(mirror, down, right) for down, right in _SHIFTS for mirror in (
 
 @dataclass(frozen=True)
 class Examples:
-    """Inputs (n, ...) and labels (n,) on one device; batches are normalised and, for training, augmented.
+    """Inputs (n, ...) and labels (n,) of n examples, for one device; batches are prepared as the network takes them.
 
-    `inputs` are uint8 images with a `normalise`, or floats that a network takes unchanged.
+    Attributes:
+        inputs: one tensor, several by name, or on disk; images are (n, c, h, w).
+        labels: (n,).
+        images: whether the inputs are images, which can be seen from several views.
+        normalise: of one tensor of inputs; None leaves them as they are.
+        augment: of images in training; None leaves them as they are.
+        transform: the user's own preprocessing, of every batch after that.
+        channels_last: memory format of images.
     """
 
-    inputs: Tensor
+    inputs: Held
     labels: Tensor
+    images: bool = False
     normalise: Normalise | None = None
     augment: FlipCrop | None = None
+    transform: Transform | None = None
     channels_last: bool = False
 
     def __len__(self) -> int:
@@ -112,23 +145,33 @@ class Examples:
     def subset(self, index: Tensor | NDArray[np.int64]) -> Examples:
         """Return the examples at these positions, in this order."""
         where = to_device(torch.as_tensor(index), self.labels.device)
-        return replace(self, inputs=self.inputs[where], labels=self.labels[where])
+        return replace(self, inputs=taken(self.inputs, where), labels=self.labels[where])
 
     def followed_by(self, other: Examples) -> Examples:
         """Return these examples followed by those of `other`, which must be prepared in the same way."""
-        return replace(
-            self, inputs=torch.cat([self.inputs, other.inputs]), labels=torch.cat([self.labels, other.labels])
-        )
+        return replace(self, inputs=joined(self.inputs, other.inputs), labels=torch.cat([self.labels, other.labels]))
 
-    def prepare(self, inputs: Tensor, draws: Tensor | None = None) -> Tensor:
+    def prepare(self, inputs: Batch, draws: Tensor | None = None) -> Batch:
         """Return raw inputs as the network takes them, augmented if draws are given; see `FlipCrop`."""
-        if draws is not None and self.augment is not None:
+        if isinstance(inputs, Tensor) and draws is not None and self.augment is not None:
             inputs = self.augment(inputs, draws)
-        if self.normalise is not None:
+        if isinstance(inputs, Tensor) and self.normalise is not None:
             inputs = self.normalise(inputs)
-        if self.channels_last and inputs.dim() == 4:
+        if self.transform is not None:
+            inputs = self.transform(inputs)
+        if isinstance(inputs, Tensor) and self.images and self.channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs
+
+    def prepared(self, first: int | None = None) -> Batch:
+        """Return the inputs of the first examples, of all by default, as the network takes them."""
+        count = len(self) if first is None else min(first, len(self))
+        return self.prepare(batch_of(self.inputs, torch.arange(count, device=self.labels.device)))
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Return the shape of one example's inputs as the network takes them."""
+        return shape_of(self.prepared(1))
 
     def draw(
         self, batch_size: int, order: torch.Generator, augment: torch.Generator, rows: Tensor | None = None
@@ -156,27 +199,57 @@ class Examples:
         """Return the draws of an epoch in random order, batch by batch, for `training_batch`."""
         return self.cut(self.draw(batch_size, order, augment), batch_size)
 
-    def training_batch(self, draws: Tensor) -> tuple[Tensor, Tensor]:
+    def training_batch(self, draws: Tensor) -> tuple[Batch, Tensor]:
         """Return inputs (..., c, h, w) and labels (...) by their draws (1 or 4, ...); see `draw`."""
         shape, index = draws.shape[1:], draws[0].flatten()
-        inputs = self.prepare(self.inputs[index], draws[1:].flatten(1))
-        return inputs.unflatten(0, shape), self.labels[index].unflatten(0, shape)
+        inputs = self.prepare(batch_of(self.inputs, index), draws[1:].flatten(1))
+        return mapped(lambda each: each.unflatten(0, shape), inputs), self.labels[index].unflatten(0, shape)
 
-    def batches(self, batch_size: int = 1000, query: Query = QUERIES[0]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, batch_size: int = 1000, query: Query = QUERIES[0]) -> Iterator[tuple[Batch, Tensor]]:
         """Yield the examples in order, under one view and without augmentation, as (inputs, labels) batches."""
-        for inputs, labels in zip(self.inputs.split(batch_size), self.labels.split(batch_size), strict=True):
-            yield self.prepare(query(inputs)), labels
+        for inputs, labels in zip(pieces(self.inputs, batch_size), self.labels.split(batch_size), strict=True):
+            yield self.prepare(query(inputs) if isinstance(inputs, Tensor) and self.images else inputs), labels
 
 
-def examples_of(pool: Pool, dataset: Dataset, device: torch.device, *, channels_last: bool) -> Examples:
-    """Return the whole pool as examples on the device, uint8; `subset` selects rows."""
-    images = torch.from_numpy(pool.images).permute(0, 3, 1, 2).contiguous().to(device)
-    channels = pool.images.shape[-1]
+def examples_of(pool: Pool, dataset: Dataset, train: Rows, device: torch.device, *, channels_last: bool) -> Examples:
+    """Return the whole pool as examples for the device; `subset` selects rows.
 
-    def per_image(statistic: NDArray[np.float32]) -> Tensor:
-        whole = statistic if statistic.ndim == 3 else statistic.reshape(1, 1, channels)
-        return torch.from_numpy(whole).permute(2, 0, 1).contiguous().to(device)
+    Args:
+        pool: of the dataset.
+        dataset: whose options say how inputs are prepared.
+        train: rows that the original is trained on, from which the statistics of images are computed.
+        device: to compute on.
+        channels_last: memory format of images.
 
+    Raises:
+        UserError: in one line, if the options do not fit the inputs.
+    """
+    statistics = dataset.statistics(pool, train)
+    normalise = None
+    if statistics is not None:
+        if isinstance(pool.inputs, dict):
+            raise UserError("dataset.mean and dataset.std need inputs in one array, got several by name")
+        normalise = Normalise(*(_per_example(each, pool.inputs, pool.images).to(device) for each in statistics))
     augment = FlipCrop(dataset.crop) if dataset.augment == "flip_crop" else None
+    if augment is not None and not pool.images:
+        raise UserError("dataset.augment=flip_crop needs images (try dataset.augment=none)")
+    inputs = held(pool.inputs, device, images=pool.images, room=_room(device))
     labels = torch.from_numpy(pool.labels).to(device)
-    return Examples(images, labels, Normalise(per_image(pool.mean), per_image(pool.std)), augment, channels_last)
+    transform = dataset.imported_transform()
+    return Examples(inputs, labels, pool.images, normalise, augment, transform, channels_last)
+
+
+def _per_example(statistic: NDArray[np.float32], inputs: NDArray[Any], images: bool) -> Tensor:
+    """Return a statistic so that it broadcasts to one example; images are (c, h, w) by then."""
+    last = inputs.shape[-1] if inputs.ndim > 1 else 1
+    if statistic.ndim == 1 and len(statistic) not in (1, last):
+        raise UserError(f"dataset.mean and dataset.std must have 1 or {last} numbers, got {len(statistic)}")
+    if not images:
+        return torch.from_numpy(statistic)
+    whole = statistic if statistic.ndim == 3 else statistic.reshape(1, 1, -1)
+    return torch.from_numpy(whole).permute(2, 0, 1).contiguous()
+
+
+def _room(device: torch.device) -> float:
+    """Return the bytes on the device that inputs may take: half of those that are free."""
+    return torch.cuda.mem_get_info(device)[0] / 2 if device.type == "cuda" else math.inf

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from advunlearn.data.dataset import Dataset, DatasetInfo, Pool, channel_statistics
+from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.options import ConfigError, UserError, option
 from advunlearn.runtime.resources import parse_size
 from advunlearn.storage.files import UnreadableFile, open_regular
@@ -64,7 +64,7 @@ class Npz(Dataset):
             raise UserError(f"path={self.path}: {error}") from error
 
     def load(self) -> Pool:
-        """Return all images, normalised channel by channel over all of them; see `Dataset.load`.
+        """Return all images; see `Dataset.load`.
 
         Raises:
             ConfigError: in one line, if the file cannot be read.
@@ -79,8 +79,7 @@ class Npz(Dataset):
         except UserError as error:
             raise ConfigError([f"dataset.{error}"]) from error
         images = images[..., None] if images.ndim == 3 else images
-        mean, std = channel_statistics(images)
-        return Pool(images, labels.astype(np.int64), info.train, len(info.classes), mean, std)
+        return Pool(images, labels.astype(np.int64), info.train, len(info.classes))
 
     @classmethod
     def status(cls) -> str:

@@ -222,7 +222,7 @@ def _read_about(path: Path) -> Part:
 
 def _read(archive: zipfile.ZipFile, path: Path, block: str, digest: str, info: DatasetInfo) -> bytes:
     """Return the bytes of a block, at most as many as its images or labels can take."""
-    _, height, width = info.shape
+    _, height, width = info.image
     largest = 8 * max(BLOCK * 3 * height * width, info.train + info.test) + _SPARE
     if archive.getinfo(block).file_size > largest:
         raise UserError(f"{path}: {block} is larger than it can be")
@@ -247,7 +247,7 @@ def _array(content: bytes) -> NDArray[Any]:
 
 
 def _decode(content: bytes, block: str, info: DatasetInfo, path: Path) -> NDArray[Any]:
-    channels, height, width = info.shape
+    channels, height, width = info.image
     try:
         if not block.endswith(".webp"):
             return _array(content)

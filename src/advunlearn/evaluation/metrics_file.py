@@ -174,7 +174,22 @@ class Resources(TypedDict):
     device: str
 
 
+class GivenOriginal(TypedDict):
+    """Of an original that was given, and not trained by the run.
+
+    Attributes:
+        sha256: of the file of its weights.
+        forgotten_before: how many examples of the forget set earlier runs have forgotten, from which it comes.
+        new: how many others are to be forgotten.
+    """
+
+    sha256: str
+    forgotten_before: int
+    new: int
+
+
 class _AddedLater(TypedDict, total=False):
+    original: GivenOriginal
     unlearning: Resources
     algorithm: dict[str, dict[str, dict[ModelName, AlgorithmMetrics]]]
 
@@ -187,10 +202,11 @@ class Metrics(_AddedLater):
         models: each model's numbers.
         gap: how far two of the models are from the retrained one.
         algorithm: of attacks on the unlearning algorithm: by attack, by question, by model. Older files lack it.
-        seconds: that each stage took when it was computed: pretrain, retrain, unlearn, shadows, attack; `references`
-            where the unlearner uses reference models.
+        original: if it was given.
+        seconds: that each stage took when it was computed: pretrain (unless the original was given), retrain, unlearn,
+            shadows, attack; `references` where the unlearner uses reference models.
         unlearning_over_retraining: seconds of unlearning over those of retraining, without reference models; below 1
-            unlearning is cheaper.
+            unlearning is cheaper. NaN in a comparison from Python where one of both is not known.
         references_over_retraining: seconds of the reference models over those of retraining; 0 without such models.
         trace: what the unlearner recorded.
         unlearning: what unlearning needed. Older files lack it.

@@ -1,1 +1,1 @@
-"""Networks that can be built for any image shape and number of classes, one per file."""
+"""Networks that can be built for any shape of inputs and number of classes, one per file."""

@@ -7,8 +7,9 @@ from itertools import pairwise
 
 from torch import nn
 
-from advunlearn.models.model import Model
-from advunlearn.options import UserError, option
+from advunlearn.data.inputs import Shape
+from advunlearn.models.model import Model, image_shape
+from advunlearn.options import option
 
 
 @dataclass
@@ -26,11 +27,10 @@ class CNN(Model):
     width: int = option(32, at_least=1)
     batch_norm: bool = option(True)
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: Shape, classes: int) -> nn.Module:
         """Return the network; see `Model.build`."""
-        if min(shape[1:]) < 8:
-            raise UserError(f"cnn needs images of at least 8x8 pixels, got {shape[1]}x{shape[2]}")
-        channels = [shape[0], self.width, 2 * self.width, 4 * self.width]
+        colors = image_shape(shape, "cnn", side=8)
+        channels = [colors, self.width, 2 * self.width, 4 * self.width]
         blocks = [part for a, b in pairwise(channels) for part in self._block(a, b)]
         return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))
 

@@ -1,32 +1,65 @@
-"""What a model is: options from which a network can be built for any image shape and number of classes."""
+"""What a model is: options from which a network can be built for any shape of inputs and number of classes."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import nn
 
-from advunlearn.options import Component
+from advunlearn.data.inputs import Shape, shape_in_words
+from advunlearn.options import Component, UserError
 
 
 class Model(Component):
     """Base class of models."""
 
     group: ClassVar[str] = "model"
+    pretrained = False  # whether networks may start from weights that are the same at every build; see `Foreign`
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        """Return a freshly initialised network from images (n, *shape) to logits (n, classes).
+    def weights_file(self) -> Path | None:
+        """Return the file of a trained network's weights that comes with the model, for the original only."""
+        return None
 
-        The shape is (channels, height, width). The caller seeds torch's global generator, from which torch initialises.
+    def trained(self, shape: Shape, classes: int) -> nn.Module:
+        """Return a network with these weights, like `build`.
 
         Raises:
-            ValueError: in one line, if the images are too small for the network.
+            UserError: in one line, if they are not those of such a network.
+        """
+        raise NotImplementedError
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        """Return a freshly initialised network from inputs (n, *shape) to logits (n, classes).
+
+        The shape of images is (channels, height, width); inputs with names come as a dict, and so do their shapes. The
+        caller seeds torch's global generator, from which torch initialises.
+
+        Raises:
+            UserError: in one line, if the network cannot take such inputs.
         """
         raise NotImplementedError
 
 
-def skeleton(model: Model, shape: tuple[int, int, int], classes: int) -> nn.Module:
+def image_shape(shape: Shape, model: str, side: int) -> int:
+    """Return the number of channels of images of this shape, (channels, height, width).
+
+    Raises:
+        UserError: in one line that names the model, unless they are images with at least `side` pixels per side.
+    """
+    if isinstance(shape, dict) or len(shape) != 3 or min(shape[1:]) < side:
+        raise UserError(f"{model} needs images of at least {side}x{side} pixels, got {_in_words(shape)}")
+    return shape[0]
+
+
+def _in_words(shape: Shape) -> str:
+    if isinstance(shape, dict) or len(shape) != 3:
+        return f"inputs of shape {shape_in_words(shape)}"
+    return shape_in_words(shape[1:])
+
+
+def skeleton(model: Model, shape: Shape, classes: int) -> nn.Module:
     """Return the network without memory for its weights, to see whether it can be built and how large it is.
 
     Raises:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from advunlearn.models.model import Model
-from advunlearn.options import UserError, option
+from advunlearn.data.inputs import Shape
+from advunlearn.models.model import Model, image_shape
+from advunlearn.options import option
 
 
 @dataclass
@@ -23,14 +24,13 @@ class ResNet18(Model):
 
     width: int = option(64, at_least=1)
 
-    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    def build(self, shape: Shape, classes: int) -> nn.Module:
         """Return the network; see `Model.build`."""
-        if min(shape[1:]) < 8:
-            raise UserError(f"resnet18 needs images of at least 8x8 pixels, got {shape[1]}x{shape[2]}")
+        colors = image_shape(shape, "resnet18", side=8)
         # torchvision's, which fixes the first stage at 64 channels: narrower ones are its blocks, stacked here.
         from torchvision.models.resnet import BasicBlock
 
-        stem = [nn.Conv2d(shape[0], self.width, 3, padding=1, bias=False), nn.BatchNorm2d(self.width), nn.ReLU()]
+        stem = [nn.Conv2d(colors, self.width, 3, padding=1, bias=False), nn.BatchNorm2d(self.width), nn.ReLU()]
         blocks, inputs = [], self.width
         for stage in range(4):
             outputs = self.width << stage

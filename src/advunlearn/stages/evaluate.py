@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,7 @@ from advunlearn.evaluation.metrics_file import (
     MODELS,
     AlgorithmMetrics,
     AttackMetrics,
+    GivenOriginal,
     Metrics,
     ModelMetrics,
     ModelName,
@@ -25,25 +28,31 @@ from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
 
 
-def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> Metrics:
+def evaluate(
+    experiment: Experiment, splits: Splits, models: Models, evidence: Evidence, given: GivenOriginal | None = None
+) -> Metrics:
     """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one."""
     measured = {name: _measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
-    seconds = {stage: models.artefacts[name].record["seconds"] for stage, name in stages}
+    records = {stage: models.artefacts[name].record for stage, name in stages}
+    seconds = {stage: record["seconds"] for stage, record in records.items() if "seconds" in record}
     if models.references is not None:
         seconds["references"] = models.artefacts["unlearned"].record["reference_seconds"]
-    return {
+    metrics: Metrics = {
         "schema": 1,
         "models": measured,
         "gap": {name: gap(measured[name], measured["retrained"]) for name in COMPARED},
         "algorithm": _measure_algorithms(evidence, experiment.settings.seed),
         "seconds": seconds | record["seconds"],
-        "unlearning_over_retraining": seconds["unlearn"] / seconds["retrain"],
-        "references_over_retraining": seconds.get("references", 0.0) / seconds["retrain"],
+        "unlearning_over_retraining": seconds.get("unlearn", math.nan) / seconds.get("retrain", math.nan),
+        "references_over_retraining": seconds.get("references", 0.0) / seconds.get("retrain", math.inf),
         "trace": models.artefacts["unlearned"].record["trace"],
         "unlearning": _resources(experiment, models),
     }
+    if given is not None:
+        metrics["original"] = given
+    return metrics
 
 
 def _resources(experiment: Experiment, models: Models) -> Resources:

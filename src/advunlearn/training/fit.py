@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advunlearn.data.examples import QUERIES, Examples, Query, batch_sizes
+from advunlearn.data.inputs import Batch, Shape
 from advunlearn.models.model import Model
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.options import UserError
@@ -78,9 +79,7 @@ def seeded(settings: Settings, stream: str, *index: int) -> Iterator[None]:
         yield
 
 
-def initialise(
-    model: Model, shape: tuple[int, int, int], classes: int, settings: Settings, stream: str, *index: int
-) -> nn.Module:
+def initialise(model: Model, shape: Shape, classes: int, settings: Settings, stream: str, *index: int) -> nn.Module:
     """Return a new network on the CPU, initialised from the stream `init/<stream>`."""
     with seeded(settings, f"init/{stream}", *index):
         return model.build(shape, classes)
@@ -93,7 +92,7 @@ def place(network: nn.Module, settings: Settings) -> nn.Module:
     return network.to(memory_format=memory_format).to(settings.torch_device(), non_blocking=True)
 
 
-def forward_of(network: nn.Module, settings: Settings, batch_size: int) -> Callable[[Tensor], Tensor]:
+def forward_of(network: nn.Module, settings: Settings, batch_size: int) -> Callable[[Batch], Tensor]:
     """Return the network's forward pass, compiled for batches of this size with `compile=true`.
 
     One graph of fixed shapes serves all networks of a class. Batches of another size, such as the last one of an epoch,
@@ -102,7 +101,11 @@ def forward_of(network: nn.Module, settings: Settings, batch_size: int) -> Calla
     if not settings.compile:
         return network
     compiled = torch.compile(network, dynamic=False)
-    return lambda inputs: (compiled if len(inputs) == batch_size else network)(inputs)
+    return lambda inputs: (compiled if _count(inputs) == batch_size else network)(inputs)
+
+
+def _count(inputs: Batch) -> int:
+    return len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
 
 
 class GlobalGenerators:

@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 Tensors = Mapping[str, Tensor]
-Forward = Callable[[Tensors, Tensors, Tensor], Tensor]
+Forward = Callable[[Tensors, Tensors, Any], Tensor]
 
 _ELEMENTWISE = (nn.ReLU, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Identity)
 _KNOWN = (
@@ -42,7 +42,7 @@ def stacked_forward(network: nn.Module, memory_format: torch.memory_format) -> F
         return through
     skeleton = copy.deepcopy(network).to("meta").train()
 
-    def one(parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
+    def one(parameters: Tensors, buffers: Tensors, x: Any) -> Tensor:
         return functional_call(skeleton, ({**parameters}, {**buffers}), (x,))
 
     return vmap(one)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from advunlearn.data.inputs import Batch
 from advunlearn.runtime import workers
 from advunlearn.runtime.resources import cores
 from advunlearn.runtime.threads import CORES
@@ -57,8 +58,7 @@ class Policy:
     def step_size(self) -> int:
         """Return the floating-point operations of a training step."""
         network = self.setup.fresh("warm").eval()
-        inputs = self.setup.examples.prepare(self.setup.examples.inputs[:1])
-        return 6 * self.setup.optimizer.batch_size * multiply_adds(network, inputs)
+        return 6 * self.setup.optimizer.batch_size * multiply_adds(network, self.setup.examples.prepared(1))
 
     def try_stack(self) -> bool:
         """Fit two networks as one, and return whether that is possible.
@@ -121,7 +121,7 @@ def _is_of_device(error: Exception) -> bool:
     return isinstance(error, types) or any(each in str(error) for each in words)
 
 
-def multiply_adds(network: nn.Module, inputs: Tensor) -> int:
+def multiply_adds(network: nn.Module, inputs: Batch) -> int:
     """Return how many multiply-adds the linear and convolution layers of the network spend on these inputs.
 
     Torch's own counter imports its compiler, which takes longer than the default run's training.

@@ -24,7 +24,7 @@ from advunlearn.training.fit import GlobalGenerators, check_logits, fit, initial
 from advunlearn.training.stack import fit_stack
 from advunlearn.training.weights import load_weights
 
-SCHEMA = 4  # raise it when this file's or fit's results change: stored models of the old code are then not reused
+SCHEMA = 5  # raise it when this file's or fit's results change: stored models of the old code are then not reused
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Setup:
         return {
             "schema": SCHEMA,
             "dataset": self.pool.checksum,
-            "view": self.dataset.identity(),
+            "view": self.view,
             "rows": index_digest(rows),
             "model": self.model.identity(),
             "optimizer": self.optimizer.identity(),
@@ -51,10 +51,15 @@ class Setup:
             "stream": [stream, *index],
         }
 
+    @cached_property
+    def view(self) -> dict[str, Any]:
+        """Return what determines how the pool's inputs are prepared for a network."""
+        normalise = self.examples.normalise
+        return {**self.dataset.identity(), "normalise": normalise.digest if normalise is not None else None}
+
     def built(self, stream: str, *index: int) -> nn.Module:
         """Return an untrained network of this experiment on the CPU."""
-        height, width, channels = self.pool.images.shape[1:]
-        return initialise(self.model, (channels, height, width), self.pool.classes, self.settings, stream, *index)
+        return initialise(self.model, self.examples.shape, self.pool.classes, self.settings, stream, *index)
 
     def fresh(self, stream: str, *index: int) -> nn.Module:
         """Return an untrained network of this experiment on the device."""
@@ -67,7 +72,7 @@ class Setup:
         network = self.fresh("warm").train()
         with seeded(self.settings, "warm"):
             before = generators.state_dict()
-            network(self.examples.prepare(self.examples.inputs[:2]))
+            network(self.examples.prepared(2))
             return not all(map(torch.equal, before, generators.state_dict()))
 
     def fitted(

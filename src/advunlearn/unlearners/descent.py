@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from advunlearn.data.examples import Examples, batch_sizes
+from advunlearn.data.inputs import same
 from advunlearn.options import UserError
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode
@@ -114,7 +115,9 @@ class Descent:
         return torch.arange(self.kept, len(self.examples))
 
     def loss(self, inputs: Any, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
-        """Return the loss of a batch: the method's, unless overridden; see `GradientUnlearner.loss`."""
+        """Return the loss of a batch: that of the task, or the method's, unless overridden."""
+        if self.task.loss is not None:
+            return self.task.loss(logits, labels)
         return self.method.loss(logits, labels, forgotten)
 
     def differentiate(self, loss: Tensor) -> Tensor:
@@ -138,7 +141,7 @@ class Descent:
                 parameter.requires_grad_(was_needed)
 
     def _run(self, follower: Follower | None) -> Unlearned:
-        self._optimizer, self._schedule = self.method.optimizer().create(self.network.parameters(), self.steps)
+        self._optimizer, self._schedule = self._steps()
         self._forward = forward_of(self.network, self.task.settings, self.method.batch_size)
         self._last_loss = torch.zeros((), device=self.examples.labels.device)
         choice = self.choice()
@@ -161,6 +164,12 @@ class Descent:
             choice.restore()
             trace |= choice.trace()
         return Unlearned(self.network.eval(), trace)
+
+    def _steps(self) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        if self.task.optimizer is None:
+            return self.method.optimizer().create(self.network.parameters(), self.steps)
+        own = self.task.optimizer(self.network.parameters())
+        return own, LambdaLR(own, lambda _: 1.0)
 
     def _all_parts(self, follower: Follower | None, choice: BestEpoch | None) -> dict[str, Any]:
         return {
@@ -253,8 +262,8 @@ def _retained(examples: Examples, task: Task, reads: tuple[str, ...]) -> int:
     if "retain" not in reads:
         return 0
     kept = len(task.retain)
-    if torch.equal(examples.inputs[:kept], task.retain.inputs):
+    if len(examples) >= kept and same(examples.subset(torch.arange(kept)).inputs, task.retain.inputs):
         return kept
-    if "forget" in reads and torch.equal(examples.inputs, task.forget.inputs):
+    if "forget" in reads and same(examples.inputs, task.forget.inputs):
         return 0
     raise UserError("examples must return the retain set, the forget set, or both: the retain set first")

@@ -191,7 +191,9 @@ class Game:
             pool = np.asarray(references[1].membership.any(0))
             audited = audited[pool[audited]]
         elif options.reference_models():
-            raise UserError("this auditor needs reference models, which need a training setup: use advunlearn.run")
+            raise UserError(
+                "this auditor needs reference models, which need a training setup: use advunlearn.run, or give train="
+            )
         audit = task.audit.subset(audited)
         self.counts = len(task.forget), len(audit)
         self.size = min(options.audit_size, *self.counts)
@@ -269,7 +271,7 @@ class Game:
         both = self.scored.subset(index)
         # In evaluation mode: no membership leaks into batch statistics, and the running ones stay clean.
         with mode(self.network, training=False), self.settings.autocast():
-            logits = self.network(both.prepare(both.inputs))
+            logits = self.network(both.prepared())
         if not self.options.auditor.on_device:
             logits = logits.cpu()  # the only wait of an audit step
         if not bool((logits < torch.inf).all()):  # -inf masks a class
