@@ -19,6 +19,7 @@ from advunlearn.evaluation.metrics_file import (
     ModelMetrics,
     ModelName,
     PartName,
+    Resources,
 )
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.attack import Evidence
@@ -45,10 +46,17 @@ def evaluate(
         "unlearning_over_retraining": seconds["unlearn"] / seconds["retrain"],
         "references_over_retraining": seconds.get("references", 0.0) / seconds["retrain"],
         "trace": models.artefacts["unlearned"].record["trace"],
+        "unlearning": _resources(experiment, models),
     }
     if given is not None:
         metrics["original"] = given
     return metrics
+
+
+def _resources(experiment: Experiment, models: Models) -> Resources:
+    device = "cuda" if experiment.settings.torch_device().type == "cuda" else "cpu"
+    memory = models.artefacts["unlearned"].record.get("peak_memory")  # which older results lack
+    return {"reads": list(experiment.unlearner.parts_read()), "peak_memory": memory, "device": device}
 
 
 def _measure_model(experiment: Experiment, splits: Splits, evidence: Evidence, name: ModelName) -> ModelMetrics:
