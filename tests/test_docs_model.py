@@ -11,6 +11,7 @@ import pytest
 
 from advunlearn.config.compose import experiment_from
 from advunlearn.models.foreign import own_module
+from advunlearn.models.model import skeleton
 from advunlearn.stages.estimate import before_a_run
 
 TEXT = (Path(__file__).parents[1] / "docs" / "model.md").read_text(encoding="utf-8")
@@ -33,7 +34,7 @@ def test_a_command_composes_and_its_network_is_the_one_that_is_named(line: str, 
     words = [word for word in shlex.split(line)[2:] if not word.startswith(("hydra.", "original.run="))]
     experiment = experiment_from(words)
     info = experiment.dataset.info()
-    network = own_module(experiment.model.build(info.shape, len(info.classes)))
+    network = own_module(skeleton(experiment.model, info.shape, len(info.classes)))
     assert type(network).__module__.split(".")[0] in line.replace("huggingface", "transformers")
 
 
