@@ -206,7 +206,7 @@ class Metrics(_AddedLater):
         seconds: that each stage took when it was computed: pretrain (unless the original was given), retrain, unlearn,
             shadows, attack; `references` where the unlearner uses reference models.
         unlearning_over_retraining: seconds of unlearning over those of retraining, without reference models; below 1
-            unlearning is cheaper.
+            unlearning is cheaper. NaN in a comparison from Python where one of both is not known.
         references_over_retraining: seconds of the reference models over those of retraining; 0 without such models.
         trace: what the unlearner recorded.
         unlearning: what unlearning needed. Older files lack it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,8 +45,8 @@ def evaluate(
         "gap": {name: gap(measured[name], measured["retrained"]) for name in COMPARED},
         "algorithm": _measure_algorithms(evidence, experiment.settings.seed),
         "seconds": seconds | record["seconds"],
-        "unlearning_over_retraining": seconds["unlearn"] / seconds["retrain"],
-        "references_over_retraining": seconds.get("references", 0.0) / seconds["retrain"],
+        "unlearning_over_retraining": seconds.get("unlearn", math.nan) / seconds.get("retrain", math.nan),
+        "references_over_retraining": seconds.get("references", 0.0) / seconds.get("retrain", math.inf),
         "trace": models.artefacts["unlearned"].record["trace"],
         "unlearning": _resources(experiment, models),
     }

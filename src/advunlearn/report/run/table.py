@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +91,7 @@ def notes(metrics: Metrics) -> list[str]:
     seconds = metrics["seconds"]
     spent = ", ".join(f"{stage} {value:.3g} s" for stage, value in seconds.items())
     time = f"time when it was computed: {spent}"
-    lines = [verdict(metrics), *_original(metrics), time, _speed(metrics), *_unlearning(metrics)]
+    lines = [verdict(metrics), *_original(metrics), time, *_speed(metrics), *_unlearning(metrics)]
     if references := metrics["references_over_retraining"]:
         lines.append(
             f"the reference models took {references:.2f} times as long as retraining, once: "
@@ -130,10 +131,12 @@ def _original(metrics: Metrics) -> Iterator[str]:
         yield f"the forget set holds {given['new']} new examples, and {before} that earlier runs have forgotten"
 
 
-def _speed(metrics: Metrics) -> str:
+def _speed(metrics: Metrics) -> Iterator[str]:
     ratio = metrics["unlearning_over_retraining"]
+    if math.isnan(ratio):
+        return
     words = "" if ratio < 1 else ": retraining would have been the better unlearner"
-    return f"unlearning took {ratio:.2f} times as long as retraining{words}"
+    yield f"unlearning took {ratio:.2f} times as long as retraining{words}"
 
 
 def _unlearning(metrics: Metrics) -> Iterator[str]:
