@@ -55,7 +55,7 @@ def test_a_folders_weights_are_for_the_original_only(folder: Path) -> None:
     trained, fresh = model.trained((3, 8, 8), 3).state_dict(), model.build((3, 8, 8), 3).state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in trained.items())
     assert not torch.equal(fresh["network.classifier.weight"], expected["network.classifier.weight"])
-    with pytest.raises(UserError, match=r"the folder lacks weights of this classifier, or in this shape: classif"):
+    with pytest.raises(UserError, match=r"the folder lacks these weights of the classifier, or in this shape: classif"):
         model.trained((3, 8, 8), 4)
 
 
