@@ -114,6 +114,17 @@ class Descent:
         """Return the positions of the forget examples."""
         return torch.arange(self.kept, len(self.examples))
 
+    def batch_loss(self, draws: Tensor) -> Tensor:
+        """Return the loss of a batch by its draws; overridden where `loss` does not know enough."""
+        inputs, labels = self.examples.training_batch(draws)
+        return self.loss(inputs, self.logits(inputs), labels, draws[0] >= self.kept)
+
+    def logits(self, inputs: Batch) -> Tensor:
+        """Return the network's logits (n, classes), float32, in training mode."""
+        with self._training(), self.task.settings.autocast():
+            logits = self._forward(inputs)
+        return logits.float()
+
     def loss(self, inputs: Any, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
         """Return the loss of a batch: the method's, unless overridden; see `GradientUnlearner.loss`."""
         return self.method.loss(logits, labels, forgotten)
@@ -176,14 +187,10 @@ class Descent:
         }
 
     def _batch(self, batch: Tensor, follower: Follower | None) -> None:
-        inputs, labels = self.examples.training_batch(batch)
-        forgotten = batch[0] >= self.kept
-        with self._training(), self.task.settings.autocast():
-            logits = self._forward(inputs)
-        loss = self.loss(inputs, logits.float(), labels, forgotten)
+        loss = self.batch_loss(batch)
         self._optimizer.zero_grad(set_to_none=True)
         value = self.differentiate(loss)
-        self.step(self._optimizer, forgotten, partial(self._answer, follower, value))
+        self.step(self._optimizer, batch[0] >= self.kept, partial(self._answer, follower, value))
         self._schedule.step()
         self._last_loss.copy_(value)
 
