@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim import Optimizer as TorchOptimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
 from advunlearn.storage.artefacts import Artefact, index_digest
@@ -58,6 +62,31 @@ def reference_set(
     return ShadowSet(trainer, ShadowOptions(count), pool, observed, "reference")
 
 
+class FirstEpochs(Optimizer):
+    """The first epochs of a training by another optimizer, with the learning rates of the whole."""
+
+    def __init__(self, whole: Optimizer, epochs: int) -> None:
+        vars(self).update({**vars(whole), "whole": whole, "epochs": epochs})
+
+    def create(self, parameters: Iterable[nn.Parameter], steps: int) -> tuple[TorchOptimizer, LambdaLR]:
+        """Return torch's optimizer and the schedule of the whole training; see `Optimizer.create`."""
+        whole: Optimizer = vars(self)["whole"]
+        return whole.create(parameters, steps // self.epochs * whole.epochs)
+
+
+def earlier(trainer: Trainer, rows: NDArray[np.int64], share: float, checkpoint: Checkpoint | None) -> nn.Module:
+    """Return a model trained on these rows as it was after a share of its epochs, by the streams of a run's original.
+
+    A shadow original comes from a stream of its own: this is then another model of the same distribution.
+    """
+    epochs = round(share * trainer.optimizer.epochs)
+    if epochs == 0:
+        return trainer.fresh("original").eval()
+    first = replace(trainer, optimizer=FirstEpochs(trainer.optimizer, epochs))
+    part = checkpoint.part("earlier") if checkpoint is not None else None
+    return first.fitted(rows, "original", checkpoint=part)[0].eval()
+
+
 def make_task(
     trainer: Trainer,
     splits: Splits,
@@ -75,6 +104,7 @@ def make_task(
         settings=trainer.settings,
         selection=examples.subset(splits.selection),
         retrain=lambda stream: trainer.fitted(retain, stream, checkpoint=checkpoint)[0],
+        earlier=lambda share: earlier(trainer, np.concatenate([retain, forget]), share, checkpoint),
         references=(references.observe(forget), references.observe(splits.audit)) if references else None,
         checkpoint=checkpoint,
     )

@@ -37,6 +37,8 @@ class Task:
         selection: held-out non-members on which an unlearner may choose among its own epochs; None if not given.
         retrain: trains a model from scratch on the retain set, from a random stream of its own; None without a training
             setup, as for the caller's own model in the Python API.
+        earlier: returns the original as it was after a share, from 0 to 1, of the epochs of its training, which are
+            repeated; None without a training setup.
         references: the outputs of the unlearner's reference models on the forget and on the audit examples; None if it
             uses none, or without a training setup.
         checkpoint: from which an interrupted unlearning resumes; None keeps nothing.
@@ -48,6 +50,7 @@ class Task:
     settings: Settings
     selection: Examples | None = None
     retrain: Callable[[str], nn.Module] | None = None
+    earlier: Callable[[float], nn.Module] | None = None
     references: tuple[ShadowOutputs, ShadowOutputs] | None = None
     checkpoint: Checkpoint | None = None
 

@@ -1,0 +1,56 @@
+"""The information that examples carry about the weights: mean squared gradients, by which weights are changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from advunlearn.data.examples import Examples
+from advunlearn.data.inputs import Batch, mapped
+from advunlearn.runtime.seeding import torch_stream
+from advunlearn.runtime.signals import halt_point
+from advunlearn.training.fit import mode
+
+NUMBERS = 2**27  # gradients held at once: 512 MiB
+Losses = Callable[[Tensor, Tensor], Tensor]
+
+
+def mean_squared_gradients(network: nn.Module, examples: Examples, losses: Losses, count: int) -> dict[str, Tensor]:
+    """Return, for each weight, the mean over examples of the squared gradients of their losses, float64, by name.
+
+    The gradient is that of each example alone, in evaluation mode and without augmentation. The squared gradient of a
+    batch's mean, which published codes use instead, depends on the size of the batch.
+
+    Args:
+        network: whose weights they are.
+        examples: at least one.
+        losses: from the logits (classes,) and the label () of an example to `count` losses (count,); their squares are
+            added up.
+        count: of the losses.
+    """
+    weights = {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
+    fixed = {name: tensor.detach() for name, tensor in network.state_dict().items() if name not in weights}
+
+    def loss(weights: dict[str, Tensor], inputs: Batch, label: Tensor, which: int) -> Tensor:
+        logits: Tensor = functional_call(network, (weights, fixed), (mapped(lambda each: each[None], inputs),))
+        return losses(logits[0], label)[which]
+
+    gradients = vmap(grad(loss), in_dims=(None, 0, 0, None))
+    totals = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in weights.items()}
+    at_once = max(1, min(1000, NUMBERS // sum(weight.numel() for weight in weights.values())))
+    with mode(network, training=False):
+        for inputs, labels in examples.batches(at_once):
+            for which in range(count):
+                for name, each in gradients(weights, inputs, labels, which).items():
+                    totals[name] += each.square().sum(0, dtype=torch.float64)
+                halt_point()
+    return {name: total / len(examples) for name, total in totals.items()}
+
+
+def sample(examples: Examples, size: int, seed: int, stream: str) -> Examples:
+    """Return so many examples at random, in their order, or all if there are fewer."""
+    drawn = torch.randperm(len(examples), generator=torch_stream(seed, stream))[:size]
+    return examples.subset(drawn.sort().values)
