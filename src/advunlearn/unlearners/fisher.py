@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from advunlearn.data.examples import Examples
 from advunlearn.options import option
 from advunlearn.runtime.seeding import torch_stream
-from advunlearn.training.fit import first_logits
 from advunlearn.unlearners.curvature import mean_squared_gradients, sample
 from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
 
@@ -67,12 +66,11 @@ class Fisher(Unlearner):
 
     def variances(self, network: nn.Module, examples: Examples) -> dict[str, Tensor]:
         """Return the variance of the noise of each weight, by name."""
-        classes = first_logits(network, examples).shape[1]
-        information = mean_squared_gradients(network, examples, fisher_losses, classes)
+        information = mean_squared_gradients(network, examples, fisher_losses)
         return {name: self.alpha * (1 / each).clamp(max=self.largest) for name, each in information.items()}
 
 
-def fisher_losses(logits: Tensor, label: Tensor) -> Tensor:
-    """Return losses (classes,) with squared gradients p(y) (d log p(y))^2, whose sum is the Fisher information."""
-    logs = F.log_softmax(logits, 0)
+def fisher_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return losses (n, classes) with squared gradients p(y) (d log p(y))^2, whose sum is the Fisher information."""
+    logs = F.log_softmax(logits, 1)
     return logs * (logs / 2).exp().detach()

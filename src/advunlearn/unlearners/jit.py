@@ -85,5 +85,5 @@ class JiT(GradientUnlearner):
 def slopes(network: nn.Module, inputs: Tensor, noise: Tensor) -> Tensor:
     """Return |f(x) - f(x + e)| / |e| (k, n) for inputs x (n, ...) and noise e (k, n, ...)."""
     near = network((inputs + noise).flatten(0, 1)).unflatten(0, noise.shape[:2])
-    change = (near - network(inputs)).float()
+    change = (near - network(inputs)).to(noise.dtype)
     return change.norm(dim=-1) / noise.flatten(2).norm(dim=2)

@@ -64,4 +64,9 @@ class SSD(Unlearner):
 
 def importance(network: nn.Module, examples: Examples) -> dict[str, Tensor]:
     """Return the mean squared gradient of the cross-entropy for each weight, by name."""
-    return mean_squared_gradients(network, examples, lambda logits, label: F.cross_entropy(logits, label)[None], 1)
+    return mean_squared_gradients(network, examples, losses)
+
+
+def losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy (n, 1) of each example."""
+    return F.cross_entropy(logits, labels, reduction="none")[:, None]
