@@ -48,7 +48,7 @@ def mean_squared_gradients(network: nn.Module, examples: Examples, losses: Losse
                 gradients = torch.autograd.grad(loss, list(own.values()), retain_graph=True, allow_unused=True)
                 for name, gradient in zip(own, gradients, strict=True):
                     if gradient is not None:
-                        totals[name] += gradient.square().sum(0, dtype=torch.float64)
+                        totals[name] += gradient.square().sum(0)
                 halt_point()
     return {name: total / len(examples) for name, total in totals.items()}
 
