@@ -35,8 +35,14 @@ def image_shape(shape: Shape, model: str, side: int) -> int:
         UserError: in one line that names the model, unless they are images with at least `side` pixels per side.
     """
     if isinstance(shape, dict) or len(shape) != 3 or min(shape[1:]) < side:
-        raise UserError(f"{model} needs images of at least {side}x{side} pixels, got inputs {shape_in_words(shape)}")
+        raise UserError(f"{model} needs images of at least {side}x{side} pixels, got {_in_words(shape)}")
     return shape[0]
+
+
+def _in_words(shape: Shape) -> str:
+    if isinstance(shape, dict) or len(shape) != 3:
+        return f"inputs of shape {shape_in_words(shape)}"
+    return shape_in_words(shape[1:])
 
 
 def skeleton(model: Model, shape: Shape, classes: int) -> nn.Module:

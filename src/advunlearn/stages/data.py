@@ -53,7 +53,7 @@ def check_memory(info: DatasetInfo) -> None:
     if free is not None and needed > free:
         raise UserError(
             f"dataset needs about {size(needed)} of memory for {info.train + info.test:,} {info.examples_in_words}, "
-            f"{size(free)} are free; use fewer or smaller ones"
+            f"{size(free)} are free (use fewer or smaller ones)"
         )
 
 
