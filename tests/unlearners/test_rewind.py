@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from advunlearn.optimizers.adamw import AdamW
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.optimizers.sgd import SGD
 from advunlearn.options import UserError
-from advunlearn.stages.unlearn import earlier
+from advunlearn.stages.repeated import Repeated
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.finetune import Finetune
@@ -48,34 +49,45 @@ def trainer(request: pytest.FixtureRequest, tmp_path: Path) -> Trainer:
     return digits_trainer(tmp_path, augment="flip_crop", optimizer=optimizer)
 
 
+def earlier(trainer: Trainer, share: float) -> nn.Module:
+    return Repeated(trainer, ROWS[::-2], ROWS[::2], None).earlier(share)
+
+
 def test_all_epochs_are_the_original_to_the_bit(trainer: Trainer) -> None:
-    assert same(earlier(trainer, np.flip(ROWS), 1.0, None), trainer.fitted(ROWS, "original")[0])
+    assert same(earlier(trainer, 1.0), trainer.fitted(ROWS, "original")[0])
 
 
 def test_some_epochs_are_the_originals_state_after_them_to_the_bit(trainer: Trainer) -> None:
     recorder = Recorder()
     trainer.fitted(ROWS, "original", checkpoint=recorder)
-    found = earlier(trainer, ROWS, 0.5, None)
+    found = earlier(trainer, 0.5)
     middle = recorder.weights[len(recorder.weights) // 2 - 1]
     assert all(torch.equal(each, middle[name]) for name, each in found.state_dict().items())
     assert not found.training
 
 
 def test_no_epoch_is_the_untrained_network(trainer: Trainer) -> None:
-    assert same(earlier(trainer, ROWS, 0.0, None), trainer.fresh("original"))
+    assert same(earlier(trainer, 0.0), trainer.fresh("original"))
 
 
 def test_it_fine_tunes_from_the_earlier_state() -> None:
-    asked: list[float] = []
+    options = {"epochs": 2, "batch_size": 16}
+    rewound = Rewind(share=0.25, **options).unlearn(network(), task(training=At(0.25))).network
+    assert same(rewound, Finetune(**options).unlearn(network(seed=7), task()).network)
 
-    def at(share: float) -> nn.Module:
-        asked.append(share)
+
+@dataclass(frozen=True)
+class At:
+    """A training whose state after a share of the epochs is known."""
+
+    share: float
+
+    def earlier(self, share: float) -> nn.Module:
+        assert share == self.share
         return network(seed=7)
 
-    options = {"epochs": 2, "batch_size": 16}
-    rewound = Rewind(share=0.25, **options).unlearn(network(), task(earlier=at)).network
-    assert same(rewound, Finetune(**options).unlearn(network(seed=7), task()).network)
-    assert asked == [0.25]
+    def shards(self, count: int) -> Iterator[nn.Module]:
+        raise NotImplementedError
 
 
 def test_a_model_without_a_training_setup_is_refused_in_one_line() -> None:

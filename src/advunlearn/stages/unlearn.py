@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
-from torch.optim import Optimizer as TorchOptimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
+from advunlearn.stages.original import original_key
+from advunlearn.stages.repeated import Repeated
 from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.fit import Diverged, too_large
+from advunlearn.training.fit import Diverged, place, too_large
 from advunlearn.training.trainer import Trainer
+from advunlearn.training.weights import load_weights
 from advunlearn.unlearners.unlearner import Task, Unlearned, Unsound
 
 # Raise it when the results of this code change: stored results of the old code are then not reused.
@@ -62,31 +61,6 @@ def reference_set(
     return ShadowSet(trainer, ShadowOptions(count), pool, observed, "reference")
 
 
-class FirstEpochs(Optimizer):
-    """The first epochs of a training by another optimizer, with the learning rates of the whole."""
-
-    def __init__(self, whole: Optimizer, epochs: int) -> None:
-        vars(self).update({**vars(whole), "whole": whole, "epochs": epochs})
-
-    def create(self, parameters: Iterable[nn.Parameter], steps: int) -> tuple[TorchOptimizer, LambdaLR]:
-        """Return torch's optimizer and the schedule of the whole training; see `Optimizer.create`."""
-        whole: Optimizer = vars(self)["whole"]
-        return whole.create(parameters, steps // self.epochs * whole.epochs)
-
-
-def earlier(trainer: Trainer, rows: NDArray[np.int64], share: float, checkpoint: Checkpoint | None) -> nn.Module:
-    """Return a model trained on these rows as it was after a share of its epochs, by the streams of a run's original.
-
-    A shadow original comes from a stream of its own: this is then another model of the same distribution.
-    """
-    epochs = round(share * trainer.optimizer.epochs)
-    if epochs == 0:
-        return trainer.fresh("original").eval()
-    first = replace(trainer, optimizer=FirstEpochs(trainer.optimizer, epochs))
-    part = checkpoint.part("earlier") if checkpoint is not None else None
-    return first.fitted(rows, "original", checkpoint=part)[0].eval()
-
-
 def make_task(
     trainer: Trainer,
     splits: Splits,
@@ -104,7 +78,7 @@ def make_task(
         settings=trainer.settings,
         selection=examples.subset(splits.selection),
         retrain=lambda stream: trainer.fitted(retain, stream, checkpoint=checkpoint)[0],
-        earlier=lambda share: earlier(trainer, np.concatenate([retain, forget]), share, checkpoint),
+        training=Repeated(trainer, retain, forget, checkpoint),
         references=(references.observe(forget), references.observe(splits.audit)) if references else None,
         checkpoint=checkpoint,
     )
@@ -127,7 +101,7 @@ def unlearned_key(
     """Return everything that determines the unlearned model: its key in the store."""
     return {
         **unlearner_identity(experiment, splits, references),
-        "original": trainer.key(splits.train, "original"),
+        "original": original_key(experiment, trainer, splits),
         "weights": original.content,
         "forget": index_digest(splits.forget),
     }
@@ -162,4 +136,6 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
         return trainer.timed(run, checkpoint)
 
     artefact = trainer.store.get_or_make("unlearned", key, make)
-    return trainer.restore(artefact, "original"), artefact
+    network = experiment.unlearner.result(lambda: trainer.built("original"))
+    load_weights(network, artefact.tensors)
+    return place(network, trainer.settings).eval(), artefact

@@ -23,9 +23,9 @@ class RewoundDescent(Descent):
         Raises:
             UserError: without a training setup.
         """
-        if self.task.earlier is None:
+        if self.task.training is None:
             raise UserError("unlearner rewind needs a training setup: use advunlearn.run")
-        self.network.load_state_dict(self.task.earlier(self.method.share).state_dict())
+        self.network.load_state_dict(self.task.training.earlier(self.method.share).state_dict())
 
 
 @dataclass
