@@ -4,7 +4,7 @@ This file is the chain of its stages:
 
     dataset, split   forget, retain, audit, selection and test set                  stages/data.py
     estimate         what will be trained, and how long it will take                stages/estimate.py
-    pretrain         the original model, on everything                              stages/models.py
+    pretrain         the original model, on everything, unless it is given          stages/models.py
     retrain          the retrained model, without the forget set                    stages/models.py
     unlearn          the unlearned model: the game, or a baseline in its place      stages/unlearn.py
     attack           membership inference on all three                              stages/attack.py
@@ -42,6 +42,7 @@ from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.metrics_file import Metrics
+from advunlearn.models.foreign import own_module
 from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs import reuse
 from advunlearn.runs.manifest import Manifest
@@ -52,6 +53,7 @@ from advunlearn.stages.budget import announce
 from advunlearn.stages.data import prepare
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.models import make_models
+from advunlearn.stages.original import given_original, origin, original_key
 from advunlearn.stages.report import PICTURES_SCHEMA, write_results
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA
@@ -68,7 +70,8 @@ logger = logging.getLogger(__name__)
 class Result:
     """What a run returns: its folder, the contents of `metrics.json`, and the unlearned network.
 
-    The network is in evaluation mode and on the CPU, whatever device the run computed on.
+    The network is in evaluation mode and on the CPU, whatever device the run computed on; one of the user's own class
+    is an object of that class.
 
     `metrics` and `network` are None for a run that only trains a shard of the shadow models; `network` is also None for
     a run that took over the files of another.
@@ -99,6 +102,8 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
         trainer, splits = prepare(experiment, manifest)
+        given = given_original(experiment, splits)
+        manifest.note(original=origin(experiment, given))
         key = run_key(experiment, trainer, splits)
         sharded = experiment.shadow_options.shard is not None
         if adopt and not sharded and (earlier := reuse.find(trainer.store, key)) is not None:
@@ -117,10 +122,10 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
             return Result(folder, None, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
-        metrics = evaluate(experiment, splits, models, evidence)
+        metrics = evaluate(experiment, splits, models, evidence, given)
         write_results(manifest, trainer, models, evidence, metrics)
         reuse.note(trainer.store, key, folder)
-    return Result(folder, metrics, models.networks["unlearned"].cpu())
+    return Result(folder, metrics, own_module(models.networks["unlearned"].cpu()))
 
 
 def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     return {
         "version": __version__,
         "schemas": [originals.SCHEMA, UNLEARN_SCHEMA, ATTACK_SCHEMA, PICTURES_SCHEMA],
-        "original": trainer.key(splits.train, "original"),
+        "original": original_key(experiment, trainer, splits),
         "splits": {part: index_digest(rows) for part, rows in vars(splits).items()},
         "unlearner": experiment.unlearner.identity(),
         "attacks": {name: attack.identity() for name, attack in experiment.attacks.items()},

@@ -91,5 +91,5 @@ class At:
 
 
 def test_a_model_without_a_training_setup_is_refused_in_one_line() -> None:
-    with pytest.raises(UserError, match=r"unlearner rewind needs a training setup: use advunlearn\.run"):
+    with pytest.raises(UserError, match="unlearner rewind repeats the original's training: use"):
         Rewind().unlearn(mlp(), task())

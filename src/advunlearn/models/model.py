@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,19 @@ class Model(Component):
     """Base class of models."""
 
     group: ClassVar[str] = "model"
+    pretrained = False  # whether networks may start from weights that are the same at every build; see `Foreign`
+
+    def weights_file(self) -> Path | None:
+        """Return the file of a trained network's weights that comes with the model, for the original only."""
+        return None
+
+    def trained(self, shape: Shape, classes: int) -> nn.Module:
+        """Return a network with these weights, like `build`.
+
+        Raises:
+            UserError: in one line, if they are not those of such a network.
+        """
+        raise NotImplementedError
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """Return a freshly initialised network from inputs (n, *shape) to logits (n, classes).

@@ -34,9 +34,12 @@ def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence
     write_json(folder / "metrics.json", metrics)
     with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
         np.savez(file, **scores)
-    with atomic_write(folder / "unlearned.safetensors") as temporary:
-        write_tensors(temporary, models.artefacts["unlearned"].tensors)
-    manifest.checksum("metrics.json", "scores.npz", "splits.npz", "unlearned.safetensors")
+    # A given original is a file of the user already.
+    kept = ("unlearned",) if "original" in metrics else ("original", "unlearned")
+    for name in kept:
+        with atomic_write(folder / f"{name}.safetensors") as temporary:
+            write_tensors(temporary, models.artefacts[name].tensors)
+    manifest.checksum("metrics.json", "scores.npz", "splits.npz", *(f"{name}.safetensors" for name in kept))
     if trainer.settings.tensorboard:
         write_events(folder, metrics)
     with manifest.stage("report") as stage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,8 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
     def make() -> Artefact:
         checkpoint = trainer.checkpoint("unlearned", key)
         task = make_task(trainer, splits, splits.retain, splits.forget, references, checkpoint)
+        if experiment.weights_file is not None:
+            task = replace(task, training=None)  # a given original was not trained by this run's recipe
 
         def run() -> tuple[nn.Module, dict[str, Any]]:
             unlearned = run_unlearner(experiment, trainer.restore(original, "original"), task)

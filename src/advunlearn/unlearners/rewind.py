@@ -24,7 +24,9 @@ class RewoundDescent(Descent):
             UserError: without a training setup.
         """
         if self.task.training is None:
-            raise UserError("unlearner rewind needs a training setup: use advunlearn.run")
+            raise UserError(
+                "unlearner rewind repeats the original's training: use advunlearn.run, without an original of your own"
+            )
         self.network.load_state_dict(self.task.training.earlier(self.method.share).state_dict())
 
 

@@ -57,7 +57,9 @@ class SISA(Unlearner):
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return the ensemble; see `Unlearner.unlearn`."""
         if task.training is None:
-            raise UserError("unlearner sisa needs a training setup: use advunlearn.run")
+            raise UserError(
+                "unlearner sisa trains as the original was trained: use advunlearn.run, without an original of your own"
+            )
         return Unlearned(Ensemble(task.training.shards(self.shards)).eval())
 
 

@@ -72,7 +72,7 @@ def notes(metrics: Metrics) -> list[str]:
     """Return what a reader of the numbers needs to know, one line each."""
     seconds = metrics["seconds"]
     spent = ", ".join(f"{stage} {value:.3g} s" for stage, value in seconds.items())
-    lines = [verdict(metrics), f"time when it was computed: {spent}", _speed(metrics)]
+    lines = [verdict(metrics), *_original(metrics), f"time when it was computed: {spent}", _speed(metrics)]
     if references := metrics["references_over_retraining"]:
         lines.append(
             f"the reference models took {references:.2f} times as long as retraining, once: "
@@ -101,6 +101,15 @@ def verdict(metrics: Metrics) -> str:
     )
     noise = attacks[0]["auc_low"] <= attacks[1]["auc_high"] and attacks[1]["auc_low"] <= attacks[0]["auc_high"]
     return f"{sentence}, within the noise of so few examples." if noise else f"{sentence}."
+
+
+def _original(metrics: Metrics) -> Iterator[str]:
+    """Yield where the original comes from, if the run did not train it."""
+    if (given := metrics.get("original")) is None:
+        return
+    yield f"the original was given, weights with SHA-256 {given['sha256'][:12]}; it was not trained by this run"
+    if before := given["forgotten_before"]:
+        yield f"the forget set holds {given['new']} new examples, and {before} that earlier runs have forgotten"
 
 
 def _speed(metrics: Metrics) -> str:
