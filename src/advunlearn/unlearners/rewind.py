@@ -25,7 +25,7 @@ class RewoundDescent(Descent):
         """
         if self.task.training is None:
             raise UserError(
-                "unlearner rewind repeats the original's training: use advunlearn.run, without an original of your own"
+                "unlearner rewind repeats the original's training: use advunlearn.run, without a given original"
             )
         self.network.load_state_dict(self.task.training.earlier(self.method.share).state_dict())
 

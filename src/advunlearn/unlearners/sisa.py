@@ -58,7 +58,7 @@ class SISA(Unlearner):
         """Return the ensemble; see `Unlearner.unlearn`."""
         if task.training is None:
             raise UserError(
-                "unlearner sisa trains as the original was trained: use advunlearn.run, without an original of your own"
+                "unlearner sisa trains as the original was trained: use advunlearn.run, without a given original"
             )
         return Unlearned(Ensemble(task.training.shards(self.shards)).eval())
 
