@@ -51,8 +51,8 @@ class JiT(GradientUnlearner):
     with the logits f, in evaluation mode. No retain example and no label is used. The authors' code adds up the terms
     of a batch (its learning rates are those here divided by the batch size) and takes f(x + e) as a constant.
 
-    It fails by smoothing the model everywhere: the learning rate that forgets depends on the network by three orders of
-    magnitude, and on random forget sets test accuracy falls with forget accuracy.
+    It fails where it smooths the model everywhere. The learning rate that forgets depends on the network: the published
+    ones span three orders of magnitude.
 
     Attributes:
         lr, epochs, batch_size, momentum: the authors' for random forget sets are 3e-4 * 128 (VGG) to 0.1 * 128 (vision
