@@ -31,18 +31,14 @@ if __name__ == "__main__":  # first: as a script, the modules of this folder wou
     sys.exit(main(["run", *sys.argv[1:]]))
 
 import logging
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from torch import nn
 
 from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.metrics_file import Metrics
-from advunlearn.models.foreign import own_module
+from advunlearn.report.run.result import Result
 from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs import reuse
 from advunlearn.runs.manifest import Manifest
@@ -54,7 +50,7 @@ from advunlearn.stages.data import prepare
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.models import make_models
 from advunlearn.stages.original import given_original, origin, original_key
-from advunlearn.stages.report import PICTURES_SCHEMA, write_results
+from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA
 from advunlearn.storage.artefacts import index_digest
@@ -64,22 +60,6 @@ from advunlearn.storage.store import Store
 from advunlearn.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run returns: its folder, the contents of `metrics.json`, and the unlearned network.
-
-    The network is in evaluation mode and on the CPU, whatever device the run computed on; one of the user's own class
-    is an object of that class.
-
-    `metrics` and `network` are None for a run that only trains a shard of the shadow models; `network` is also None for
-    a run that took over the files of another.
-    """
-
-    folder: Path
-    metrics: Metrics | None
-    network: nn.Module | None
 
 
 def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = False) -> Result:
@@ -111,7 +91,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
             metrics = reuse.adopt(manifest, earlier)
             if settings.tensorboard:
                 write_events(folder, metrics)
-            return Result(folder, metrics, None)
+            return Result(folder, metrics)
         announce(experiment, trainer, splits, manifest)
         if sharded:
             with manifest.stage("shadows"):
@@ -119,13 +99,13 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
                     shadow_set(trainer, splits, experiment.shadow_options).train()
                 if experiment.needs_originals:
                     original_set(experiment, trainer, splits).train()
-            return Result(folder, None, None)
+            return Result(folder, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         metrics = evaluate(experiment, splits, models, evidence, given)
         write_results(manifest, trainer, models, evidence, metrics)
         reuse.note(trainer.store, key, folder)
-    return Result(folder, metrics, own_module(models.networks["unlearned"].cpu()))
+        return result_of(folder, trainer, splits, models, evidence, metrics, manifest.data)
 
 
 def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[str, Any]:

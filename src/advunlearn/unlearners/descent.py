@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -126,7 +126,9 @@ class Descent:
         return logits.float()
 
     def loss(self, inputs: Any, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
-        """Return the loss of a batch: the method's, unless overridden; see `GradientUnlearner.loss`."""
+        """Return the loss of a batch: that of the task, or the method's, unless overridden."""
+        if self.task.loss is not None:
+            return self.task.loss(logits, labels)
         return self.method.loss(logits, labels, forgotten)
 
     def differentiate(self, loss: Tensor) -> Tensor:
@@ -150,7 +152,7 @@ class Descent:
                 parameter.requires_grad_(was_needed)
 
     def _run(self, follower: Follower | None) -> Unlearned:
-        self._optimizer, self._schedule = self.method.optimizer().create(self.network.parameters(), self.steps)
+        self._optimizer, self._schedule = self._steps()
         self._forward = forward_of(self.network, self.task.settings, self.method.batch_size)
         self._last_loss = torch.zeros((), device=self.examples.labels.device)
         choice = self.choice()
@@ -173,6 +175,12 @@ class Descent:
             choice.restore()
             trace |= choice.trace()
         return Unlearned(self.network.eval(), trace)
+
+    def _steps(self) -> tuple[torch.optim.Optimizer, LambdaLR]:
+        if self.task.optimizer is None:
+            return self.method.optimizer().create(self.network.parameters(), self.steps)
+        own = self.task.optimizer(self.network.parameters())
+        return own, LambdaLR(own, lambda _: 1.0)
 
     def _all_parts(self, follower: Follower | None, choice: BestEpoch | None) -> dict[str, Any]:
         return {
@@ -252,16 +260,17 @@ def paired_sizes(passed: int, cycled: int, batch_size: int) -> list[int]:
     return [size + others[n % len(others)] for n, size in enumerate(batch_sizes(passed, batch_size))]
 
 
-def _retained(examples: Examples, task: Task, reads: Sequence[str]) -> int:
+def _retained(examples: Examples, task: Task, reads: tuple[str, ...]) -> int:
     """Return how many examples, the first ones, belong to the retain set; the others are forget examples.
 
     Raises:
         UserError: if it is neither none nor the whole retain set.
     """
-    if "retain" in reads:
-        kept = len(task.retain)
-        if len(examples) >= kept and same(examples.subset(torch.arange(kept)).inputs, task.retain.inputs):
-            return kept
+    if "retain" not in reads:
+        return 0
+    kept = len(task.retain)
+    if len(examples) >= kept and same(examples.subset(torch.arange(kept)).inputs, task.retain.inputs):
+        return kept
     if "forget" in reads and same(examples.inputs, task.forget.inputs):
         return 0
     raise UserError("examples must return the retain set, the forget set, or both: the retain set first")

@@ -49,11 +49,11 @@ class MUMis(GradientUnlearner):
     L = mean over D_f of |d z_y / dx|^2 - min(|d z_y' / dx|^2, bound S),   y' != y drawn once for each example
 
     with the logits z, in evaluation mode, and S the mean of |d z_y' / dx|^2 over D_f under the original. No retain
-    example is used. Without the bound the second term has no end; the paper ends the steps instead, when the sensitivity
-    of the other class has recovered.
+    example is used. Without the bound the second term has no end; the paper ends the steps instead, when the
+    sensitivity of the other class has recovered.
 
-    It costs a double backward pass for each step. It is made for whole classes; on random forget sets a
-    third-party comparison finds it behind methods that use the retain set.
+    It costs a double backward pass for each step. It is made for whole classes; on random forget sets a third-party
+    comparison finds it behind methods that use the retain set.
 
     Attributes:
         lr: 1e-4 in a third-party port; the authors' code was not available.

@@ -22,6 +22,9 @@ from advunlearn.training.fit import Diverged, largest, predict, seeded
 
 logger = logging.getLogger(__name__)
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
 PARTS = ("retain", "forget", "audit", "selection")
 SAMPLE = 1000  # retain examples on which the networks before and after unlearning are compared
 
@@ -57,6 +60,8 @@ class Task:
         references: the outputs of the unlearner's reference models on the forget and on the audit examples; None if it
             uses none, or without a training setup.
         checkpoint: from which an interrupted unlearning resumes; None keeps nothing.
+        loss: of logits (n, classes) and labels (n,), a scalar, in place of the cross-entropy; None keeps that.
+        optimizer: makes the torch optimizer of gradient steps; None takes that of the unlearner's options.
     """
 
     retain: Examples
@@ -68,6 +73,8 @@ class Task:
     training: Training | None = None
     references: tuple[ShadowOutputs, ShadowOutputs] | None = None
     checkpoint: Checkpoint | None = None
+    loss: Loss | None = None
+    optimizer: MakeOptimizer | None = None
 
 
 @dataclass(frozen=True)

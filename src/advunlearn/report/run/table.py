@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from advunlearn.evaluation.comparison import primary, strongest_attack
 from advunlearn.evaluation.metrics_file import (
@@ -19,6 +21,7 @@ from advunlearn.evaluation.metrics_file import (
 )
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
+from advunlearn.runtime.resources import size
 
 MATCH = "match retrained"
 DOUBT = "not 0.5 (expected by chance in 1 of 20 audits): treat the other numbers with caution"
@@ -33,6 +36,7 @@ class MetricRow:
     Attributes:
         section, name: what it is.
         values: of the original, retrained and unlearned model, each with its 95 % interval if it has one.
+        numbers: the same, not rounded: a number, or a number and the ends of its interval.
         gap: unlearned less retrained.
         wanted: its direction.
         on: what it was computed on.
@@ -41,6 +45,7 @@ class MetricRow:
     section: str
     name: str
     values: tuple[str, ...]
+    numbers: tuple[tuple[float, ...], ...]
     gap: str
     wanted: str
     on: str
@@ -53,6 +58,19 @@ def rows(metrics: Metrics) -> list[MetricRow]:
     """Return everything that `metrics.json` holds of the models, one row per number."""
     models = [metrics["models"][name] for name in MODELS]
     return [*_accuracy(models), *_attacks(models), *_losses(models), *_algorithm(metrics)]
+
+
+def records(metrics: Metrics) -> list[dict[str, Any]]:
+    """Return the same rows as plain data, not rounded: a column for each model, and for the ends of its interval."""
+    found = []
+    for row in rows(metrics):
+        record: dict[str, Any] = {"section": row.section, "name": row.name}
+        for model, numbers in zip(MODELS, row.numbers, strict=True):
+            parts = (model, f"{model}_low", f"{model}_high")
+            record |= dict(zip(parts, (*numbers, None, None), strict=False))
+        gap = record["unlearned"] - record["retrained"]
+        found.append({**record, "gap": gap, "wanted": row.wanted, "computed on": row.on})
+    return found
 
 
 def comparison_table(metrics: Metrics) -> str:
@@ -72,7 +90,8 @@ def notes(metrics: Metrics) -> list[str]:
     """Return what a reader of the numbers needs to know, one line each."""
     seconds = metrics["seconds"]
     spent = ", ".join(f"{stage} {value:.3g} s" for stage, value in seconds.items())
-    lines = [verdict(metrics), *_original(metrics), f"time when it was computed: {spent}", _speed(metrics)]
+    time = f"time when it was computed: {spent}"
+    lines = [verdict(metrics), *_original(metrics), time, *_speed(metrics), *_unlearning(metrics)]
     if references := metrics["references_over_retraining"]:
         lines.append(
             f"the reference models took {references:.2f} times as long as retraining, once: "
@@ -112,10 +131,25 @@ def _original(metrics: Metrics) -> Iterator[str]:
         yield f"the forget set holds {given['new']} new examples, and {before} that earlier runs have forgotten"
 
 
-def _speed(metrics: Metrics) -> str:
+def _speed(metrics: Metrics) -> Iterator[str]:
     ratio = metrics["unlearning_over_retraining"]
+    if math.isnan(ratio):
+        return
     words = "" if ratio < 1 else ": retraining would have been the better unlearner"
-    return f"unlearning took {ratio:.2f} times as long as retraining{words}"
+    yield f"unlearning took {ratio:.2f} times as long as retraining{words}"
+
+
+def _unlearning(metrics: Metrics) -> Iterator[str]:
+    """Yield what the unlearner read and needed, and whether it has wrecked the model."""
+    if "unlearning" in metrics:
+        needed = metrics["unlearning"]
+        words = [f"reads {', '.join(needed['reads']) or 'no data'}", f"{metrics['seconds']['unlearn']:.3g} s"]
+        if needed["peak_memory"] is not None:
+            name = "peak memory" if needed["device"] == "cuda" else "growth of the process's peak memory"
+            words.append(f"{name} {size(needed['peak_memory'])}")
+        yield f"unlearning: {'; '.join(words)}"
+    if metrics["trace"].get("collapsed"):
+        yield "unlearning collapsed: the unlearned model is no better on retain examples than one answer for all"
 
 
 def _self_test(attack: str, questions: Mapping[str, Mapping[ModelName, AlgorithmMetrics]]) -> str:
@@ -211,7 +245,7 @@ def _losses(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
 def _row(section: str, name: str, values: Sequence[tuple[float, ...]], wanted: str, on: str) -> MetricRow:
     """Return the row of the three models' values, each a number or a number and its interval."""
     shown = tuple(f"{v[0]:.3f}" + (f" [{_short(v[1])}, {_short(v[2])}]" if len(v) == 3 else "") for v in values)
-    return MetricRow(section, name, shown, f"{values[2][0] - values[1][0]:+.3f}", wanted, on)
+    return MetricRow(section, name, shown, tuple(values), f"{values[2][0] - values[1][0]:+.3f}", wanted, on)
 
 
 def _short(value: float) -> str:

@@ -1,0 +1,173 @@
+"""What a run measures, for models of the caller: against a retrained model, under any attack."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from advunlearn.api.experiments import Attacks, with_attacks
+from advunlearn.api.own_trainer import PARTS, OwnTrainer, Train, own_trainer
+from advunlearn.api.parts import Part, Transform, read_parts, understand
+from advunlearn.api.unlearning import UnlearnedModel
+from advunlearn.config.experiment import Experiment
+from advunlearn.data.examples import Examples
+from advunlearn.data.splits import Splits
+from advunlearn.models.foreign import Forward, own_module
+from advunlearn.options import UserError
+from advunlearn.report.run.result import Result
+from advunlearn.runs.manifest import Manifest
+from advunlearn.runtime.seeding import clean_state
+from advunlearn.stages.attack import attack_models
+from advunlearn.stages.data import check_parts
+from advunlearn.stages.evaluate import evaluate
+from advunlearn.stages.report import result_of
+from advunlearn.stages.unlearn import Models
+from advunlearn.storage.artefacts import Artefact
+from advunlearn.training.fit import place
+from advunlearn.training.weights import weights_of
+
+
+def compare(
+    *,
+    original: nn.Module,
+    unlearned: nn.Module | UnlearnedModel,
+    retrained: nn.Module | None = None,
+    train: Train | None = None,
+    retain: Part,
+    forget: Part,
+    test: Part,
+    audit: Part | None = None,
+    selection: Part | None = None,
+    attacks: Attacks = ("threshold", "classifier"),
+    shadows: int = 128,
+    originals: int = 64,
+    forward: Forward | None = None,
+    transform: Transform | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Result:
+    """Return what a run measures, for your own models: accuracies, attacks, and the gap to a retrained model.
+
+    Args:
+        original: the model that was trained on `retain` and `forget`; see `unlearn` for models.
+        unlearned: a model from which `forget` was removed, or the result of `unlearn`.
+        retrained: a model that was trained on `retain` only, the gold standard.
+        train: a function of a torch Dataset and a seed that returns a trained model. It trains the retrained model, if
+            that is not given, and the models that LiRA, RMIA and U-LiRA compare with. Items of the dataset are
+            (inputs, label), without `transform`. Results are kept in the store, and models are trained in parallel on
+            a CPU, one per core.
+        retain, forget, test: examples, in any form that `unlearn` takes; `test` was never trained on.
+        audit: the examples that the auditor of the game has seen; for U-LiRA on an unlearner that reads them.
+        selection: further examples that were never trained on: the population of the attacks that need one.
+        attacks: options of the group `attack`, or attacks such as `LiRA()`.
+        shadows: shadow models, shared by the attacks; an even number.
+        originals: shadow originals of `ulira`, which unlearns them by the method of `unlearned`.
+        forward, transform, seed, device: as in `unlearn`.
+
+    Raises:
+        ConfigError: for an unknown attack or a bad number of models.
+        UserError: in one line, if data and models do not fit together, or a model is neither given nor can be trained.
+
+    Example:
+        >>> import torch, advunlearn
+        >>> inputs, labels = torch.randn(90, 8), torch.arange(90) % 3
+        >>> parts = {"retain": slice(0, 30), "forget": slice(30, 45), "test": slice(45, 90)}
+        >>> found = advunlearn.compare(
+        ...     original=torch.nn.Linear(8, 3),
+        ...     unlearned=torch.nn.Linear(8, 3),
+        ...     retrained=torch.nn.Linear(8, 3),
+        ...     **{name: (inputs[rows], labels[rows]) for name, rows in parts.items()},
+        ... )
+        >>> sorted(found.metrics["gap"])
+        ['original', 'unlearned']
+    """
+    words = ["unlearner=none", f"attack.shadows={shadows}", f"attack.originals={originals}"]
+    experiment = with_attacks(attacks, words, seed, device)
+    _check_models(experiment, unlearned, retrained, train)
+    settings = experiment.settings
+    with clean_state(seed), settings.switches():
+        given = dict(zip(PARTS, (retain, forget, audit, selection, test), strict=True))
+        parts = read_parts(given, settings.torch_device(), transform)
+
+        def placed(model: nn.Module) -> nn.Module:
+            return place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings).eval()
+
+        trainer, splits = own_trainer(experiment, parts, placed(original), train, forward)
+        check_parts(experiment, splits, trainer.pool.labels)
+        if isinstance(unlearned, UnlearnedModel):
+            experiment = replace(experiment, unlearner=unlearned.method)
+        with _manifest(experiment, parts) as manifest:
+            models = _models(trainer, splits, placed, unlearned, retrained)
+            evidence = attack_models(experiment, trainer, splits, models, manifest)
+            metrics = evaluate(experiment, splits, models, evidence)
+            return result_of(None, trainer, splits, models, evidence, metrics, manifest.data)
+
+
+@contextlib.contextmanager
+def _manifest(experiment: Experiment, parts: dict[str, Examples]) -> Iterator[Manifest]:
+    """Give the manifest of a comparison, which has no folder of its own: its notes are what the report shows."""
+    with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder), {"call": "advunlearn.compare"}) as manifest:
+        manifest.computes(experiment.settings.torch_device(), experiment.settings.seed)
+        manifest.note(splits={name: len(part) for name, part in parts.items()}, threads=torch.get_num_threads())
+        yield manifest
+
+
+def _models(
+    trainer: OwnTrainer,
+    splits: Splits,
+    placed: Callable[[nn.Module], nn.Module],
+    unlearned: nn.Module | UnlearnedModel,
+    retrained: nn.Module | None,
+) -> Models:
+    """Return the three models of a comparison; the retrained one is trained if it is not given."""
+    own: object = unlearned
+    about: dict[str, Any] = {"trace": {}}
+    if isinstance(unlearned, UnlearnedModel):
+        own, about = unlearned.network, {"seconds": unlearned.seconds, "trace": unlearned.trace}
+    found: dict[str, tuple[nn.Module, Artefact]] = {}
+    for name, model, record in (
+        ("original", trainer.network, {}),
+        ("retrained", retrained, {}),
+        ("unlearned", own, about),
+    ):
+        if model is None:
+            found[name] = trainer.train(splits.retain, name)
+        else:
+            network = placed(own_module(cast("nn.Module", model)))
+            found[name] = network, _given(network, record)
+    return Models({name: each for name, (each, _) in found.items()}, {n: a for n, (_, a) in found.items()}, None)
+
+
+def _check_models(
+    experiment: Experiment, unlearned: nn.Module | UnlearnedModel, retrained: nn.Module | None, train: Train | None
+) -> None:
+    """Raise a UserError, in one line, for a model that is neither given nor can be made."""
+    if retrained is None and train is None:
+        raise UserError("a comparison needs a retrained model: give retrained=, or train=, a function that trains it")
+    needy = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
+    if needy and train is None:
+        raise UserError(f"{', '.join(needy)} compares with other models: give train=, a function that trains them")
+    if not experiment.needs_originals:
+        return
+    if not isinstance(unlearned, UnlearnedModel):
+        raise UserError("ulira unlearns other models as well: give as unlearned= the result of advunlearn.unlearn")
+    if unlearned.task.loss is not None or unlearned.task.optimizer is not None:
+        raise UserError("ulira cannot unlearn other models with loss= or optimizer= of your own")
+
+
+def _given(network: nn.Module, record: dict[str, Any]) -> Artefact:
+    """Return the artefact of a model that the caller has given."""
+    weights = weights_of(network)
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights.items()):
+        digest.update(name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return Artefact(record, weights, {}, digest="given", content=digest.hexdigest())
