@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,12 @@ from advunlearn.runtime.memory import PeakMemory
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
 from advunlearn.stages.original import original_key
+from advunlearn.stages.repeated import Repeated
 from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.fit import Diverged, too_large
+from advunlearn.training.fit import Diverged, place, too_large
 from advunlearn.training.trainer import Trainer
+from advunlearn.training.weights import load_weights
 from advunlearn.unlearners.unlearner import Task, Unlearned, Unsound
 
 # Raise it when the results of this code change: stored results of the old code are then not reused.
@@ -77,6 +79,7 @@ def make_task(
         settings=trainer.settings,
         selection=examples.subset(splits.selection),
         retrain=lambda stream: trainer.fitted(retain, stream, checkpoint=checkpoint)[0],
+        training=Repeated(trainer, retain, forget, checkpoint),
         references=(references.observe(forget), references.observe(splits.audit)) if references else None,
         checkpoint=checkpoint,
     )
@@ -125,6 +128,8 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
     def make() -> Artefact:
         checkpoint = trainer.checkpoint("unlearned", key)
         task = make_task(trainer, splits, splits.retain, splits.forget, references, checkpoint)
+        if experiment.weights_file is not None:
+            task = replace(task, training=None)  # a given original was not trained by this run's recipe
 
         def run() -> tuple[nn.Module, dict[str, Any]]:
             with PeakMemory(trainer.settings.torch_device()) as memory:
@@ -136,4 +141,6 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
         return trainer.timed(run, checkpoint)
 
     artefact = trainer.store.get_or_make("unlearned", key, make)
-    return trainer.restore(artefact, "original"), artefact
+    network = experiment.unlearner.result(lambda: trainer.built("original"))
+    load_weights(network, artefact.tensors)
+    return place(network, trainer.settings).eval(), artefact

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from advunlearn.data.examples import Examples, batch_sizes
-from advunlearn.data.inputs import same
+from advunlearn.data.inputs import Batch, same
 from advunlearn.options import UserError
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode
@@ -114,6 +114,17 @@ class Descent:
         """Return the positions of the forget examples."""
         return torch.arange(self.kept, len(self.examples))
 
+    def batch_loss(self, draws: Tensor) -> Tensor:
+        """Return the loss of a batch by its draws; overridden where `loss` does not know enough."""
+        inputs, labels = self.examples.training_batch(draws)
+        return self.loss(inputs, self.logits(inputs), labels, draws[0] >= self.kept)
+
+    def logits(self, inputs: Batch) -> Tensor:
+        """Return the network's logits (n, classes), float32, in training mode."""
+        with self._training(), self.task.settings.autocast():
+            logits = self._forward(inputs)
+        return logits.float()
+
     def loss(self, inputs: Any, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
         """Return the loss of a batch: that of the task, or the method's, unless overridden."""
         if self.task.loss is not None:
@@ -184,14 +195,10 @@ class Descent:
         }
 
     def _batch(self, batch: Tensor, follower: Follower | None) -> None:
-        inputs, labels = self.examples.training_batch(batch)
-        forgotten = batch[0] >= self.kept
-        with self._training(), self.task.settings.autocast():
-            logits = self._forward(inputs)
-        loss = self.loss(inputs, logits.float(), labels, forgotten)
+        loss = self.batch_loss(batch)
         self._optimizer.zero_grad(set_to_none=True)
         value = self.differentiate(loss)
-        self.step(self._optimizer, forgotten, partial(self._answer, follower, value))
+        self.step(self._optimizer, batch[0] >= self.kept, partial(self._answer, follower, value))
         self._schedule.step()
         self._last_loss.copy_(value)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,22 @@ PARTS = ("retain", "forget", "audit", "selection")
 SAMPLE = 1000  # retain examples on which the networks before and after unlearning are compared
 
 
+class Training(Protocol):
+    """The training of the original."""
+
+    def earlier(self, share: float) -> nn.Module:
+        """Return the original as it was after a share of its epochs, from 0 to 1, which are repeated."""
+
+    def shards(self, count: int) -> Iterator[nn.Module]:
+        """Yield a model for each of so many random shards of the training examples, without the forget examples.
+
+        The shards do not depend on what is forgotten, nor does the model of a shard that holds no forget example.
+
+        Raises:
+            UserError: if all examples of a shard are to be forgotten.
+        """
+
+
 @dataclass(frozen=True)
 class Task:
     """A request to forget: everything that an unlearner may use besides the model itself.
@@ -40,6 +56,7 @@ class Task:
         selection: held-out non-members on which an unlearner may choose among its own epochs; None if not given.
         retrain: trains a model from scratch on the retain set, from a random stream of its own; None without a training
             setup, as for the caller's own model in the Python API.
+        training: the original's training, which can be repeated in part; None without a training setup.
         references: the outputs of the unlearner's reference models on the forget and on the audit examples; None if it
             uses none, or without a training setup.
         checkpoint: from which an interrupted unlearning resumes; None keeps nothing.
@@ -53,6 +70,7 @@ class Task:
     settings: Settings
     selection: Examples | None = None
     retrain: Callable[[str], nn.Module] | None = None
+    training: Training | None = None
     references: tuple[ShadowOutputs, ShadowOutputs] | None = None
     checkpoint: Checkpoint | None = None
     loss: Loss | None = None
@@ -175,6 +193,14 @@ class Unlearner(Component):
         To be timed, each step must call `task.checkpoint.step` at its end, as `Loop` does.
         """
         return None
+
+    def result(self, build: Callable[[], nn.Module]) -> nn.Module:
+        """Return a network of the kind that `unlearn` returns, to be given stored weights: by default an original's.
+
+        Args:
+            build: returns a network like the original.
+        """
+        return build()
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return a network without the forget set's influence; the given one is changed in place."""

@@ -1,0 +1,59 @@
+"""The information that examples carry about the weights: mean squared gradients, by which weights are changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from advunlearn.data.examples import Examples
+from advunlearn.data.inputs import Batch, mapped
+from advunlearn.runtime.seeding import torch_stream
+from advunlearn.runtime.signals import halt_point
+from advunlearn.training.fit import mode
+
+NUMBERS = 2**27  # gradients held at once: 512 MiB
+Losses = Callable[[Tensor, Tensor], Tensor]
+
+
+def mean_squared_gradients(network: nn.Module, examples: Examples, losses: Losses) -> dict[str, Tensor]:
+    """Return, for each weight, the mean over examples of the squared gradients of their losses, float64, by name.
+
+    The gradient is that of each example alone, in evaluation mode and without augmentation. The squared gradient of a
+    batch's mean, which published codes use instead, depends on the size of the batch.
+
+    Args:
+        network: whose weights they are.
+        examples: at least one.
+        losses: from logits (n, classes) and labels (n,) to k losses (n, k) of each example, whose squared gradients are
+            added up.
+    """
+    weights = {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
+    fixed = {name: tensor.detach() for name, tensor in network.state_dict().items() if name not in weights}
+
+    def answer(weights: dict[str, Tensor], inputs: Batch) -> Tensor:
+        alone = mapped(lambda each: each[None], inputs)
+        logits: Tensor = functional_call(network, {**weights, **fixed}, (alone,))
+        return logits[0]
+
+    totals = {name: torch.zeros_like(weight, dtype=torch.float64) for name, weight in weights.items()}
+    at_once = max(1, min(1000, NUMBERS // sum(weight.numel() for weight in weights.values())))
+    with mode(network, training=False):
+        for inputs, labels in examples.batches(at_once):
+            # Each example has weights of its own, all equal: no copies, but gradients of their own.
+            own = {name: weight.expand(len(labels), *weight.shape).requires_grad_() for name, weight in weights.items()}
+            for loss in losses(vmap(answer)(own, inputs), labels).sum(0):
+                gradients = torch.autograd.grad(loss, list(own.values()), retain_graph=True, allow_unused=True)
+                for name, gradient in zip(own, gradients, strict=True):
+                    if gradient is not None:
+                        totals[name] += gradient.square().sum(0)
+                halt_point()
+    return {name: total / len(examples) for name, total in totals.items()}
+
+
+def sample(examples: Examples, size: int, seed: int, stream: str) -> Examples:
+    """Return so many examples at random, in their order, or all if there are fewer."""
+    drawn = torch.randperm(len(examples), generator=torch_stream(seed, stream))[:size]
+    return examples.subset(drawn.sort().values)
