@@ -70,6 +70,7 @@ class OnDisk:
         dtype, shape: of one row.
         rows: (n,), of the file, in the order of the examples.
         device: on which batches are returned.
+        images: whether a row is an image (h, w, c), which a batch holds as (c, h, w).
     """
 
     path: Path
@@ -78,6 +79,7 @@ class OnDisk:
     shape: tuple[int, ...]
     rows: Rows
     device: torch.device
+    images: bool = False
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -95,7 +97,8 @@ class OnDisk:
                 file.seek(self.offset + row * size)
                 if file.readinto(into[position * size : (position + 1) * size]) != size:
                     raise OSError(f"{self.path} has become shorter")
-        return batch.to(self.device, non_blocking=True)
+        batch = batch.to(self.device, non_blocking=True)
+        return batch.permute(0, 3, 1, 2).contiguous() if self.images else batch
 
 
 Held = Batch | OnDisk
@@ -113,7 +116,7 @@ def held(arrays: Arrays, device: torch.device, *, images: bool, room: float) -> 
     """
     if isinstance(arrays, np.memmap) and (device.type == "cpu" or arrays.nbytes > room):
         path, rows = Path(str(arrays.filename)), np.arange(len(arrays))
-        return OnDisk(path, int(arrays.offset), arrays.dtype, arrays.shape[1:], rows, device)
+        return OnDisk(path, int(arrays.offset), arrays.dtype, arrays.shape[1:], rows, device, images)
 
     def moved(array: NDArray[Any]) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
