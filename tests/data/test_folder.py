@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from advunlearn.data import pictures
 from advunlearn.data.examples import Examples, examples_of
 from advunlearn.data.folder import Folder
+from advunlearn.data.forget.indices import Indices
 from advunlearn.data.forget.random import Random
 from advunlearn.data.splits import make_splits
 from advunlearn.options import UserError
@@ -300,3 +301,23 @@ def test_batches_from_the_disk_are_those_from_memory(root: Path, monkeypatch: py
         assert torch.equal(memory.training_batch(each)[0], disk.training_batch(each)[0])
     both = [each.followed_by(each.subset(some)) for each in found]
     assert torch.equal(both[0].prepared(), both[1].prepared())
+
+
+def test_a_request_names_files_or_rows(root: Path) -> None:
+    dataset, request = Folder(root=str(root)), root.parent / "request.txt"
+    request.write_text("dog/old/3.png\n# by number:\n3\ncat/0.png\n", encoding="utf-8")
+    pool, forget = dataset.load(), Indices(path=str(request))
+    assert forget.problems(dataset.info(), 12) == []
+    forgotten = make_splits(pool, dataset, forget, 0).forget
+    assert [pool.names[row] for row in forgotten] == ["cat/0.png", "cat/3.png", "dog/old/3.png"]
+    request.write_text("cat/11.png\n", encoding="utf-8")
+    (problem,) = forget.problems(dataset.info(), 12)
+    assert problem.endswith("line 1 must be a row number or the path of an image file, got cat/11.png")
+    request.write_text("cat/0.png\n0\n", encoding="utf-8")
+    assert forget.problems(dataset.info(), 12)[0].endswith("line 2 names row 0 again, which line 1 did")
+    save(root / "test" / "cat" / "a.png")
+    (root / "train").mkdir()
+    for name in ("cat", "dog"):
+        (root / name).rename(root / "train" / name)
+    request.write_text("test/cat/a.png\n", encoding="utf-8")
+    assert forget.problems(dataset.info(), 12)[0].endswith("must be a row from 0 to 17, got 18")

@@ -192,7 +192,7 @@ def _build(cls: type[C], options: Mapping[str, Any], key: str, problems: list[st
         if name not in fields:
             known = [*fields, *GROUPS, ATTACK] if not key else list(fields)
             problems.append(f"{prefix}{name}: no such option{nearest(name, known, prefix)}")
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) and typing.get_origin(hints[name]) is not dict:
             values[name] = _build_target(Component, value, f"{prefix}{name}", problems)
         else:
             values[name] = _typed(value, hints[name], f"{prefix}{name}", problems)
@@ -247,6 +247,8 @@ def _option_class(hint: Any) -> type:
 
 def _describe(hint: Any) -> str:
     parts = typing.get_args(hint)
+    if typing.get_origin(hint) is dict:
+        return "options by name, such as arguments.width=32"
     if typing.get_origin(hint) is list:
         return {int: "a list of whole numbers", float: "a list of numbers"}.get(parts[0], "a list")
     if type(None) in parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -23,8 +24,11 @@ class Forget(Component):
         """
         return []
 
-    def required_rows(self) -> Rows:
-        """Return the rows that have to be among the training examples."""
+    def required_rows(self, names: Sequence[str] = ()) -> Rows:
+        """Return the rows that have to be among the training examples; `names` are those of all rows, if they have any.
+
+        If there are such rows, they are those to forget, and `select` is not called.
+        """
         return np.array([], dtype=np.int64)
 
     def select(self, rows: Rows, labels: Rows, rng: np.random.Generator) -> Rows:
