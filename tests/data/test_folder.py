@@ -110,7 +110,9 @@ def test_size_scales_the_shorter_side_and_cuts_out_the_middle(root: Path) -> Non
 
 def test_images_of_several_sizes_need_one(root: Path) -> None:
     save(root / "dog" / "0.png", (9, 8))
-    with pytest.raises(UserError, match=r"pets/dog/0.png has 9x8 pixels, .*cat/0.png has 6x8 \(try dataset.size=224\)$"):
+    with pytest.raises(
+        UserError, match=r"pets/dog/0.png has 9x8 pixels, .*cat/0.png has 6x8 \(try dataset.size=224\)$"
+    ):
         Folder(root=str(root)).load()
 
 
@@ -139,7 +141,10 @@ def test_links_are_followed_but_not_in_a_circle(root: Path) -> None:
     ("make", "said"),
     [
         (lambda path: path.write_bytes(b"no image"), "cannot be read as an image (cannot identify image file"),
-        (lambda path: path.write_bytes((path.parents[1] / "cat" / "1.png").read_bytes()[:150]), "cannot be read as an image ("),
+        (
+            lambda path: path.write_bytes((path.parents[1] / "cat" / "1.png").read_bytes()[:150]),
+            "cannot be read as an image (",
+        ),
         (lambda path: path.symlink_to("nowhere.png"), "No such file or directory"),
         (os.mkfifo, "not a regular file"),
         (lambda path: Image.fromarray(np.zeros((6, 8), np.uint16)).save(path), "have more than 8 bits (mode I;16)"),
@@ -241,7 +246,9 @@ def test_what_a_killed_process_left_is_removed(root: Path) -> None:
 
 def test_a_full_disk_is_said_before_and_while_images_are_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "free_disk", lambda _: 1000)
-    with pytest.raises(UserError, match=r"0.00259 MB are needed for 18 decoded images, 0.001 MB are free \(try another"):
+    with pytest.raises(
+        UserError, match=r"0.00259 MB are needed for 18 decoded images, 0.001 MB are free \(try another"
+    ):
         Folder(root=str(root)).load()
     monkeypatch.undo()
     monkeypatch.setenv("ADVUNLEARN_CACHE", str(root.parent / "cache2"))
@@ -256,17 +263,21 @@ def test_a_full_disk_is_said_before_and_while_images_are_decoded(root: Path, mon
     assert not list((cache_folder() / "data" / "decoded").rglob("*.np*"))
 
 
-def test_a_folder_that_changes_meanwhile_is_not_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = Folder(root=str(root))
-    fitted = Folder.fitted
+def test_a_file_that_changes_meanwhile_is_read_again_by_the_next_run(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, fitted = Folder(root=str(root)), Folder.fitted
 
-    def change(self: Folder, picture: Image.Image) -> Image.Image:
-        (root / "dog" / "6.png").unlink(missing_ok=True)
-        return fitted(self, picture)
+    def change(self: Folder, picture: Image.Image, *, gray: bool) -> Image.Image:
+        image = fitted(self, picture, gray=gray)
+        shutil.copy(root / "dog" / "6.png", root / "cat" / "0.png")
+        return image
 
-    monkeypatch.setattr(Folder, "fitted", change)
-    with pytest.raises(UserError, match=r"dog/6.png cannot be read|changed while they were read"):
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "fitted", change)
         dataset.load()
+    pool = dataset.load()
+    assert (pool.inputs[0] == pool.inputs[list(pool.names).index("dog/6.png")]).all()
 
 
 def test_statistics_are_those_of_the_training_rows(root: Path) -> None:

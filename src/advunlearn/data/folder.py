@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from advunlearn.data.dataset import DatasetInfo, Pool
-from advunlearn.data.pictures import IN_MEMORY, Pictures, Source, digest_of, kept, readable
+from advunlearn.data.pictures import IN_MEMORY, Pictures, Source, digest_of, kept, readable, state_of_file
 from advunlearn.options import UserError
 from advunlearn.storage.files import open_regular
 
@@ -45,6 +45,7 @@ class Folder(Pictures):
     """
 
     root: str | None = None
+    gray: bool = False
 
     def info(self) -> DatasetInfo:
         """Return the sizes from the names of the files, and from the first image; see `Dataset.info`."""
@@ -70,12 +71,10 @@ class Folder(Pictures):
         logger.info("%s", tree.in_words)
         name = f"{self._root.name[:40]}-{digest_of(os.path.realpath(self._root), self.size, self.gray)}"
         names = [f"{self.root}/{path}" for path in tree.paths]
-        found = kept(Source(name, lambda: self._tree().state, names, lambda row: self._read(tree.paths[row])))
+        found = kept(Source(name, tree.state, names, lambda row: self._read(tree.paths[row])))
         classes = len(tree.classes)
         labels = np.array(tree.labels, np.int64)
-        return Pool(
-            found.images, labels, tree.train_rows, classes, True, found.digest, found.moments, names=tree.paths
-        )
+        return Pool(found.images, labels, tree.train_rows, classes, True, found.digest, found.moments, names=tree.paths)
 
     @classmethod
     def status(cls) -> str:
@@ -105,7 +104,7 @@ class Folder(Pictures):
 
     def _read(self, path: str) -> Image:
         with self._open(path) as picture:
-            return self.fitted(picture)
+            return self.fitted(picture, gray=bool(self.gray))
 
 
 @dataclass(frozen=True)
@@ -130,16 +129,8 @@ class Tree:
 
     @property
     def state(self) -> str:
-        """Return what changes with the files: the path, the size and the times of each.
-
-        The second time is that of the last change of the file or of its name, which no program can set.
-        """
-        lines = []
-        for path in self.paths:
-            with contextlib.suppress(OSError):  # a file that is not there is named when it is read
-                status = os.stat(self.root / path)
-                lines.append(f"{path}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}")
-        return "\n".join(lines)
+        """Return what changes with the files; see `state_of_file`."""
+        return "\n".join(f"{path}\0{state_of_file(self.root / path)}" for path in self.paths)
 
     @property
     def in_words(self) -> str:

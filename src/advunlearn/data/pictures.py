@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 IN_MEMORY = 1 << 30  # bytes; a larger array stays on disk
 AT_ONCE = 256  # images that are decoded before they are written
+GRAY = ("1", "L")  # modes of a picture with one channel
 LEVELS = np.arange(256, dtype=np.int64)
 
 
@@ -43,22 +45,28 @@ class Pictures(Dataset):
     Attributes:
         size: height and width in pixels. An image is scaled so that its shorter side has that length, and the middle is
             cut out; null takes images as they are, which must then have one size.
-        gray: whether images have one channel, the brightness, instead of red, green and blue.
+        gray: whether images have one channel, the brightness, instead of red, green and blue; null: as the first one.
     """
 
     size: int | None = option(None, at_least=1)
-    gray: bool = False
+    gray: bool | None = False
 
-    def fitted(self, picture: Image) -> Image:
-        """Return a picture in the colors and the size of the options, turned as its EXIF data say.
+    def is_gray(self, first: Image) -> bool:
+        """Return whether images have one channel, of which the first is given."""
+        return first.mode in GRAY if self.gray is None else self.gray
+
+    def fitted(self, picture: Image, *, gray: bool) -> Image:
+        """Return a picture in the size of the options, with one channel or three, turned as its EXIF data say.
 
         Transparency is dropped, as torchvision does.
 
         Raises:
-            UserError: for one with more than 8 bits per pixel and channel.
+            UserError: for more than 8 bits per pixel and channel, and for colors that would be lost unasked.
         """
         from PIL import Image, ImageOps
 
+        if gray and self.gray is None and picture.mode not in GRAY:
+            raise UserError("it has colors, unlike the first one; try dataset.gray=false")
         if picture.mode.startswith(("I", "F")):
             raise UserError(f"its pixels have more than 8 bits (mode {picture.mode})")
         if self.size is not None:
@@ -66,7 +74,7 @@ class Pictures(Dataset):
         picture = ImageOps.exif_transpose(picture)
         if picture.mode == "P":  # a palette may hold transparency, of which only RGBA knows
             picture = picture.convert("RGBA")
-        picture = picture.convert("L" if self.gray else "RGB")
+        picture = picture.convert("L" if gray else "RGB")
         if self.size is None or picture.size == (self.size, self.size):
             return picture
         return ImageOps.fit(picture, (self.size, self.size), Image.Resampling.BILINEAR)
@@ -78,7 +86,7 @@ class Pictures(Dataset):
         width, height = picture.size
         if picture.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # lies on its side
             width, height = height, width
-        return (1 if self.gray else 3, *((height, width) if self.size is None else (self.size, self.size)))
+        return (1 if self.is_gray(picture) else 3, *((height, width) if self.size is None else (self.size, self.size)))
 
 
 @dataclass(frozen=True)
@@ -87,13 +95,13 @@ class Source:
 
     Attributes:
         name: of the folder in the cache; the images of another source with this name are replaced.
-        state: returns a text that changes whenever the images do.
+        state: a text that changes whenever the images do.
         names: of the images, for messages.
         read: returns the image at a position, of one size for all; called from several threads.
     """
 
     name: str
-    state: Callable[[], str]
+    state: str
     names: Sequence[str]
     read: Callable[[int], Image]
 
@@ -133,14 +141,13 @@ def kept(source: Source) -> Kept:
     """
     folder = cache_folder() / "data" / "decoded" / source.name
     with claim(folder.with_name(f"{folder.name}.claim")):
-        state = source.state()
-        found = _read(folder, state)
+        found = _read(folder, source.state)
         if found is None:
             refuse_link(folder)
             delete_tree(folder)
             make_folder(folder)
-            _decode(folder, source, state)
-            found = _read(folder, state)
+            _decode(folder, source)
+            found = _read(folder, source.state)
         assert found is not None
         return found
 
@@ -181,12 +188,14 @@ def _written(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def _decode(folder: Path, source: Source, state: str) -> None:
-    path, about = _files(folder, state)
+def _decode(folder: Path, source: Source) -> None:
+    path, about = _files(folder, source.state)
     count, first = len(source.names), _pixels(source, 0)[0]
     if count * first.nbytes > free_disk(folder):
-        raise UserError(f"{folder}: {size(count * first.nbytes)} are needed for {count:,} decoded images, "
-                        f"{size(free_disk(folder))} are free (try another folder: ADVUNLEARN_CACHE=FOLDER)")
+        raise UserError(
+            f"{folder}: {size(count * first.nbytes)} are needed for {count:,} decoded images, "
+            f"{size(free_disk(folder))} are free (try another folder: ADVUNLEARN_CACHE=FOLDER)"
+        )
     logger.info("decoding %s images of %dx%d pixels into %s", f"{count:,}", *first.shape[:2], folder)
     digest, moments = hashlib.sha256(), []
     with atomic_write(path) as temporary, temporary.open("wb") as file, ThreadPoolExecutor(cores()) as threads:
@@ -200,8 +209,6 @@ def _decode(folder: Path, source: Source, state: str) -> None:
                 digest.update(pixels.data)
                 moments.append(each)
         share(temporary)
-    if source.state() != state:
-        raise UserError("the images have changed while they were read; repeat the command")
     with atomic_write(about) as temporary, temporary.open("wb") as file:
         np.savez(file, digest=digest.hexdigest(), moments=np.stack(moments), written=_written(path))
         share(temporary)
@@ -225,6 +232,24 @@ def _pixels(
         raise UserError(f"{name} has {sizes[0]} pixels, {source.names[0]} has {sizes[1]} (try dataset.size=224)")
     counts = np.array(picture.histogram(), np.int64).reshape(-1, 256)
     return pixels, np.stack([counts @ LEVELS, counts @ LEVELS**2])
+
+
+def state_of(folder: Path) -> str:
+    """Return what changes with the files below a folder: the path, the size and the times of each.
+
+    The second time is that of the last change of the file or of its name, which no program can set.
+    """
+    files = (Path(top, name) for top, _, names in os.walk(folder) for name in names)
+    return "\n".join(sorted(f"{path}\0{state_of_file(path)}" for path in files))
+
+
+def state_of_file(path: Path) -> str:
+    """Return the size and the times of a file, nothing if it cannot be found; see `state_of`."""
+    try:
+        status = path.stat()
+    except OSError:  # it is named when it is read
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def digest_of(*parts: Any) -> str:
