@@ -187,6 +187,10 @@ class Dataset(Component):
             return statistics_of_moments(pool.moments[rows], math.prod(pool.inputs.shape[1:3]))
         return channel_statistics(pool.inputs, rows)
 
+    def replaces_missing(self) -> bool:
+        """Return whether NaN in the inputs is a missing value, which the mean replaces."""
+        return False
+
     def imported_transform(self) -> Transform | None:
         """Return the function that `transform` names, None without one.
 

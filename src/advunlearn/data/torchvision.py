@@ -161,7 +161,7 @@ class Torchvision(Pictures):
 
 @dataclass(frozen=True)
 class _About:
-    """What is known of a set before it is decoded; `labels` are those of the training part and then of the test part."""
+    """What is known of a set before it is decoded; the labels of the training part come first."""
 
     labels: Labels
     train_rows: int
