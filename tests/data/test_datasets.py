@@ -197,6 +197,8 @@ def test_status_of_each_dataset(workplace: Path) -> None:
     assert {name: dataset.status() for name, dataset in datasets().items()} == {
         "folder": "your own image files: dataset.root=FOLDER",
         "torchvision": "a set of torchvision: dataset.name=FashionMNIST",
+        "python": "your own function: dataset.factory=mypkg.data:train_set",
+        "huggingface": "a folder or a set of the hub: dataset.path=FOLDER",
         "table": "your own table: dataset.path=mine.csv dataset.label=COLUMN",
         "digits": "embedded in scikit-learn",
         "cifar10": "not fetched yet",
