@@ -95,7 +95,7 @@ def test_npz(content: bytes, tmp_path: Path) -> None:
     dataset = Npz(path=str(path))
     info, pool = read(dataset.info), read(dataset.load)
     if content == WHOLE:
-        assert info.train == len(pool.images) == 9
+        assert info.train == len(pool.inputs) == 9
 
 
 ROWS = b"# rows\n3\n\n17\n5\n"

@@ -5,16 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from advunlearn.api import audit, run, unlearn
+    from advunlearn.api import Result, UnlearnedModel, audit, compare, run, unlearn
 
-__all__ = ["__version__", "audit", "run", "unlearn"]
+_API = ("Result", "UnlearnedModel", "audit", "compare", "run", "unlearn")
+
+__all__ = ["Result", "UnlearnedModel", "__version__", "audit", "compare", "run", "unlearn"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     # torch is imported when a function is first asked for, so that the command line's help is instant.
-    if name in ("audit", "run", "unlearn"):
+    if name in _API:
         from advunlearn import api
 
         return getattr(api, name)
     raise AttributeError(f"module 'advunlearn' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_API})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import functools
 import hashlib
 import importlib
@@ -15,7 +16,7 @@ import site
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,6 +60,12 @@ def located(error: BaseException) -> str:
     words = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     frames = traceback.extract_tb(error.__traceback__)
     return f"{words} ({frames[-1].filename} line {frames[-1].lineno})" if frames else words
+
+
+def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return ` (did you mean X?)` with the most similar known word after the prefix, or nothing if none is similar."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {prefix}{close[0]}?)" if close else ""
 
 
 def option(
@@ -173,7 +180,7 @@ def source_digest(part: Callable[..., Any]) -> str:
         if path is not None and name not in found:
             found[name] = path.read_bytes()
             waiting += _imports(name, found[name])
-    if part.__module__ not in found:
+    if part.__module__ not in found and not _is_installed(part.__module__):
         found[part.__module__] = secrets.token_bytes(16)
     digest = hashlib.sha256()
     for name, content in sorted(found.items()):
@@ -186,23 +193,39 @@ _LIBRARIES += [*site.getsitepackages(), site.getusersitepackages()]
 _INSTALLED = tuple({Path(folder).resolve() for folder in _LIBRARIES})
 
 
+def is_shipped(part: object) -> bool:
+    """Return whether an object's class is one of this package, and not of the user."""
+    return _is_ours(type(part).__module__)
+
+
 def _is_ours(module: str) -> bool:
     return module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _own_file(module: str) -> Path | None:
     """Return the source file of a module of the user; None for our modules, installed ones, and ones without a file."""
-    if _is_ours(module):
-        return None
+    path = None if _is_ours(module) else _file(module)
+    return None if path is None or path.suffix != ".py" or _in_libraries(path) else path
+
+
+def _is_installed(module: str) -> bool:
+    """Return whether a module is ours or of an installed package, whose source no digest needs."""
+    path = _file(module)
+    return _is_ours(module) or (path is not None and _in_libraries(path))
+
+
+def _file(module: str) -> Path | None:
     try:
         spec = sys.modules[module].__spec__ if module in sys.modules else importlib.util.find_spec(module)
         named = spec.origin if spec is not None else getattr(sys.modules.get(module), "__file__", None)
     except (ImportError, AttributeError, ValueError):
         return None
     path = Path(named).resolve() if named else None
-    if path is None or path.suffix != ".py" or not path.is_file():
-        return None
-    return None if any(path.is_relative_to(folder) for folder in _INSTALLED) else path
+    return path if path is not None and path.is_file() else None
+
+
+def _in_libraries(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in _INSTALLED)
 
 
 def _imports(module: str, source: bytes) -> Iterator[str]:

@@ -4,7 +4,7 @@ This file is the chain of its stages:
 
     dataset, split   forget, retain, audit, selection and test set                  stages/data.py
     estimate         what will be trained, and how long it will take                stages/estimate.py
-    pretrain         the original model, on everything                              stages/models.py
+    pretrain         the original model, on everything, unless it is given          stages/models.py
     retrain          the retrained model, without the forget set                    stages/models.py
     unlearn          the unlearned model: the game, or a baseline in its place      stages/unlearn.py
     attack           membership inference on all three                              stages/attack.py
@@ -31,17 +31,14 @@ if __name__ == "__main__":  # first: as a script, the modules of this folder wou
     sys.exit(main(["run", *sys.argv[1:]]))
 
 import logging
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from torch import nn
 
 from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.metrics_file import Metrics
+from advunlearn.report.run.result import Result
 from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs import reuse
 from advunlearn.runs.manifest import Manifest
@@ -52,7 +49,8 @@ from advunlearn.stages.budget import announce
 from advunlearn.stages.data import prepare
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.models import make_models
-from advunlearn.stages.report import PICTURES_SCHEMA, write_results
+from advunlearn.stages.original import given_original, origin, original_key
+from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA
 from advunlearn.storage.artefacts import index_digest
@@ -62,21 +60,6 @@ from advunlearn.storage.store import Store
 from advunlearn.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run returns: its folder, the contents of `metrics.json`, and the unlearned network.
-
-    The network is in evaluation mode and on the CPU, whatever device the run computed on.
-
-    `metrics` and `network` are None for a run that only trains a shard of the shadow models; `network` is also None for
-    a run that took over the files of another.
-    """
-
-    folder: Path
-    metrics: Metrics | None
-    network: nn.Module | None
 
 
 def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = False) -> Result:
@@ -99,6 +82,8 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
         trainer, splits = prepare(experiment, manifest)
+        given = given_original(experiment, splits)
+        manifest.note(original=origin(experiment, given))
         key = run_key(experiment, trainer, splits)
         sharded = experiment.shadow_options.shard is not None
         if adopt and not sharded and (earlier := reuse.find(trainer.store, key)) is not None:
@@ -106,7 +91,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
             metrics = reuse.adopt(manifest, earlier)
             if settings.tensorboard:
                 write_events(folder, metrics)
-            return Result(folder, metrics, None)
+            return Result(folder, metrics)
         announce(experiment, trainer, splits, manifest)
         if sharded:
             with manifest.stage("shadows"):
@@ -114,13 +99,13 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
                     shadow_set(trainer, splits, experiment.shadow_options).train()
                 if experiment.needs_originals:
                     original_set(experiment, trainer, splits).train()
-            return Result(folder, None, None)
+            return Result(folder, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
-        metrics = evaluate(experiment, splits, models, evidence)
+        metrics = evaluate(experiment, splits, models, evidence, given)
         write_results(manifest, trainer, models, evidence, metrics)
         reuse.note(trainer.store, key, folder)
-    return Result(folder, metrics, models.networks["unlearned"].cpu())
+        return result_of(folder, trainer, splits, models, evidence, metrics, manifest.data)
 
 
 def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[str, Any]:
@@ -128,7 +113,7 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     return {
         "version": __version__,
         "schemas": [originals.SCHEMA, UNLEARN_SCHEMA, ATTACK_SCHEMA, PICTURES_SCHEMA],
-        "original": trainer.key(splits.train, "original"),
+        "original": original_key(experiment, trainer, splits),
         "splits": {part: index_digest(rows) for part, rows in vars(splits).items()},
         "unlearner": experiment.unlearner.identity(),
         "attacks": {name: attack.identity() for name, attack in experiment.attacks.items()},

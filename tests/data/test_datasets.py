@@ -11,7 +11,8 @@ import pytest
 
 from advunlearn.data import cifar10 as cifar10_module
 from advunlearn.data.catalogue import datasets
-from advunlearn.data.cifar10 import DIGESTS, Cifar10
+from advunlearn.data.cifar10 import DIGESTS, MEAN, Cifar10
+from advunlearn.data.dataset import Pool
 from advunlearn.data.digits import Digits
 from advunlearn.data.fetch import Unavailable, fetched
 from advunlearn.data.npz import Npz
@@ -21,11 +22,12 @@ from advunlearn.storage.paths import cache_folder
 def test_digits_are_scikit_learns() -> None:
     pool = Digits().load()
     info = Digits().info()
-    assert pool.images.shape == (1797, 8, 8, 1)
-    assert pool.images.dtype == np.uint8
+    assert pool.inputs.shape == (1797, 8, 8, 1)
+    assert pool.inputs.dtype == np.uint8
     assert (info.train, info.test, len(info.classes), info.shape) == (pool.train_rows, 0, pool.classes, (1, 8, 8))
     assert np.bincount(pool.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    scaled = (pool.images.astype(np.float64) - pool.mean) / pool.std
+    mean, std = Digits().statistics(pool, np.arange(0)) or (None, None)
+    scaled = (pool.inputs.astype(np.float64) - mean) / std
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-5)
     assert scaled.std(axis=0).max() == pytest.approx(1, abs=1e-5)
 
@@ -35,12 +37,16 @@ def test_the_checksum_is_of_everything_that_a_model_sees() -> None:
     labels = pool.labels.copy()
     labels[3] = (labels[3] + 1) % 10
     others = [
-        type(pool)(pool.images, labels, 1797, 10, pool.mean, pool.std),
-        type(pool)(pool.images, pool.labels, 1797, 10, pool.mean + 1, pool.std),
-        type(pool)(pool.images, pool.labels, 1000, 10, pool.mean, pool.std),
+        Pool(pool.inputs, labels, 1797, 10),
+        Pool(pool.inputs + 1, pool.labels, 1797, 10),
+        Pool(pool.inputs.astype(np.int16), pool.labels, 1797, 10),
+        Pool({"a": pool.inputs}, pool.labels, 1797, 10),
+        Pool(pool.inputs, pool.labels, 1000, 10),
+        Pool(pool.inputs, pool.labels, 1797, 10, images=False),
+        Pool(pool.inputs, pool.labels, 1797, 10, digest="known"),
     ]
     assert Digits().load().checksum == pool.checksum
-    assert len({pool.checksum, *(other.checksum for other in others)}) == 4
+    assert len({pool.checksum, *(other.checksum for other in others)}) == 8
 
 
 @pytest.fixture
@@ -59,16 +65,19 @@ def test_an_npz_with_a_test_part(tmp_path: Path, arrays: dict[str, np.ndarray]) 
     dataset = Npz(path=str(tmp_path / "mine.npz"))
     info, pool = dataset.info(), dataset.load()
     assert (info.train, info.test, info.classes, info.shape) == (30, 12, (0, 1, 2), (3, 5, 4))
-    assert (pool.images[:30] == arrays["images"]).all()
+    assert (pool.inputs[:30] == arrays["images"]).all()
     assert (pool.labels[30:] == arrays["test_labels"]).all()
-    np.testing.assert_allclose(pool.mean, pool.images.mean(axis=(0, 1, 2)), rtol=1e-6)
+    rows = np.arange(20)  # the others would tell the model of examples that it is not trained on
+    mean, std = dataset.statistics(pool, rows) or (None, None)
+    np.testing.assert_allclose(mean, pool.inputs[:20].mean(axis=(0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(std, pool.inputs[:20].std(axis=(0, 1, 2)), rtol=1e-6)
 
 
 def test_an_npz_of_grey_images_without_a_test_part(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
     np.savez(tmp_path / "mine.npz", images=arrays["images"][..., 0], labels=arrays["labels"].astype(np.uint8))
     dataset = Npz(path=str(tmp_path / "mine.npz"))
     assert dataset.info().shape == (1, 5, 4)
-    assert dataset.load().images.shape == (30, 5, 4, 1)
+    assert dataset.load().inputs.shape == (30, 5, 4, 1)
     assert dataset.info().test == 0
 
 
@@ -119,11 +128,11 @@ def cifar_cache() -> Path:
 
 def test_the_real_cifar10(cifar_cache: Path) -> None:
     pool = Cifar10().load()
-    assert pool.images.shape == (60_000, 32, 32, 3)
+    assert pool.inputs.shape == (60_000, 32, 32, 3)
     assert np.bincount(pool.labels[:50_000]).tolist() == [5000] * 10
     assert pool.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
-    assert pool.images[0, 0, 0].tolist() == [59, 62, 63]
-    np.testing.assert_allclose(pool.images[:50_000].mean(axis=(0, 1, 2)), pool.mean, rtol=1e-5)
+    assert pool.inputs[0, 0, 0].tolist() == [59, 62, 63]
+    np.testing.assert_allclose(pool.inputs[:50_000].mean(axis=(0, 1, 2)), MEAN, rtol=1e-5)
     assert Cifar10.status() == "in the cache, 184 MB"
 
 

@@ -29,7 +29,7 @@ def test_flip_crop_is_a_window_of_the_padded_image_or_its_mirror() -> None:
 def test_augmentation_is_for_training_batches_only() -> None:
     images = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
     normalise = Normalise(torch.tensor([[[100.0]]]), torch.tensor([[[50.0]]]))
-    examples = Examples(images, torch.arange(20), normalise, FlipCrop(3))
+    examples = Examples(images, torch.arange(20), True, normalise, FlipCrop(3))
     (inputs, labels), *_ = examples.batches(20)
     assert torch.equal(inputs, (images.float() - 100) / 50)
     assert labels.tolist() == list(range(20))
@@ -81,11 +81,12 @@ def test_a_last_batch_of_one_joins_the_batch_before() -> None:
 
 def test_the_pool_becomes_examples_on_the_device() -> None:
     images = np.arange(2 * 3 * 4 * 2, dtype=np.uint8).reshape(2, 3, 4, 2)
-    pool = Pool(images, np.array([1, 0]), 2, 2, np.float32([10, 20]), np.float32([2, 4]))
-    examples = examples_of(pool, Digits(), torch.device("cpu"), channels_last=True)
+    pool = Pool(images, np.array([1, 0]), 2, 2)
+    dataset = Digits(mean=[10 / 255, 20 / 255], std=[2 / 255, 4 / 255])
+    examples = examples_of(pool, dataset, np.arange(2), torch.device("cpu"), channels_last=True)
     ((inputs, labels),) = examples.batches()
     expected = (images.astype(np.float32) - [10.0, 20.0]) / [2.0, 4.0]
-    np.testing.assert_allclose(inputs.numpy(), expected.transpose(0, 3, 1, 2))
+    np.testing.assert_allclose(inputs.numpy(), expected.transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-6)
     assert inputs.is_contiguous(memory_format=torch.channels_last)
     assert labels.tolist() == [1, 0]
 

@@ -20,7 +20,7 @@ from PIL import Image
 from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from
 from advunlearn.data import catalogue, parts
-from advunlearn.data.dataset import Dataset, DatasetInfo, Pool, channel_statistics
+from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.fetch import Arrays, add_to_cache, array_digest, cached
 from advunlearn.runs.manifest import Manifest
 from advunlearn.train import run_experiment
@@ -48,7 +48,7 @@ class Tiny(Dataset):
         assert arrays is not None
         images = np.concatenate([arrays["train_images"], arrays["test_images"]])
         labels = np.concatenate([arrays["train_labels"], arrays["test_labels"]]).astype(np.int64)
-        return Pool(images, labels, 1200, 5, *channel_statistics(images))
+        return Pool(images, labels, 1200, 5)
 
     @classmethod
     def status(cls) -> str:

@@ -17,7 +17,7 @@ POOL = Digits().load()
 
 
 def pool_with_a_test_part() -> Pool:
-    return Pool(POOL.images, POOL.labels, 1200, 10, POOL.mean, POOL.std)
+    return Pool(POOL.inputs, POOL.labels, 1200, 10)
 
 
 @pytest.mark.parametrize("forget", [Random(), Random(fraction=0.5), Class(classes=[3, 7])])
@@ -92,7 +92,7 @@ def test_named_rows_are_trained_on_and_forgotten(tmp_path: Path, pool: Pool) -> 
 def test_named_rows_of_a_sorted_dataset_cost_no_class_its_examples(tmp_path: Path) -> None:
     labels = np.repeat(np.arange(10), 500)
     images = np.zeros((5000, 2, 2, 1), np.uint8)
-    sorted_pool = Pool(images, labels, 5000, 10, np.zeros(1, np.float32), np.ones(1, np.float32))
+    sorted_pool = Pool(images, labels, 5000, 10)
     rows = np.random.default_rng(0).choice(5000, 300, replace=False)
     (tmp_path / "rows.txt").write_text("\n".join(map(str, rows)))
     dataset = Dataset(train_size=1000)
@@ -163,8 +163,8 @@ def test_overlapping_or_empty_splits_are_refused() -> None:
 )
 def test_a_rare_class_does_not_unbalance_the_others(counts: list[int]) -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
-    images, ones = np.zeros((len(labels), 2, 2, 1), np.uint8), np.ones(1, np.float32)
-    pool = Pool(images, labels, len(labels), len(counts), ones, ones)
+    images = np.zeros((len(labels), 2, 2, 1), np.uint8)
+    pool = Pool(images, labels, len(labels), len(counts))
     splits = make_splits(pool, Dataset(), Random(), seed=0)
     parts = [splits.train, splits.audit, splits.selection, splits.test]
     for rows in parts:

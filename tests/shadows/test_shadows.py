@@ -32,7 +32,7 @@ from advunlearn.training.trainer import Trainer
 def digits_trainer(root: Path, augment: str = "none", **changes: object) -> Trainer:
     dataset = Digits(augment=augment)
     pool = dataset.load()
-    examples = examples_of(pool, dataset, torch.device("cpu"), channels_last=True)
+    examples = examples_of(pool, dataset, np.arange(250), torch.device("cpu"), channels_last=True)
     settings = Settings(device="cpu", threads=2)
     trainer = Trainer(pool, examples, dataset, MLP(hidden=32), AdamW(epochs=2), settings, Store(root))
     return dataclasses.replace(trainer, **changes)

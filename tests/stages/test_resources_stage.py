@@ -74,7 +74,7 @@ def test_images_that_do_not_fit_are_refused_before_they_are_read(
     monkeypatch.setattr(data, "free_memory", lambda: 500_000)
     error = refused(["dataset=npz", "dataset.path=big.npz"], capsys)
     wanted = "dataset needs about 0.691 MB of memory for 300 images of 16x16x3, 0.5 MB are free "
-    assert error == f"{wanted}(use fewer or smaller images)"
+    assert error == f"{wanted}(use fewer or smaller ones)"
 
 
 def test_more_threads_than_cores_start_no_more_workers_than_cores(

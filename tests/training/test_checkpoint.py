@@ -86,7 +86,8 @@ AUGMENTED = Digits(augment="flip_crop")
 def test_a_training_goes_on_to_the_same_bits(tmp_path: Path, changes: dict[str, Any], steps: list[int]) -> None:
     changes = {"optimizer": AdamW(epochs=5, batch_size=16), **changes}
     if "examples" in changes:
-        changes["examples"] = examples_of(AUGMENTED.load(), AUGMENTED, torch.device("cpu"), channels_last=True)
+        pool, cpu = AUGMENTED.load(), torch.device("cpu")
+        changes["examples"] = examples_of(pool, AUGMENTED, np.arange(250), cpu, channels_last=True)
     trainer = digits_trainer(tmp_path / "store", **changes)
     rows = np.arange(60)
 
@@ -103,7 +104,7 @@ def test_a_training_goes_on_to_the_same_bits(tmp_path: Path, changes: dict[str, 
 @pytest.mark.parametrize("model", [MLP(hidden=8), CNN(width=4)], ids=["mlp", "cnn"])
 @pytest.mark.parametrize("steps", [[1], [4, 9], [20]])
 def test_a_stack_goes_on_to_the_same_bits(tmp_path: Path, dataset: Digits, model: Model, steps: list[int]) -> None:
-    examples = examples_of(dataset.load(), dataset, torch.device("cpu"), channels_last=True)
+    examples = examples_of(dataset.load(), dataset, np.arange(250), torch.device("cpu"), channels_last=True)
     changes = {"dataset": dataset, "examples": examples, "optimizer": AdamW(epochs=5, batch_size=16)}
     trainer = digits_trainer(tmp_path / "store", model=model, **changes)
     rows = [np.arange(60), np.arange(30, 90), np.arange(60, 120)]

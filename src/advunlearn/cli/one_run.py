@@ -35,7 +35,7 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     except Exception as error:  # a bug, of ours or in a part of the user
         words = " ".join(f"{type(error).__name__}: {error}".split())
         raise RunFailed(f"{words} (traceback in {folder / 'advunlearn.log'})") from error
-    show(folder, result.metrics)
+    show(folder, result.measured)
 
 
 def show(folder: Path, metrics: Metrics | None) -> None:

@@ -17,11 +17,13 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from advunlearn.config.composer import AUDITOR, RECIPE, Composer, composer, is_readable, quoted, single, value_count
-from advunlearn.config.experiment import Experiment, read_experiment
+from advunlearn.config.experiment import GROUPS, Experiment, read_experiment
 from advunlearn.config.recipes import Recipe, Recipes
 from advunlearn.options import ConfigError
 
 MAX_RUNS = 1000  # of a sweep
+
+_FREE = tuple(f"{group}.arguments." for group in GROUPS)
 
 # Our presets of launchers, and the package that each needs.
 _LAUNCHER = "hydra/launcher="
@@ -50,7 +52,7 @@ def hydra_words(overrides: Sequence[str]) -> list[str]:
     """Return the overrides as Hydra reads them.
 
     `auditor=X` and `auditor.option=X` get their full form, and the name of a file or folder that Hydra's grammar cannot
-    read, such as `dataset.path=~/été (2).npz`, gets quotes.
+    read, such as `dataset.path=~/été (2).npz`, gets quotes. Arguments, whose names no file lists, may be new.
     """
     words = []
     for override in overrides:
@@ -58,13 +60,15 @@ def hydra_words(overrides: Sequence[str]) -> list[str]:
             override = AUDITOR + override.removeprefix("auditor")
         elif override.startswith("auditor."):
             override = "unlearner." + override
+        elif override.startswith(_FREE):
+            override = "++" + override
         words.append(_with_quoted_path(override))
     return words
 
 
 def _with_quoted_path(override: str) -> str:
     key, _, value = override.partition("=")
-    if key.rpartition(".")[2] not in ("path", "dir") or is_readable(override):
+    if key.rpartition(".")[2] not in ("path", "dir", "run") or is_readable(override):
         return override
     word = f"{key}={quoted(value)}"
     return word if is_readable(word) else override

@@ -23,9 +23,9 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from advunlearn.config.experiment import ATTACK, GROUPS, nearest
+from advunlearn.config.experiment import ATTACK, GROUPS, ORIGINAL
 from advunlearn.config.yaml_files import read_yaml, yaml_errors
-from advunlearn.options import ConfigError, UserError
+from advunlearn.options import ConfigError, UserError, nearest
 from advunlearn.storage.paths import config_folder
 
 RECIPE = "recipe"
@@ -288,8 +288,9 @@ def _apply(config: DictConfig, override: Override, problems: list[str]) -> None:
         else:
             problems.append(f"~{key}: no such option")
         return
-    if key in (*GROUPS, ATTACK):
-        problems.append(f"{key}={override.get_value_string()}: no such option")
+    if key in (*GROUPS, ATTACK, ORIGINAL):
+        hint = f" (try {key}.path={override.get_value_string()})" if key == ORIGINAL else ""
+        problems.append(f"{key}={override.get_value_string()}: no such option{hint}")
     elif "." in key and not isinstance(OmegaConf.select(config, parent), DictConfig):
         problems.append(f"{key}: no such option{nearest(key, _keys(config))}")
     else:

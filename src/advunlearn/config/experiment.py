@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import importlib
 import sys
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.attacks.attack import Attack
+from advunlearn.config.original import Original, given_problems
 from advunlearn.data.dataset import Dataset
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
 from advunlearn.models.model import Model, skeleton
 from advunlearn.optimizers.optimizer import Optimizer
-from advunlearn.options import Component, ConfigError, OptionError, located
+from advunlearn.options import Component, ConfigError, OptionError, located, nearest
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import ShadowOptions
+from advunlearn.training.weights_file import weights_digest
 from advunlearn.unlearners.unlearner import Unlearner
 
 GROUPS: dict[str, type[Component]] = {
@@ -34,6 +36,7 @@ GROUPS: dict[str, type[Component]] = {
     "unlearner": Unlearner,
 }
 ATTACK = "attack"
+ORIGINAL = "original"
 SHARED = [field.name for field in dataclasses.fields(ShadowOptions)]  # options next to the attacks, for all of them
 LOSS = "loss"  # the name of each model's losses in scores.npz, next to the attacks' scores
 
@@ -52,7 +55,18 @@ class Experiment:
     unlearner: Unlearner
     attacks: dict[str, Attack]
     shadow_options: ShadowOptions
+    original: Original
     config: dict[str, Any]
+
+    @property
+    def weights_file(self) -> Path | None:
+        """Return the file of the original's weights; None if it is trained."""
+        return self.original.file or self.model.weights_file()
+
+    @cached_property
+    def weights_digest(self) -> str | None:
+        """Return the SHA-256 of that file, as it was when it was first asked for."""
+        return None if self.weights_file is None else weights_digest(self.weights_file)
 
     @property
     def needs_shadows(self) -> bool:
@@ -78,12 +92,14 @@ def read_experiment(config: DictConfig) -> Experiment:
         raise ConfigError([f"{key}{str(error).splitlines()[0]}"]) from error
     plain.pop("hydra", None)
     problems: list[str] = []
-    scalars = {key: value for key, value in plain.items() if key not in GROUPS and key != ATTACK}
+    scalars = {key: value for key, value in plain.items() if key not in (*GROUPS, ATTACK, ORIGINAL)}
     settings = _build(Settings, scalars, "", problems)
+    original = _build(Original, plain.get(ORIGINAL) or {}, ORIGINAL, problems)
     parts = {group: _build_target(base, plain.get(group), group, problems) for group, base in GROUPS.items()}
     attacks, shadows = _build_attacks(plain.get(ATTACK), problems)
     if not problems:
-        experiment = Experiment(settings=settings, attacks=attacks, shadow_options=shadows, config=plain, **parts)  # type: ignore[arg-type]
+        shared: dict[str, Any] = {"settings": settings, "attacks": attacks, "shadow_options": shadows}
+        experiment = Experiment(original=original, config=plain, **shared, **parts)  # type: ignore[arg-type]
         problems = list(_combinations(experiment))
     if problems:
         raise ConfigError(problems)
@@ -93,12 +109,6 @@ def read_experiment(config: DictConfig) -> Experiment:
 def build_dataset(node: Any) -> Dataset | None:
     """Return the dataset that a part of a config describes, None if there is a mistake in it."""
     return _build_target(Dataset, node, "dataset", [])
-
-
-def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return ` (did you mean X?)` with the most similar known word after the prefix, or nothing if none is similar."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {prefix}{close[0]}?)" if close else ""
 
 
 def _combinations(experiment: Experiment) -> Iterable[str]:
@@ -118,6 +128,9 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
     try:
         transformed = experiment.dataset.imported_transform() is not None
         skeleton(experiment.model, info.shape, len(info.classes)) if not transformed else None
+        yield from given_problems(experiment.weights_file, experiment.original, experiment.config)
+    except OptionError as error:
+        yield from (f"model.{problem.replace('(try ', '(try model.')}" for problem in error.problems)
     except ValueError as error:
         yield f"model: {error}"
     except Exception as error:
@@ -190,7 +203,7 @@ def _build(cls: type[C], options: Mapping[str, Any], key: str, problems: list[st
     values: dict[str, Any] = {}
     for name, value in options.items():
         if name not in fields:
-            known = [*fields, *GROUPS, ATTACK] if not key else list(fields)
+            known = [*fields, *GROUPS, ATTACK, ORIGINAL] if not key else list(fields)
             problems.append(f"{prefix}{name}: no such option{nearest(name, known, prefix)}")
         elif isinstance(value, Mapping) and typing.get_origin(hints[name]) is not dict:
             values[name] = _build_target(Component, value, f"{prefix}{name}", problems)
@@ -251,6 +264,8 @@ def _describe(hint: Any) -> str:
         return "options by name, such as arguments.width=32"
     if typing.get_origin(hint) is list:
         return {int: "a list of whole numbers", float: "a list of numbers"}.get(parts[0], "a list")
+    if typing.get_origin(hint) is dict:
+        return "values by name, such as {width: 32}"
     if type(None) in parts:
         return " or ".join([*(_describe(part) for part in parts if part is not type(None)), "null"])
     return _WORDS.get(hint, str(hint))

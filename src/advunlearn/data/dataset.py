@@ -70,8 +70,8 @@ class Pool:
     """All examples of a dataset; row numbers in this pool identify the examples throughout a run.
 
     Attributes:
-        inputs: (n, ...) of any type, or several by name; images are (n, height, width, channels). A `numpy.memmap`
-            stays on disk.
+        inputs: (n, ...) of any type, or several by name; images are (n, height, width, channels). Those in a
+            `numpy.memmap` stay on disk.
         labels: int64, (n,), in 0..classes-1.
         train_rows: rows below this number are for training, the others are the dataset's own test part.
         classes: number of classes.

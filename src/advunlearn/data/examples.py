@@ -21,7 +21,6 @@ from advunlearn.data.inputs import (
     Batch,
     Held,
     Shape,
-    as_numbers,
     batch_of,
     held,
     joined,
@@ -165,7 +164,6 @@ class Examples:
             inputs = self.augment(inputs, draws)
         if isinstance(inputs, Tensor) and self.normalise is not None:
             inputs = self.normalise(inputs)
-        inputs = mapped(as_numbers, inputs)
         if self.transform is not None:
             inputs = self.transform(inputs)
         if isinstance(inputs, Tensor) and self.images and self.channels_last and inputs.dim() == 4:

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from advunlearn.runtime.arrays import Rows
-from advunlearn.runtime.devices import to_device
 
 Arrays = NDArray[Any] | dict[str, NDArray[Any]]
-"""The inputs of a pool, (n, ...) each; a `numpy.memmap` stays on disk."""
+"""The inputs of a pool, (n, ...) each; images in a `numpy.memmap` stay on disk."""
 
 Batch = Tensor | dict[str, Tensor]
 """Inputs as a network takes them, (n, ...) each."""
@@ -62,15 +61,14 @@ def shape_in_words(shape: Shape) -> str:
 
 @dataclass(frozen=True)
 class OnDisk:
-    """Rows of an array in a file, which are read when a batch needs them, so that memory holds only the batch.
+    """Images (n, h, w, c) in a file, which are read when a batch needs them, so that memory holds only the batch.
 
     Attributes:
         path: of the file.
         offset: bytes before the first row.
-        dtype, shape: of one row.
-        rows: (n,), of the file, in the order of the examples.
+        dtype, shape: of one image, (h, w, c).
+        rows: (n,), the positions of the images in the file, in the order of the examples.
         device: on which batches are returned.
-        images: whether a row is an image (h, w, c), which a batch holds as (c, h, w).
     """
 
     path: Path
@@ -79,14 +77,13 @@ class OnDisk:
     shape: tuple[int, ...]
     rows: Rows
     device: torch.device
-    images: bool = False
 
     def __len__(self) -> int:
         """Return the number of examples."""
         return len(self.rows)
 
     def read(self, index: Tensor) -> Tensor:
-        """Return the examples at these positions (n,), on the device; memory for a GPU is pinned."""
+        """Return the images (n, c, h, w) at these positions (n,), on the device; memory for a GPU is pinned."""
         pinned = self.device.type == "cuda"
         batch = torch.empty((len(index), *self.shape), dtype=torch.from_numpy(np.empty(0, self.dtype)).dtype)
         batch = batch.pin_memory() if pinned else batch
@@ -97,8 +94,7 @@ class OnDisk:
                 file.seek(self.offset + row * size)
                 if file.readinto(into[position * size : (position + 1) * size]) != size:
                     raise OSError(f"{self.path} has become shorter")
-        batch = batch.to(self.device, non_blocking=True)
-        return batch.permute(0, 3, 1, 2).contiguous() if self.images else batch
+        return batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous()  # as those in memory are
 
 
 Held = Batch | OnDisk
@@ -106,21 +102,24 @@ Held = Batch | OnDisk
 
 
 def held(arrays: Arrays, device: torch.device, *, images: bool, room: float) -> Held:
-    """Return a pool's inputs as examples hold them: images as (n, c, h, w), fractions as float32.
+    """Return a pool's inputs as examples hold them: images as (n, c, h, w), others as float32, int64 or bool.
 
     Args:
         arrays: of the pool.
         device: to compute on.
         images: whether the arrays are images (n, h, w, c).
-        room: bytes that the device has for them; an array on disk that is larger, or any for a CPU, stays there.
+        room: bytes that the device has for them. Images on disk that take more, or any for a CPU, stay there.
     """
-    if isinstance(arrays, np.memmap) and (device.type == "cpu" or arrays.nbytes > room):
+    if images and isinstance(arrays, np.memmap) and (device.type == "cpu" or arrays.nbytes > room):
         path, rows = Path(str(arrays.filename)), np.arange(len(arrays))
-        return OnDisk(path, int(arrays.offset), arrays.dtype, arrays.shape[1:], rows, device, images)
+        return OnDisk(path, int(arrays.offset), arrays.dtype, arrays.shape[1:], rows, device)
 
     def moved(array: NDArray[Any]) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        tensor = tensor.float() if tensor.is_floating_point() else tensor
+        tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+        if tensor.is_floating_point():
+            tensor = tensor.float()
+        elif not images and tensor.dtype != torch.bool:
+            tensor = tensor.long()
         return (tensor.permute(0, 3, 1, 2).contiguous() if images else tensor).to(device)
 
     return mapped(moved, arrays)
@@ -166,15 +165,3 @@ def pieces(inputs: Held, size: int) -> Iterator[Batch]:
             yield inputs.read(torch.arange(start, min(start + size, count)))
         else:
             yield mapped(lambda each, start=start: each[start : start + size], inputs)
-
-
-def as_numbers(tensor: Tensor) -> Tensor:
-    """Return a tensor of a type that networks take: whole numbers as int64, fractions as float32, bool as it is."""
-    if tensor.is_floating_point():
-        return tensor.float()
-    return tensor if tensor.dtype == torch.bool else tensor.long()
-
-
-def on(device: torch.device, batch: Batch) -> Batch:
-    """Return the batch on the device, without waiting for it."""
-    return mapped(lambda each: to_device(each, device), batch)

@@ -157,7 +157,22 @@ class Trace(TypedDict, total=False):
     epochs: Epochs
 
 
+class GivenOriginal(TypedDict):
+    """Of an original that was given, and not trained by the run.
+
+    Attributes:
+        sha256: of the file of its weights.
+        forgotten_before: how many examples of the forget set earlier runs have forgotten, from which it comes.
+        new: how many others are to be forgotten.
+    """
+
+    sha256: str
+    forgotten_before: int
+    new: int
+
+
 class _AddedLater(TypedDict, total=False):
+    original: GivenOriginal
     algorithm: dict[str, dict[str, dict[ModelName, AlgorithmMetrics]]]
 
 
@@ -169,8 +184,9 @@ class Metrics(_AddedLater):
         models: each model's numbers.
         gap: how far two of the models are from the retrained one.
         algorithm: of attacks on the unlearning algorithm: by attack, by question, by model. Older files lack it.
-        seconds: that each stage took when it was computed: pretrain, retrain, unlearn, shadows, attack; `references`
-            where the unlearner uses reference models.
+        original: if it was given.
+        seconds: that each stage took when it was computed: pretrain (unless the original was given), retrain, unlearn,
+            shadows, attack; `references` where the unlearner uses reference models.
         unlearning_over_retraining: seconds of unlearning over those of retraining, without reference models; below 1
             unlearning is cheaper.
         references_over_retraining: seconds of the reference models over those of retraining; 0 without such models.

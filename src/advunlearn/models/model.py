@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -15,6 +16,19 @@ class Model(Component):
     """Base class of models."""
 
     group: ClassVar[str] = "model"
+    pretrained = False  # whether networks may start from weights that are the same at every build; see `Foreign`
+
+    def weights_file(self) -> Path | None:
+        """Return the file of a trained network's weights that comes with the model, for the original only."""
+        return None
+
+    def trained(self, shape: Shape, classes: int) -> nn.Module:
+        """Return a network with these weights, like `build`.
+
+        Raises:
+            UserError: in one line, if they are not those of such a network.
+        """
+        raise NotImplementedError
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """Return a freshly initialised network from inputs (n, *shape) to logits (n, classes).
@@ -35,8 +49,14 @@ def image_shape(shape: Shape, model: str, side: int) -> int:
         UserError: in one line that names the model, unless they are images with at least `side` pixels per side.
     """
     if isinstance(shape, dict) or len(shape) != 3 or min(shape[1:]) < side:
-        raise UserError(f"{model} needs images of at least {side}x{side} pixels, got inputs {shape_in_words(shape)}")
+        raise UserError(f"{model} needs images of at least {side}x{side} pixels, got {_in_words(shape)}")
     return shape[0]
+
+
+def _in_words(shape: Shape) -> str:
+    if isinstance(shape, dict) or len(shape) != 3:
+        return f"inputs of shape {shape_in_words(shape)}"
+    return shape_in_words(shape[1:])
 
 
 def skeleton(model: Model, shape: Shape, classes: int) -> nn.Module:

@@ -90,8 +90,19 @@ def total(estimate: Estimate) -> str:
 def remarks(experiment: Experiment, estimate: Estimate) -> list[str]:
     """Return what the user should know of the estimate before the start, one line each."""
     found = []
-    if estimate.ratio > MARGIN:
+    given = experiment.weights_file is not None
+    if given and estimate.ratio > 1:
+        found.append(
+            f"unlearning is estimated to take {duration(estimate.unlearning)}, longer than retraining, "
+            f"{duration(estimate.retraining)}, which forgets exactly (try unlearner=retrain, or fewer unlearner.epochs)"
+        )
+    elif estimate.ratio > MARGIN:
         found.append(f"unlearning is estimated to take {estimate.ratio:.1f} times as long as retraining")
+    if given and (experiment.needs_shadows or experiment.needs_originals):
+        found.append(
+            "the models that attacks compare with are trained by this run's recipe (model, optimizer), "
+            "which should be that of the given original"
+        )
     smaller = smaller_experiment(experiment)
     if estimate.seconds > LONG and smaller is not None:
         found.append(f"this setting is made for a GPU; on a CPU, try {smaller}")

@@ -10,16 +10,20 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import save
+from torch import Tensor, nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.comparable import comparable
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.examples import examples_of
-from advunlearn.data.splits import Splits, make_splits
-from advunlearn.options import UserError
+from advunlearn.data.inputs import shape_in_words
+from advunlearn.data.splits import Splits
+from advunlearn.models.foreign import Foreign, own_module
+from advunlearn.options import UserError, is_shipped, located
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.resources import free_memory, size
+from advunlearn.stages.original import check_original, splits_of
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import first_logits, largest
 from advunlearn.training.trainer import Trainer
@@ -35,14 +39,14 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
     with manifest.stage("data"):
         check_memory(experiment.dataset.info())
         pool = experiment.dataset.load()
-        splits = make_splits(pool, experiment.dataset, experiment.forget, experiment.settings.seed)
+        splits = splits_of(experiment, pool)
         check_parts(experiment, splits, pool.labels)
         splits.save(manifest.folder / "splits.npz")
         sizes = {part: len(rows) for part, rows in vars(splits).items()}
         manifest.note(splits=sizes, dataset_checksum=pool.checksum)
         trainer = trainer_of(experiment, pool, splits.train, Store())
         trainer.policy.most_workers = manifest.most_workers()
-        check_network(trainer)
+        check_original(experiment, trainer, splits)
     manifest.note(threads=torch.get_num_threads())
     return trainer, splits
 
@@ -53,7 +57,7 @@ def check_memory(info: DatasetInfo) -> None:
     if free is not None and needed > free:
         raise UserError(
             f"dataset needs about {size(needed)} of memory for {info.train + info.test:,} {info.examples_in_words}, "
-            f"{size(free)} are free; use fewer or smaller ones"
+            f"{size(free)} are free (use fewer or smaller ones)"
         )
 
 
@@ -85,11 +89,11 @@ def check_network(trainer: Trainer) -> None:
         UserError: in one line, if not.
     """
     network, classes, name = trainer.fresh("warm"), trainer.pool.classes, type(trainer.model).__name__
-    outputs = first_logits(network, trainer.examples)
+    outputs = _outputs(network, trainer, name)
     if outputs.dim() != 2 or outputs.shape[1] < classes:
         raise UserError(
             f"model: {name} must return logits of shape (n, {classes}), one for each class; "
-            f"for {len(outputs[:2])} images it returns {tuple(outputs[:2].shape)}"
+            f"for {len(outputs[:2])} examples it returns {tuple(outputs[:2].shape)}"
         )
     if not math.isfinite(largest(outputs)):
         raise UserError(f"model: the logits of {name} are not finite before any training")
@@ -98,15 +102,59 @@ def check_network(trainer: Trainer) -> None:
         save(weights)
     except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
         raise UserError(f"model: the weights of {name} cannot be stored ({error})") from error
+    if isinstance(trainer.model, Foreign) or not is_shipped(trainer.model):
+        check_random(trainer)
+
+
+def _outputs(network: nn.Module, trainer: Trainer, name: str) -> Tensor:
+    """Return the first outputs of a network.
+
+    Raises:
+        UserError: in one line, if it cannot take these inputs.
+    """
+    try:
+        return first_logits(network, trainer.examples)
+    except UserError as error:
+        raise UserError(f"model: {error} (try model.forward=mypkg.net:forward)") from error
+    except Exception as error:  # a network of the user may raise any
+        shape = shape_in_words(trainer.examples.shape)
+        raise UserError(f"model: {name} fails on inputs of {shape}: {located(error)}") from error
+
+
+def check_random(trainer: Trainer) -> None:
+    """Check that two networks of different seeds differ in every weight tensor that is not constant.
+
+    If not, the retrained model would start from what the original was trained on, and be no gold standard.
+
+    Raises:
+        UserError: in one line that names a tensor, if they do not.
+    """
+    if trainer.model.pretrained:
+        return
+    first, second = (own_module(trainer.built("warm", index)) for index in (0, 1))
+    others = dict(second.named_parameters())
+    trained = {name: each for name, each in first.named_parameters() if each.requires_grad and each.numel()}
+    same = [name for name, each in trained.items() if torch.equal(each, others[name])]
+    fixed = [name for name in same if (trained[name] != trained[name].flatten()[0]).any()]
+    if fixed or len(same) == len(trained):
+        raise UserError(
+            f"model: {[*fixed, *same, '(none)'][0]} has the same weights at every seed: the retrained model must start "
+            "from random ones (for the weights of a trained original, use original.path; model.pretrained=true "
+            "allows weights that have never seen this dataset)"
+        )
 
 
 def trainer_of(experiment: Experiment, pool: Pool, train: Rows, store: Store) -> Trainer:
     """Move a pool to the device; return the trainer of its models, after choosing torch's CPU threads for it.
 
     The rows are those that the original is trained on.
+
+    Raises:
+        UserError: see `check_network`.
     """
     settings, dataset = experiment.settings, experiment.dataset
     examples = examples_of(pool, dataset, train, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, store)
+    check_network(trainer)
     trainer.policy.choose_threads()
     return trainer

@@ -16,7 +16,7 @@ from torch import nn
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.inputs import mapped
-from advunlearn.data.splits import Splits, make_splits
+from advunlearn.data.splits import Splits
 from advunlearn.models.model import skeleton
 from advunlearn.runtime.arrays import Rows
 from advunlearn.shadows.model_set import ModelSet, ShadowOptions
@@ -25,7 +25,8 @@ from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key
 from advunlearn.stages.clock import STREAM, Clock, steps_of
-from advunlearn.stages.data import check_memory, check_network, check_parts, trainer_of
+from advunlearn.stages.data import check_memory, check_parts, trainer_of
+from advunlearn.stages.original import check_original, original_key, splits_of
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.artefacts import Artefact
@@ -76,10 +77,14 @@ class Estimate:
         return [line.name for line in self.lines if line.seconds is None]
 
     @property
+    def unlearning(self) -> float:
+        """Return the seconds of unlearning; 0 if it is done or unknown."""
+        return sum(line.seconds or 0.0 for line in self.lines if line.name == "unlearning")
+
+    @property
     def ratio(self) -> float:
         """Return unlearning time over retraining time; 0 if it is done or unknown."""
-        spent = sum(line.seconds or 0.0 for line in self.lines if line.name == "unlearning")
-        return spent / self.retraining if self.retraining else 0.0
+        return self.unlearning / self.retraining if self.retraining else 0.0
 
 
 class Estimator:
@@ -97,7 +102,7 @@ class Estimator:
                 return Estimate(list(self._shadows(experiment)))
             found = self._found(experiment)
             lines = [
-                self._model("original", self._network(), self.splits.train),
+                self._original(),
                 self._model("retrained", "the same", self.splits.retain),
                 *(self._references(self.splits.forget) if "unlearned" not in found else ()),
                 self._unlearning(found),
@@ -111,7 +116,7 @@ class Estimator:
         trainer, splits = self.trainer, self.splits
         found: dict[str, Artefact] = {}
         keys: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
-            "original": ("model", lambda: trainer.key(splits.train, "original")),
+            "original": ("model", lambda: original_key(experiment, trainer, splits)),
             "retrained": ("model", lambda: trainer.key(splits.retain, "retrained")),
             "unlearned": ("unlearned", lambda: self._unlearned_key(found["original"])),
             "attack": ("attack", lambda: attack_key(experiment, splits, found, self._original_set(experiment))),
@@ -143,6 +148,11 @@ class Estimator:
         held = self.trainer.store.holds("model", [self.trainer.key(rows, name)])
         about = f"{about}, {len(rows):,} examples, {self.experiment.optimizer.epochs} epochs"
         return Line(name, about, 1, int(held), int(not held), 0.0 if held else self._seconds(len(rows)))
+
+    def _original(self) -> Line:
+        if (given := self.experiment.weights_digest) is None:
+            return self._model("original", self._network(), self.splits.train)
+        return Line("original", f"{self._network()}, given, SHA-256 {given[:12]}", 1, 1, 0, 0.0)
 
     def _references(self, forget: Rows) -> Iterator[Line]:
         references = reference_set(self.experiment, self.trainer, self.splits, forget)
@@ -275,9 +285,10 @@ def before_a_run(experiment: Experiment) -> Estimator:
     """
     dataset = experiment.dataset
     check_memory(dataset.info())
-    pool = dataset.load() if dataset.is_here() else stand_in_pool(dataset.info())
-    splits = make_splits(pool, dataset, experiment.forget, experiment.settings.seed)
+    known = dataset.is_here() or experiment.original.run is not None  # whose data is compared
+    pool = dataset.load() if known else stand_in_pool(dataset.info())
+    splits = splits_of(experiment, pool)
     check_parts(experiment, splits, pool.labels)
     trainer = trainer_of(experiment, pool, splits.train, Store())
-    check_network(trainer)
+    check_original(experiment, trainer, splits)
     return Estimator(experiment, trainer, splits)

@@ -14,6 +14,7 @@ from advunlearn.evaluation.metrics_file import (
     MODELS,
     AlgorithmMetrics,
     AttackMetrics,
+    GivenOriginal,
     Metrics,
     ModelMetrics,
     ModelName,
@@ -24,15 +25,18 @@ from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
 
 
-def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: Evidence) -> Metrics:
+def evaluate(
+    experiment: Experiment, splits: Splits, models: Models, evidence: Evidence, given: GivenOriginal | None = None
+) -> Metrics:
     """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one."""
     measured = {name: _measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
-    seconds = {stage: models.artefacts[name].record["seconds"] for stage, name in stages}
+    records = {stage: models.artefacts[name].record for stage, name in stages}
+    seconds = {stage: record["seconds"] for stage, record in records.items() if "seconds" in record}
     if models.references is not None:
         seconds["references"] = models.artefacts["unlearned"].record["reference_seconds"]
-    return {
+    metrics: Metrics = {
         "schema": 1,
         "models": measured,
         "gap": {name: gap(measured[name], measured["retrained"]) for name in COMPARED},
@@ -42,6 +46,9 @@ def evaluate(experiment: Experiment, splits: Splits, models: Models, evidence: E
         "references_over_retraining": seconds.get("references", 0.0) / seconds["retrain"],
         "trace": models.artefacts["unlearned"].record["trace"],
     }
+    if given is not None:
+        metrics["original"] = given
+    return metrics
 
 
 def _measure_model(experiment: Experiment, splits: Splits, evidence: Evidence, name: ModelName) -> ModelMetrics:

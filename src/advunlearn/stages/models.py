@@ -1,4 +1,4 @@
-"""Stages `pretrain`, `retrain` and `unlearn`: the three models of a run."""
+"""Stages `pretrain` (or `original`, if it is given), `retrain` and `unlearn`: the three models of a run."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ from torch import nn
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.runs.manifest import Manifest, Stage
+from advunlearn.stages.original import original
 from advunlearn.stages.unlearn import Models, reference_set, unlearn
 from advunlearn.storage.artefacts import Artefact
 from advunlearn.training.trainer import Trainer
 
 
 def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manifest: Manifest) -> Models:
-    """Train the original and the retrained model, and unlearn the forget set from the original."""
+    """Train or read the original, train the retrained model, and unlearn the forget set from the original."""
     models = Models({}, {}, reference_set(experiment, trainer, splits, splits.forget))
 
     def keep(name: str, stage: Stage, network: nn.Module, artefact: Artefact) -> None:
         models.networks[name], models.artefacts[name] = network, artefact
         stage.note(reused=artefact.reused, artefact=artefact.digest)
 
-    with manifest.stage("pretrain") as stage:
-        keep("original", stage, *trainer.train(splits.train, "original"))
+    given = experiment.weights_file is not None
+    with manifest.stage("original" if given else "pretrain") as stage:
+        keep("original", stage, *original(experiment, trainer, splits))
     with manifest.stage("retrain") as stage:
         keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
     with manifest.stage("unlearn") as stage:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.evaluation.metrics_file import Metrics, Trace
+from advunlearn.data.splits import Splits
+from advunlearn.evaluation.metrics_file import MODELS, Metrics, Trace
+from advunlearn.models.foreign import own_module
 from advunlearn.report.drawing import drawn
 from advunlearn.report.run.page import draw_pictures, write_report
+from advunlearn.report.run.result import Result
 from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.attack import Evidence
@@ -27,16 +32,16 @@ PICTURES_SCHEMA = 3  # raise it when the pictures change, as that of stage `unle
 
 def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence: Evidence, metrics: Metrics) -> None:
     """Write metrics, per-example scores, the unlearned weights and the report into the run's folder."""
-    folder = manifest.folder
-    rows = evidence.rows
-    scores: dict[str, Any] = {"rows": rows, "member": evidence.members, "label": trainer.pool.labels[rows]}
-    scores |= evidence.artefact.arrays
+    folder, scores = manifest.folder, scores_of(trainer, evidence)
     write_json(folder / "metrics.json", metrics)
     with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
         np.savez(file, **scores)
-    with atomic_write(folder / "unlearned.safetensors") as temporary:
-        write_tensors(temporary, models.artefacts["unlearned"].tensors)
-    manifest.checksum("metrics.json", "scores.npz", "splits.npz", "unlearned.safetensors")
+    # A given original is a file of the user already.
+    kept = ("unlearned",) if "original" in metrics else ("original", "unlearned")
+    for name in kept:
+        with atomic_write(folder / f"{name}.safetensors") as temporary:
+            write_tensors(temporary, models.artefacts[name].tensors)
+    manifest.checksum("metrics.json", "scores.npz", "splits.npz", *(f"{name}.safetensors" for name in kept))
     if trainer.settings.tensorboard:
         write_events(folder, metrics)
     with manifest.stage("report") as stage:
@@ -47,6 +52,27 @@ def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence
             return {name: picture.tobytes() for name, picture in kept.arrays.items()}
 
         write_report(folder, drawn(draw))
+
+
+def scores_of(trainer: Trainer, evidence: Evidence) -> dict[str, NDArray[Any]]:
+    """Return the contents of `scores.npz`: the attacked rows, and the scores of every attack on every model."""
+    rows = evidence.rows
+    about: dict[str, NDArray[Any]] = {"rows": rows, "member": evidence.members, "label": trainer.pool.labels[rows]}
+    return about | evidence.artefact.arrays
+
+
+def result_of(
+    folder: Path | None,
+    trainer: Trainer,
+    splits: Splits,
+    models: Models,
+    evidence: Evidence,
+    metrics: Metrics,
+    about: Mapping[str, Any],
+) -> Result:
+    """Return what a run or a comparison found, with its networks on the CPU."""
+    networks = {name: own_module(models.networks[name].cpu()) for name in MODELS}
+    return Result(folder, metrics, networks, scores_of(trainer, evidence), splits, dict(about))
 
 
 def kept_pictures(

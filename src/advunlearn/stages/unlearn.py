@@ -13,6 +13,7 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
+from advunlearn.stages.original import original_key
 from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import Diverged, too_large
@@ -97,7 +98,7 @@ def unlearned_key(
     """Return everything that determines the unlearned model: its key in the store."""
     return {
         **unlearner_identity(experiment, splits, references),
-        "original": trainer.key(splits.train, "original"),
+        "original": original_key(experiment, trainer, splits),
         "weights": original.content,
         "forget": index_digest(splits.forget),
     }

@@ -20,7 +20,6 @@ from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import check_loss
 from advunlearn.training.layers import stacked_forward
 from advunlearn.training.loop import Loop
-from advunlearn.training.weights import load_weights
 
 
 def fit_stack(
@@ -87,6 +86,8 @@ def fit_stack(
         for mean in means:
             check_loss(mean, stream, optimizer)
         total.zero_()
-    for position, network in enumerate(networks):
-        load_weights(network, {name: each[position] for name, each in (parameters | buffers).items()})
+    with torch.no_grad():
+        for position, network in enumerate(networks):
+            for name, tensor in (*network.named_buffers(), *network.named_parameters()):
+                tensor.copy_((buffers if name in buffers else parameters)[name][position])
     return means

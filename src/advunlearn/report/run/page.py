@@ -29,6 +29,7 @@ class _Recorded(TypedDict):
 class Provenance(_Recorded, total=False):
     """What the page shows of `manifest.json`; some of it is not known of every run."""
 
+    call: str
     overrides: list[str]
     choices: dict[str, object]
     splits: dict[str, int]
@@ -84,15 +85,18 @@ def draw_pictures(trace: Trace, scores: Mapping[str, NDArray[Any]]) -> dict[str,
         return draw(trace, scores)
 
 
-def render(metrics: Metrics, manifest: Provenance, pictures: dict[str, bytes]) -> str:
-    """Return the page: the verdict, the numbers, the pictures, and what it was computed with."""
+def render(metrics: Metrics, manifest: Provenance, pictures: dict[str, bytes], template: str = "run.html") -> str:
+    """Return the page: the verdict, the numbers, the pictures, and what it was computed with.
+
+    The template `table.html` gives the verdict and the numbers alone, for a notebook.
+    """
     choices = manifest.get("choices", {})
     named = [str(choices[group]) for group in ("dataset", "model", "unlearner") if choices.get(group)]
     return render_page(
-        "run.html",
+        template,
         pictures,
         title="Unlearning report" + (": " + ", ".join(named) if named else ""),
-        command=" ".join(["advunlearn run", *manifest.get("overrides", [])]),
+        command=manifest.get("call") or " ".join(["advunlearn run", *manifest.get("overrides", [])]),
         verdict=verdict(metrics),
         cards=_cards(metrics),
         models=MODELS,

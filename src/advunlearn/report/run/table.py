@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from advunlearn.evaluation.comparison import primary, strongest_attack
 from advunlearn.evaluation.metrics_file import (
@@ -33,6 +34,7 @@ class MetricRow:
     Attributes:
         section, name: what it is.
         values: of the original, retrained and unlearned model, each with its 95 % interval if it has one.
+        numbers: the same, not rounded: a number, or a number and the ends of its interval.
         gap: unlearned less retrained.
         wanted: its direction.
         on: what it was computed on.
@@ -41,6 +43,7 @@ class MetricRow:
     section: str
     name: str
     values: tuple[str, ...]
+    numbers: tuple[tuple[float, ...], ...]
     gap: str
     wanted: str
     on: str
@@ -53,6 +56,19 @@ def rows(metrics: Metrics) -> list[MetricRow]:
     """Return everything that `metrics.json` holds of the models, one row per number."""
     models = [metrics["models"][name] for name in MODELS]
     return [*_accuracy(models), *_attacks(models), *_losses(models), *_algorithm(metrics)]
+
+
+def records(metrics: Metrics) -> list[dict[str, Any]]:
+    """Return the same rows as plain data, not rounded: a column for each model, and for the ends of its interval."""
+    found = []
+    for row in rows(metrics):
+        record: dict[str, Any] = {"section": row.section, "name": row.name}
+        for model, numbers in zip(MODELS, row.numbers, strict=True):
+            parts = (model, f"{model}_low", f"{model}_high")
+            record |= dict(zip(parts, (*numbers, None, None), strict=False))
+        gap = record["unlearned"] - record["retrained"]
+        found.append({**record, "gap": gap, "wanted": row.wanted, "computed on": row.on})
+    return found
 
 
 def comparison_table(metrics: Metrics) -> str:
@@ -72,7 +88,7 @@ def notes(metrics: Metrics) -> list[str]:
     """Return what a reader of the numbers needs to know, one line each."""
     seconds = metrics["seconds"]
     spent = ", ".join(f"{stage} {value:.3g} s" for stage, value in seconds.items())
-    lines = [verdict(metrics), f"time when it was computed: {spent}", _speed(metrics)]
+    lines = [verdict(metrics), *_original(metrics), f"time when it was computed: {spent}", _speed(metrics)]
     if references := metrics["references_over_retraining"]:
         lines.append(
             f"the reference models took {references:.2f} times as long as retraining, once: "
@@ -101,6 +117,15 @@ def verdict(metrics: Metrics) -> str:
     )
     noise = attacks[0]["auc_low"] <= attacks[1]["auc_high"] and attacks[1]["auc_low"] <= attacks[0]["auc_high"]
     return f"{sentence}, within the noise of so few examples." if noise else f"{sentence}."
+
+
+def _original(metrics: Metrics) -> Iterator[str]:
+    """Yield where the original comes from, if the run did not train it."""
+    if (given := metrics.get("original")) is None:
+        return
+    yield f"the original was given, weights with SHA-256 {given['sha256'][:12]}; it was not trained by this run"
+    if before := given["forgotten_before"]:
+        yield f"the forget set holds {given['new']} new examples, and {before} that earlier runs have forgotten"
 
 
 def _speed(metrics: Metrics) -> str:
@@ -202,7 +227,7 @@ def _losses(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
 def _row(section: str, name: str, values: Sequence[tuple[float, ...]], wanted: str, on: str) -> MetricRow:
     """Return the row of the three models' values, each a number or a number and its interval."""
     shown = tuple(f"{v[0]:.3f}" + (f" [{_short(v[1])}, {_short(v[2])}]" if len(v) == 3 else "") for v in values)
-    return MetricRow(section, name, shown, f"{values[2][0] - values[1][0]:+.3f}", wanted, on)
+    return MetricRow(section, name, shown, tuple(values), f"{values[2][0] - values[1][0]:+.3f}", wanted, on)
 
 
 def _short(value: float) -> str:

@@ -1,0 +1,107 @@
+"""Attacks on the caller's own model."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import numpy as np
+from torch import nn
+
+from advunlearn.api.experiments import Attacks, with_attacks
+from advunlearn.api.parts import Part, Transform, read_parts, understand
+from advunlearn.api.unlearning import UnlearnedModel
+from advunlearn.attacks.attack import Observations, Outputs
+from advunlearn.data.comparable import comparable
+from advunlearn.data.examples import Examples
+from advunlearn.evaluation.comparison import measure_attack
+from advunlearn.evaluation.metrics_file import AttackMetrics
+from advunlearn.models.foreign import Forward
+from advunlearn.options import UserError
+from advunlearn.runtime.seeding import clean_state
+from advunlearn.stages.attack import score_model, split_scores
+from advunlearn.training.fit import place, predict
+
+logger = logging.getLogger(__name__)
+
+
+def audit(
+    model: nn.Module | UnlearnedModel,
+    *,
+    forget: Part,
+    test: Part,
+    retain: Part | None = None,
+    population: Part | None = None,
+    attacks: Attacks = ("threshold", "classifier"),
+    forward: Forward | None = None,
+    transform: Transform | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, AttackMetrics]:
+    """Return how well each attack separates forget examples from test examples, which the model was never trained on.
+
+    Each attack's dict is that of a run's `metrics.json`: `auc` with its 95 % interval `auc_low` and `auc_high`,
+    `tpr_at_fpr_0.01`, `balanced_accuracy` and the counts that they come from, and under `figures` what else its paper
+    reports; see `AttackMetrics`.
+
+    Args:
+        model: as in `unlearn`, or its result.
+        forget, test: examples, in any form that `unlearn` takes. As in a run, examples are left out until `forget` and
+            `test` have the same classes in the same shares, which is logged; `members` and `nonmembers` of the result
+            count the remaining ones.
+        retain: training examples that the model keeps, for the attack `mia_efficacy`.
+        population: further examples that were never trained on, for the attack `population`, and for thresholds per
+            class of `threshold`.
+        attacks: options of the group `attack`, or attacks such as `Population(...)`; in the result, ours are named by
+            their file, and your own by their class.
+        forward, transform, seed, device: as in `unlearn`.
+
+    Raises:
+        ConfigError: for an unknown attack.
+        UserError: for an attack that trains shadow models, for which `compare` has `train=`; and for one that compares
+            with examples that are not given.
+
+    Example:
+        >>> import torch, advunlearn
+        >>> inputs, labels = torch.randn(60, 8), torch.arange(60) % 3
+        >>> model = torch.nn.Linear(8, 3)
+        >>> found = advunlearn.audit(model, forget=(inputs[:30], labels[:30]), test=(inputs[30:], labels[30:]))
+        >>> 0 <= found["threshold"]["auc_low"] <= found["threshold"]["auc"] <= found["threshold"]["auc_high"] <= 1
+        True
+    """
+    experiment = with_attacks(attacks, [], seed, device)
+    untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
+    if untrained:
+        raise UserError(f"{', '.join(untrained)} trains models to compare with: use advunlearn.compare with train=")
+    settings = experiment.settings
+    with clean_state(seed), settings.switches():
+        given = {"forget": forget, "test": test, "retain": retain, "population": population}
+        parts = read_parts(given, settings.torch_device(), transform)
+        own = copy.deepcopy(model.network if isinstance(model, UnlearnedModel) else model)
+        network = place(understand(own, parts, settings.torch_device(), forward), settings)
+        where, others, remark = comparable(*(parts[name].labels.cpu().numpy() for name in ("forget", "test")))
+        if remark:
+            logger.warning(remark)
+        members, nonmembers = parts["forget"].subset(where), parts["test"].subset(others)
+        both = members.followed_by(nonmembers)
+
+        def outputs_of(examples: Examples) -> Outputs:
+            return Outputs(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
+
+        attacked = outputs_of(both)
+        target = Observations(
+            attacked.logits,
+            attacked.labels,
+            members=np.arange(len(both)) < len(members),
+            retain=outputs_of(parts["retain"]) if "retain" in parts else None,
+            population=outputs_of(parts["population"]) if "population" in parts else None,
+        )
+        _, scores = split_scores(score_model(experiment, target))
+        found = {}
+        for key, score in scores.items():
+            attack = experiment.attacks[key.split("/")[0]]
+            figures = attack.figures(target) if key in experiment.attacks else {}
+            found[key] = measure_attack(
+                score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures
+            )
+    return found

@@ -1,0 +1,189 @@
+"""What a run measures, for models of the caller: against a retrained model, under any attack."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from advunlearn.api.experiments import Attacks, with_attacks
+from advunlearn.api.own_trainer import OwnTrainer, Train
+from advunlearn.api.parts import Part, Transform, read_parts, understand
+from advunlearn.api.unlearning import UnlearnedModel
+from advunlearn.config.experiment import Experiment
+from advunlearn.data.dataset import Dataset, Pool
+from advunlearn.data.examples import Examples
+from advunlearn.data.inputs import Batch, named
+from advunlearn.data.splits import Splits
+from advunlearn.models.foreign import Forward
+from advunlearn.options import UserError
+from advunlearn.report.run.result import Result
+from advunlearn.runs.manifest import Manifest
+from advunlearn.runtime.seeding import clean_state
+from advunlearn.stages.attack import attack_models
+from advunlearn.stages.data import check_parts
+from advunlearn.stages.evaluate import evaluate
+from advunlearn.stages.report import result_of
+from advunlearn.stages.unlearn import Models
+from advunlearn.storage.artefacts import Artefact
+from advunlearn.storage.store import Store
+from advunlearn.training.fit import place
+from advunlearn.training.weights import weights_of
+
+PARTS = ("retain", "forget", "audit", "selection", "test")
+
+
+def compare(
+    *,
+    original: nn.Module,
+    unlearned: nn.Module | UnlearnedModel,
+    retrained: nn.Module | None = None,
+    train: Train | None = None,
+    retain: Part,
+    forget: Part,
+    test: Part,
+    audit: Part | None = None,
+    selection: Part | None = None,
+    attacks: Attacks = ("threshold", "classifier"),
+    shadows: int = 128,
+    originals: int = 64,
+    forward: Forward | None = None,
+    transform: Transform | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Result:
+    """Return what a run measures, for your own models: accuracies, attacks, and the gap to a retrained model.
+
+    Args:
+        original: the model that was trained on `retain` and `forget`; see `unlearn` for models.
+        unlearned: a model from which `forget` was removed, or the result of `unlearn`.
+        retrained: a model that was trained on `retain` only, the gold standard.
+        train: a function of a torch Dataset and a seed that returns a trained model. It trains the retrained model, if
+            that is not given, and the models that LiRA, RMIA and U-LiRA compare with. Items of the dataset are
+            (inputs, label), without `transform`. Results are kept in the store, and models are trained in parallel on
+            a CPU, one per core.
+        retain, forget, test: examples, in any form that `unlearn` takes; `test` was never trained on.
+        audit: the examples that the auditor of the game has seen; for U-LiRA on an unlearner that reads them.
+        selection: further examples that were never trained on: the population of the attacks that need one.
+        attacks: options of the group `attack`, or attacks such as `LiRA()`.
+        shadows: shadow models, shared by the attacks; an even number.
+        originals: shadow originals of `ulira`, which unlearns them by the method of `unlearned`.
+        forward, transform, seed, device: as in `unlearn`.
+
+    Raises:
+        ConfigError: for an unknown attack or a bad number of models.
+        UserError: in one line, if data and models do not fit together, or a model is neither given nor can be trained.
+
+    Example:
+        >>> import torch, advunlearn
+        >>> inputs, labels = torch.randn(90, 8), torch.arange(90) % 3
+        >>> parts = {"retain": slice(0, 30), "forget": slice(30, 45), "test": slice(45, 90)}
+        >>> found = advunlearn.compare(
+        ...     original=torch.nn.Linear(8, 3),
+        ...     unlearned=torch.nn.Linear(8, 3),
+        ...     retrained=torch.nn.Linear(8, 3),
+        ...     **{name: (inputs[rows], labels[rows]) for name, rows in parts.items()},
+        ... )
+        >>> sorted(found.metrics["gap"])
+        ['original', 'unlearned']
+    """
+    words = [f"attack.shadows={shadows}", f"attack.originals={originals}"]
+    experiment = with_attacks(attacks, words, seed, device)
+    _check_models(experiment, unlearned, retrained, train)
+    settings = experiment.settings
+    if isinstance(unlearned, UnlearnedModel):
+        experiment = replace(experiment, unlearner=unlearned.method)
+    with clean_state(seed), settings.switches():
+        given = dict(zip(PARTS, (retain, forget, audit, selection, test), strict=True))
+        parts = read_parts(given, settings.torch_device(), transform)
+        examples, splits = _together(parts)
+
+        def placed(model: nn.Module) -> nn.Module:
+            return place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings).eval()
+
+        network = placed(original)
+        trainer = _trainer(experiment, examples, network, train, forward)
+        check_parts(experiment, splits, trainer.pool.labels)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Manifest(Path(folder), {"call": "advunlearn.compare"}) as manifest,
+        ):
+            manifest.computes(settings.torch_device(), seed)
+            manifest.note(splits={name: len(part) for name, part in parts.items()}, threads=torch.get_num_threads())
+            models = Models({"original": network}, {"original": _given(network, math.nan)}, None)
+            if retrained is None:
+                with manifest.stage("retrain"):
+                    models.networks["retrained"], models.artefacts["retrained"] = trainer.train(
+                        splits.retain, "retrained"
+                    )
+            else:
+                models.networks["retrained"] = placed(retrained)
+                models.artefacts["retrained"] = _given(models.networks["retrained"], math.nan)
+            own, seconds = (unlearned, math.nan)
+            if isinstance(unlearned, UnlearnedModel):
+                own, seconds = unlearned.network, unlearned.seconds
+            models.networks["unlearned"] = placed(cast("nn.Module", own))
+            trace = unlearned.trace if isinstance(unlearned, UnlearnedModel) else {}
+            models.artefacts["unlearned"] = _given(models.networks["unlearned"], seconds, trace=trace)
+            evidence = attack_models(experiment, trainer, splits, models, manifest)
+            metrics = evaluate(experiment, splits, models, evidence)
+            return result_of(None, trainer, splits, models, evidence, metrics, manifest.data)
+
+
+def _check_models(
+    experiment: Experiment, unlearned: nn.Module | UnlearnedModel, retrained: nn.Module | None, train: Train | None
+) -> None:
+    """Raise a UserError, in one line, for a model that is neither given nor can be made."""
+    if retrained is None and train is None:
+        raise UserError("a comparison needs a retrained model: give retrained=, or train=, a function that trains it")
+    needy = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
+    if needy and train is None:
+        raise UserError(f"{', '.join(needy)} compares with other models: give train=, a function that trains them")
+    if experiment.needs_originals and not isinstance(unlearned, UnlearnedModel):
+        raise UserError("ulira unlearns other models as well: give as unlearned= the result of advunlearn.unlearn")
+
+
+def _together(parts: dict[str, Examples]) -> tuple[Examples, Splits]:
+    """Return the parts as one set of examples, in the order of `PARTS`, and the rows of each."""
+    rows: dict[str, NDArray[np.int64]] = {}
+    start, whole = 0, None
+    for name in PARTS:
+        count = len(parts[name]) if name in parts else 0
+        rows[name] = np.arange(start, start + count)
+        start += count
+        if name in parts:
+            whole = parts[name] if whole is None else whole.followed_by(parts[name])
+    assert whole is not None
+    return whole, Splits(**rows)
+
+
+def _trainer(
+    experiment: Experiment, examples: Examples, network: nn.Module, train: Train | None, forward: Forward | None
+) -> OwnTrainer:
+    """Return the trainer of a comparison; its pool holds the labels and a digest of the inputs."""
+    digest = hashlib.sha256()
+    for name, tensor in named(cast("Batch", examples.inputs)).items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
+    labels = examples.labels.cpu().numpy()
+    classes = int(network.classes)  # type: ignore[arg-type]
+    pool = Pool({}, labels, len(labels), classes, images=examples.images, digest=digest.hexdigest())
+    parts = experiment.model, experiment.optimizer, experiment.settings, Store()
+    return OwnTrainer(pool, examples, Dataset(), *parts, own=train, network=network, forward=forward)
+
+
+def _given(network: nn.Module, seconds: float, **record: object) -> Artefact:
+    """Return the artefact of a model that the caller has given."""
+    weights = weights_of(network)
+    digest = hashlib.sha256()
+    for name, weight in sorted(weights.items()):
+        digest.update(name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return Artefact({"seconds": seconds, **record}, weights, {}, digest="given", content=digest.hexdigest())

@@ -1,0 +1,192 @@
+"""The caller's data and model: read in any common form, and checked; `stages/data.py` has the checks of a run."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from advunlearn.data.examples import Examples
+from advunlearn.data.inputs import Batch, mapped, named, shape_in_words
+from advunlearn.models.foreign import Forward, logits_of, understood
+from advunlearn.options import UserError
+from advunlearn.training.fit import first_logits, largest, mode
+
+Part = Any
+"""Examples of the caller: a pair of inputs and labels, tensors or arrays; a torch Dataset or a DataLoader, whose items
+or batches are such pairs, or dicts with `labels` (or `label`). Inputs may be a dict of several by name."""
+
+Transform = Callable[[Any], Any]
+LABELS = ("labels", "label")
+LOADED = 256  # examples of a Dataset that are read at once
+
+
+def read_parts(
+    given: Mapping[str, Part | None], device: torch.device, transform: Transform | None = None
+) -> dict[str, Examples]:
+    """Return the given parts, on the device.
+
+    Raises:
+        UserError: in one line that begins with the name of a part, if its inputs and labels cannot be used, or if an
+            example is in two parts.
+    """
+    parts = {name: _read(part, name, device, transform) for name, part in given.items() if part is not None}
+    (first, (shape, kind)), *others = [(name, (part.shape, _kinds(part))) for name, part in parts.items()]
+    for name, (other, other_kind) in others:
+        if other != shape:
+            raise UserError(
+                f"{name} inputs must have the shape of {first} inputs, "
+                f"{shape_in_words(shape)} per example, got {shape_in_words(other)}"
+            )
+        if other_kind != kind:
+            raise UserError(f"{name} inputs must have the type of {first} inputs, {kind}, got {other_kind}")
+    contents = {name: _contents(part) for name, part in parts.items()}
+    for one, two in itertools.combinations(parts, 2):
+        if shared := len(contents[one] & contents[two]):
+            raise UserError(f"{one} and {two} must not share examples: {shared} of {one} are in {two}")
+    return parts
+
+
+def understand(
+    model: nn.Module, parts: Mapping[str, Examples], device: torch.device, forward: Forward | None
+) -> nn.Module:
+    """Return a network from inputs to logits with the caller's model in it, on the device; see `models.foreign`.
+
+    Raises:
+        UserError: in one line, if the model returns no logits, or too few for the labels.
+    """
+    model = model.to(device)
+    classes = _classes(model, next(iter(parts.values())), forward)
+    network = understood(model, classes, forward)
+    for name, part in parts.items():
+        last = int(part.labels.max())
+        if last >= classes:
+            raise UserError(
+                f"{name} labels must be at most {classes - 1}, as the model has {classes} logits, got {last}"
+            )
+        if not math.isfinite(largest(first_logits(network, part))):
+            raise UserError(f"the model's logits for {name} are not finite; it has diverged in its training")
+    return network
+
+
+def check_trainable(network: nn.Module) -> None:
+    """Raise a UserError, in one line, if the model has no weight that an unlearner may change."""
+    if not any(weight.requires_grad for weight in network.parameters()):
+        raise UserError("the model has no weight to change: none has requires_grad=True")
+
+
+def _classes(model: nn.Module, part: Examples, forward: Forward | None) -> int:
+    """Return the number of classes that a model's outputs have; one sigmoid logit stands for two."""
+    inputs = part.prepared(2)
+    with mode(model, training=False), torch.no_grad():
+        if forward is not None:
+            outputs = forward(model, inputs)
+        else:
+            outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+        return logits_of(outputs, 2).shape[1]
+
+
+def _read(part: Part, name: str, device: torch.device, transform: Transform | None) -> Examples:
+    inputs, labels = _tensors(part, name)
+    if any(each.dim() == 0 for each in named(inputs).values()):
+        raise UserError(f"{name} inputs must have an axis of examples, got one number")
+    if labels.dim() == 2 and labels.shape[1] == 1 and not labels.is_floating_point():
+        labels = labels[:, 0]
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
+        raise UserError(
+            f"{name} labels must be whole numbers (n,), got {labels.dtype} {tuple(labels.shape)}; regression is not "
+            "supported"
+        )
+    lengths = {len(each) for each in named(inputs).values()}
+    if lengths != {len(labels)}:
+        raise UserError(
+            f"{name} must be (inputs, labels) of one length, got {', '.join(map(str, lengths))} and {len(labels)}"
+        )
+    if len(labels) == 0:
+        raise UserError(f"{name} must hold at least one example, got none")
+    if labels.min() < 0:
+        raise UserError(
+            f"{name} labels must be at least 0, got {int(labels.min())}; leave out examples without a class"
+        )
+    if not all(each.isfinite().all() for each in named(inputs).values()):
+        raise UserError(f"{name} inputs must be finite, got NaN or infinity")
+    on_device = mapped(lambda each: _usable(each).to(device), inputs)
+    return Examples(on_device, _usable(labels).long().to(device), transform=transform)
+
+
+def _tensors(part: Part, name: str) -> tuple[Batch, Tensor]:
+    """Return inputs and labels of a part in any of its forms."""
+    if isinstance(part, DataLoader):
+        return _joined(part, name)
+    if isinstance(part, (tuple, list)) and len(part) == 2 and not isinstance(part, Dataset):
+        return _pair(part, name)
+    if isinstance(part, Mapping):
+        return _pair(part, name)
+    if isinstance(part, Dataset) or (hasattr(part, "__getitem__") and hasattr(part, "__len__")):
+        if len(part) == 0:
+            raise UserError(f"{name} must hold at least one example, got none")
+        return _joined(DataLoader(cast("Dataset[Any]", part), batch_size=LOADED), name)
+    raise UserError(
+        f"{name} must be a pair (inputs, labels) of tensors or arrays of numbers, a torch Dataset or a DataLoader, "
+        f"got {type(part).__name__}"
+    )
+
+
+def _joined(batches: Iterable[Any], name: str) -> tuple[Batch, Tensor]:
+    try:
+        pairs = [_pair(batch, name) for batch in batches]
+    except (TypeError, RuntimeError) as error:  # of torch's collate, for items that cannot be stacked
+        raise UserError(f"{name}: its items cannot be put into batches ({str(error).splitlines()[0]})") from error
+    if not pairs:
+        raise UserError(f"{name} must hold at least one example, got none")
+    labels = torch.cat([labels for _, labels in pairs])
+    first = pairs[0][0]
+    if isinstance(first, dict):
+        return {key: torch.cat([named(inputs)[key] for inputs, _ in pairs]) for key in first}, labels
+    return torch.cat([cast("Tensor", inputs) for inputs, _ in pairs]), labels
+
+
+def _pair(batch: Any, name: str) -> tuple[Batch, Tensor]:
+    if isinstance(batch, Mapping):
+        key = next((key for key in LABELS if key in batch), None)
+        if key is None:
+            raise UserError(f"{name}: a batch that is a dict must have `labels`, got {', '.join(map(str, batch))}")
+        batch = {other: value for other, value in batch.items() if other != key}, batch[key]
+    try:
+        inputs, labels = batch
+        return mapped(_tensor, dict(inputs) if isinstance(inputs, Mapping) else inputs), _tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{name} must be a pair (inputs, labels) of tensors or arrays of numbers ({error})") from error
+
+
+def _tensor(values: Any) -> Tensor:
+    tensor = torch.as_tensor(values)
+    whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype not in (torch.bool, torch.uint8)
+    return tensor.long() if whole else tensor
+
+
+def _usable(tensor: Tensor) -> Tensor:
+    """Return a tensor for which gradients can be computed; one from inference mode is copied."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
+
+
+def _kinds(part: Examples) -> str:
+    return ", ".join(str(each.dtype).removeprefix("torch.") for each in named(part.prepared(1)).values())
+
+
+def _contents(part: Examples) -> set[int]:
+    whole = [np.ascontiguousarray(each.cpu().numpy()) for each in named(cast("Batch", part.inputs)).values()]
+    labels = part.labels.tolist()
+    return {hash((labels[row], *(each[row].tobytes() for each in whole))) for row in range(len(part))}
+
+
+def check_trained(model: Any) -> None:
+    """Raise a UserError, in one line, unless a training of the caller has returned a model."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"train must return a torch.nn.Module, got {type(model).__name__}")

@@ -1,0 +1,41 @@
+"""A whole run from Python."""
+
+from __future__ import annotations
+
+import datetime
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from advunlearn.config.compose import experiment_from, hydra_words
+from advunlearn.report.run.result import Result
+from advunlearn.runs.manifest import Manifest
+from advunlearn.train import run_experiment
+
+
+def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Result:
+    """Run one experiment, as `advunlearn run` does with the same overrides, and return its result.
+
+    Args:
+        overrides: the arguments you would pass to `advunlearn run`.
+        folder: where to write; None makes a new one under `outputs/`.
+
+    Raises:
+        ConfigError: with every mistake in the overrides, one line each.
+        UserError: if a stage cannot work with these options.
+
+    Example:
+        >>> import advunlearn
+        >>> result = advunlearn.run(["attack=threshold", "optimizer.epochs=20", "unlearner.epochs=5"])
+        >>> sorted(result.metrics["models"])
+        ['original', 'retrained', 'unlearned']
+    """
+    experiment = experiment_from(overrides)
+    if folder is None:
+        name = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
+        folder = Path("outputs") / "api" / name
+    config = OmegaConf.create(experiment.config)
+    with Manifest(Path(folder), {"overrides": hydra_words(overrides)}, config=config) as manifest:
+        return run_experiment(experiment, manifest)

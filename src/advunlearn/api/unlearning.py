@@ -1,0 +1,121 @@
+"""Unlearning of the caller's own model."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from advunlearn.api.experiments import with_method
+from advunlearn.api.parts import Part, Transform, check_trainable, read_parts, understand
+from advunlearn.models.foreign import Forward, own_module
+from advunlearn.runtime.seeding import clean_state
+from advunlearn.training.fit import place
+from advunlearn.unlearners.unlearner import Loss, MakeOptimizer, Task, Unlearner
+
+
+@dataclass(frozen=True)
+class UnlearnedModel:
+    """The result of `unlearn`.
+
+    Attributes:
+        network: a copy of the caller's model without the forget set's influence, of the same class.
+        seconds: that unlearning took.
+        trace: what the method recorded; of the game, columns with a value for each audit step. See `Trace`.
+        reads: which parts of the data the method has read.
+        method: the unlearner, with its options.
+        task: the request, with the data.
+    """
+
+    network: nn.Module
+    seconds: float
+    trace: dict[str, Any]
+    reads: tuple[str, ...]
+    method: Unlearner
+    task: Task = field(repr=False)
+
+
+def unlearn(
+    model: nn.Module,
+    *,
+    retain: Part,
+    forget: Part,
+    audit: Part,
+    selection: Part | None = None,
+    method: str | Unlearner = "sg",
+    forward: Forward | None = None,
+    transform: Transform | None = None,
+    loss: Loss | None = None,
+    optimizer: MakeOptimizer | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    **options: Any,
+) -> UnlearnedModel:
+    """Return a copy of the model with the forget set's influence removed; the model itself is unchanged.
+
+    Args:
+        model: maps inputs (n, ...) to outputs that contain logits (n, classes): a tensor, a tuple, a dict or object
+            with `logits`, or for two classes one logit of a sigmoid.
+        retain, forget, audit: what to keep, what to remove, and held-out examples that were never trained on, for the
+            auditor: pairs of inputs, as the model takes them, and whole-number labels (n,), tensors or arrays; or
+            torch Datasets or DataLoaders. Inputs may be a dict of several by name. No example may be in two sets.
+        selection: further held-out examples, on which `keep_epoch="best"` chooses the epoch.
+        method: an option of the group `unlearner` (sg, finetune, ...), or an unlearner such as `SG(alpha=3)`.
+        forward: a function of the model and a batch of inputs to outputs, for a model that is called otherwise.
+        transform: preprocessing of each batch of inputs (n, ...).
+        loss: of logits (n, classes) and labels, a scalar, instead of the cross-entropy of methods that have no loss of
+            their own.
+        optimizer: a function of the weights that returns a torch optimizer, for the steps of methods by gradients; the
+            options `lr`, `momentum`, `weight_decay` and `schedule` of the method are then not used.
+        seed: root of all random streams.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`, which is CUDA if it is available.
+        options: the options of a method that is given by name, such as `alpha=3, epochs=10, batch_size=100`,
+            `auditor="logistic"`, or `auditor=SVM(regularization=0.5)`.
+
+    Raises:
+        ConfigError: for an unknown method or a bad option, one line each.
+        UserError: if inputs and labels do not fit together, or the method cannot work on them.
+
+    Example:
+        >>> import torch, advunlearn
+        >>> inputs, labels = torch.randn(60, 8), torch.arange(60) % 3
+        >>> model = torch.nn.Linear(8, 3)
+        >>> unlearned = advunlearn.unlearn(
+        ...     model,
+        ...     retain=(inputs[:30], labels[:30]),
+        ...     forget=(inputs[30:45], labels[30:45]),
+        ...     audit=(inputs[45:], labels[45:]),
+        ...     method="sg",
+        ...     epochs=2,
+        ... )
+        >>> unlearned.network(inputs).shape
+        torch.Size([60, 3])
+    """
+    experiment = with_method(method, options, seed, device)
+    settings = experiment.settings
+    with clean_state(seed), settings.switches():
+        given = {"retain": retain, "forget": forget, "audit": audit, "selection": selection}
+        parts = read_parts(given, settings.torch_device(), transform)
+        network = place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings)
+        check_trainable(network)
+        experiment.unlearner.check({name: part.labels.cpu().numpy() for name, part in parts.items()})
+        task = Task(
+            parts["retain"],
+            parts["forget"],
+            parts["audit"],
+            settings,
+            parts.get("selection"),
+            loss=loss,
+            optimizer=optimizer,
+        )
+        start = time.perf_counter()
+        unlearned = experiment.unlearner.run(network, task)
+        seconds = time.perf_counter() - start
+    own = own_module(unlearned.network)
+    for part, before in zip(own.modules(), model.modules(), strict=True):
+        part.training = before.training
+    own = own.to(next(model.parameters()).device)
+    return UnlearnedModel(own, seconds, unlearned.trace, experiment.unlearner.reads, experiment.unlearner, task)

@@ -1,0 +1,185 @@
+"""Networks of other people's classes: any outputs that contain logits are understood."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advunlearn.data.inputs import Batch, Shape
+from advunlearn.models.model import Model
+from advunlearn.options import OptionError, UserError, imported, nearest, option, source_digest
+
+Forward = Callable[[nn.Module, Batch], Any]
+"""The user's own forward pass: a network and inputs to outputs, which are then understood as logits."""
+
+
+class Understood(nn.Module):
+    """Maps inputs (n, ...) to logits (n, classes) by a network of another class; see `understood`."""
+
+    def __init__(self, network: nn.Module, classes: int, forward: Forward | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.classes = classes
+        self.own_forward = forward
+
+    def forward(self, inputs: Batch) -> Tensor:
+        """Return the logits; inputs with names are keyword arguments of the network.
+
+        Raises:
+            UserError: in one line, if the network returns no logits.
+        """
+        if self.own_forward is not None:
+            return logits_of(self.own_forward(self.network, inputs), self.classes)
+        outputs = self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
+        return logits_of(outputs, self.classes)
+
+
+def understood(network: nn.Module, classes: int, forward: Forward | None = None) -> nn.Module:
+    """Return a network from inputs to logits (n, classes), which trains and holds the given one.
+
+    Understood are a tensor, a tuple or list (its first tensor), and a dict or an object with `logits`, such as a
+    ModelOutput of Hugging Face. For two classes, one logit z of a sigmoid, (n,) or (n, 1), means the logits [0, z].
+
+    Args:
+        network: maps inputs to outputs; inputs with names are its keyword arguments.
+        classes: number of classes.
+        forward: a function of the network and inputs to outputs, for a network that is called otherwise.
+    """
+    return Understood(network, classes, forward)
+
+
+def own_module(network: nn.Module) -> nn.Module:
+    """Return the network that `understood` was given; any other network is returned as it is."""
+    return network.network if isinstance(network, Understood) else network
+
+
+def logits_of(outputs: Any, classes: int) -> Tensor:
+    """Return the logits (n, classes) that a network's outputs contain; see `understood`.
+
+    Raises:
+        UserError: in one line, if they contain none.
+    """
+    found = _tensor_in(outputs)
+    if not isinstance(found, Tensor):
+        raise UserError(f"the network must return logits, a tensor (n, {classes}), got {_in_words(outputs)}")
+    if found.is_floating_point() and found.dim() == 2 and found.shape[1] >= classes:
+        return found
+    one = found.dim() == 1 or (found.dim() == 2 and found.shape[1] == 1)
+    if found.is_floating_point() and one and classes == 2:
+        return F.pad(found.reshape(-1, 1), (1, 0))
+    wanted = f"the network must return logits (n, {classes}), one for each class"
+    regression = "; a regression has no classes, and is not supported" if one else ""
+    shape = ", ".join(["n", *map(str, found.shape[1:])]) if found.dim() else ""
+    raise UserError(f"{wanted}, got ({shape}) of {str(found.dtype).removeprefix('torch.')}{regression}")
+
+
+def _tensor_in(outputs: Any) -> Any:
+    if isinstance(outputs, Mapping):
+        return outputs.get("logits")
+    if hasattr(outputs, "logits"):
+        return outputs.logits
+    if isinstance(outputs, (tuple, list)):
+        return next((each for each in outputs if isinstance(each, Tensor)), None)
+    return outputs
+
+
+def _in_words(outputs: Any) -> str:
+    if isinstance(outputs, Mapping):
+        return f"a dict without `logits`: {', '.join(map(str, outputs))}"
+    return f"{type(outputs).__name__}"
+
+
+@dataclass
+class Foreign(Model):
+    """Base class of models whose networks are other people's classes.
+
+    Attributes:
+        arguments: further arguments of whatever makes the network, by name.
+        forward: import path of a function of the network and inputs to outputs, for a network that is called otherwise.
+        pretrained: allow weights that are the same at every build. They must never have seen this dataset: the
+            retrained model starts from them as well.
+    """
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+    forward: str | None = None
+    pretrained: bool = option(False)
+
+    def build(self, shape: Shape, classes: int) -> nn.Module:
+        """Return the network, whose outputs are understood; see `Model.build`."""
+        return understood(self.network(shape, classes), classes, self.own_forward())
+
+    def own_forward(self) -> Forward | None:
+        """Return the user's own forward pass."""
+        return None if self.forward is None else named_function(self.forward, "forward")
+
+    def network(self, shape: Shape, classes: int) -> nn.Module:
+        """Return a new network of the other class."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """Return what identifies the model in the store, with the source of the user's own forward pass."""
+        own = self.own_forward()
+        return super().identity() | ({} if own is None else {"forward_source": source_digest(own)})
+
+
+def named_function(path: str, key: str) -> Callable[..., Any]:
+    """Return the function or class that an import path names.
+
+    Raises:
+        OptionError: in one line that begins with the key.
+    """
+    try:
+        found = imported(path, key)
+    except UserError as error:
+        raise OptionError([str(error)]) from error
+    if not (inspect.isclass(found) or inspect.isroutine(found)):  # whose source would not be found
+        raise OptionError([f"{key} must name a class or a function, got {type(found).__name__} {path}"])
+    return found
+
+
+def made_by(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Return the network that a function or class makes of these arguments.
+
+    Raises:
+        OptionError: in one line, if it does not take them, or makes something else.
+    """
+    try:
+        inspect.signature(factory).bind(**arguments)
+    except TypeError as error:
+        taken = ", ".join(inspect.signature(factory).parameters)
+        raise OptionError([f"arguments do not fit {name}({taken}): {error}"]) from error
+    network = factory(**arguments)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{name} must make a torch.nn.Module, got {type(network).__name__}")
+    return network
+
+
+def first_of(words: Collection[str]) -> str:
+    """Return the first three words, and how many more there are."""
+    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+    return ", ".join(sorted(words)[:3]) + more
+
+
+def one_of(name: str, known: Iterable[str]) -> None:
+    """Raise an OptionError, in one line, unless the name is a known one."""
+    if name not in (known := list(known)):
+        raise OptionError([f"name={name}: there is no such model{nearest(name, known)}"])
+
+
+def extra(package: str, name: str) -> ModuleType:
+    """Return an optional package.
+
+    Raises:
+        UserError: in one line that names the extra, if it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise UserError(f"needs the package {package}, an extra (pip install 'advunlearn[{name}]')") from error

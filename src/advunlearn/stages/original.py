@@ -1,0 +1,138 @@
+"""The original of a run: trained by the recipe, or given as a file of weights; and the splits that go with it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from advunlearn.config.experiment import Experiment
+from advunlearn.config.original import SPLITS
+from advunlearn.data.dataset import Pool
+from advunlearn.data.splits import Splits, make_splits
+from advunlearn.evaluation.comparison import accuracy
+from advunlearn.evaluation.metrics_file import GivenOriginal
+from advunlearn.options import UserError
+from advunlearn.runs.state import read_manifest
+from advunlearn.runtime.seeding import numpy_stream
+from advunlearn.storage.artefacts import Artefact
+from advunlearn.training.fit import predict
+from advunlearn.training.trainer import Trainer
+from advunlearn.training.weights import load_weights, matched, weights_of
+from advunlearn.training.weights_file import read_weights, weights_digest
+
+logger = logging.getLogger(__name__)
+
+JUDGED = 1000  # training examples on which a given original is tried
+
+
+def splits_of(experiment: Experiment, pool: Pool) -> Splits:
+    """Return the splits of a run; after an earlier run, those of that run, with what it forgot still to be forgotten.
+
+    Raises:
+        UserError: in one line, if the options do not fit the data, or the data is not that of the earlier run.
+    """
+    folder, seed, forget = experiment.original.folder, experiment.settings.seed, experiment.forget
+    if folder is None:
+        return make_splits(pool, experiment.dataset, forget, seed)
+    where = f"original.run={experiment.original.run}"
+    if (read_manifest(folder) or {}).get("dataset_checksum") != pool.checksum:
+        raise UserError(f"{where}: it was made with other data (the checksums of the datasets differ)")
+    before = Splits.load(folder / SPLITS)
+    rows = before.retain
+    chosen = forget.select(rows, pool.labels[rows], numpy_stream(seed, "forget"))
+    if unknown := np.setdiff1d(chosen, before.train).tolist():
+        raise UserError(f"{where}: it was not trained on row {unknown[0]}, which cannot be forgotten")
+    if not (new := np.setdiff1d(chosen, before.forget)).size:
+        raise UserError(f"{where}: all of the forget set is forgotten already")
+    forgotten = np.union1d(before.forget, new)
+    return Splits(np.setdiff1d(before.train, forgotten), forgotten, before.audit, before.selection, before.test)
+
+
+def original_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[str, Any]:
+    """Return everything that determines the original: its key in the store."""
+    key, given = trainer.key(splits.train, "original"), experiment.weights_digest
+    return key if given is None else {**key, "given": given}
+
+
+def original(experiment: Experiment, trainer: Trainer, splits: Splits) -> tuple[nn.Module, Artefact]:
+    """Return the original and its artefact, from the store if available; else it is trained, or read from its file."""
+    if experiment.weights_file is None:
+        return trainer.train(splits.train, "original")
+
+    def make() -> Artefact:
+        return Artefact({}, weights_of(read_original(experiment, trainer)), {})
+
+    artefact = trainer.store.get_or_make("model", original_key(experiment, trainer, splits), make)
+    return trainer.restore(artefact, "original"), artefact
+
+
+def read_original(experiment: Experiment, trainer: Trainer) -> nn.Module:
+    """Return the network on the CPU with the weights of the given file.
+
+    Raises:
+        UserError: in one line, if they are not those of such a network.
+    """
+    file = experiment.weights_file
+    assert file is not None
+    try:
+        network = _read(experiment, trainer, file)
+    except UserError as error:
+        raise UserError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from error
+    if weights_digest(file) != experiment.weights_digest:
+        raise UserError(f"{file}: changed since this run began")
+    return network
+
+
+def _read(experiment: Experiment, trainer: Trainer, file: Path) -> nn.Module:
+    if experiment.original.file is None:  # they come with the model
+        return experiment.model.trained(trainer.examples.shape, trainer.pool.classes)
+    network = trainer.built("original")
+    load_weights(network, matched(network, read_weights(file)))
+    return network
+
+
+def check_original(experiment: Experiment, trainer: Trainer, splits: Splits) -> None:
+    """Check before any training that a given original fits, and warn if it does not know its training examples.
+
+    Raises:
+        UserError: see `read_original`.
+    """
+    if experiment.weights_file is None:
+        return
+    network = read_original(experiment, trainer).to(trainer.settings.torch_device()).eval()
+    if not experiment.dataset.is_here():
+        return
+    rows = splits.train[:: max(1, len(splits.train) // JUDGED)]
+    labels = trainer.pool.labels[rows]
+    found = accuracy(predict(network, trainer.examples.subset(rows)).numpy(), labels)
+    chance = float(np.bincount(labels).max() / len(labels))
+    if found <= chance + 2 * np.sqrt(chance * (1 - chance) / len(labels)):
+        logger.warning(
+            "the original classifies %.1f %% of %d of its training examples correctly, no better than chance, %.1f %%: "
+            "check that inputs are prepared as in its training (dataset.mean, dataset.std, dataset.transform) "
+            "and that classes have the same numbers",
+            *(100 * found, len(labels), 100 * chance),
+        )
+
+
+def given_original(experiment: Experiment, splits: Splits) -> GivenOriginal | None:
+    """Return what is reported of a given original, None if the run trained it."""
+    digest, folder = experiment.weights_digest, experiment.original.folder
+    if digest is None:
+        return None
+    before = 0 if folder is None else len(Splits.load(folder / SPLITS).forget)
+    return {"sha256": digest, "forgotten_before": before, "new": len(splits.forget) - before}
+
+
+def origin(experiment: Experiment, given: GivenOriginal | None) -> dict[str, Any] | None:
+    """Return what the manifest says of a given original: its file, and the runs before, the first one first."""
+    if given is None:
+        return None
+    folder = experiment.original.folder
+    before = (read_manifest(folder) or {}).get("original") if folder is not None else None
+    runs = [] if folder is None else [*((before or {}).get("runs", [])), str(folder.absolute())]
+    return {"file": str(experiment.weights_file), "runs": runs, **given}
