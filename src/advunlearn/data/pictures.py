@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-IN_MEMORY = 1 << 30  # bytes; a larger array stays on disk
+IN_MEMORY = 1 << 29  # bytes; a larger array stays on disk: in memory a run has two or three copies
 AT_ONCE = 256  # images that are decoded before they are written
 GRAY = ("1", "L")  # modes of a picture with one channel
 LEVELS = np.arange(256, dtype=np.int64)
