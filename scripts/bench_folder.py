@@ -2,8 +2,8 @@
 
 `python scripts/bench_folder.py` makes 20,000 JPEG files of 224x224 pixels and prints a Markdown table: for
 `dataset=folder` what is done once (decode all files and write them to the cache), an epoch of a small network from the
-cache, and the peak of resident memory; for ImageFolder the same epoch with two worker processes. CPU time is that of all
-threads and processes, and says more than the time on a machine with other work. The files are removed.
+cache, and the peak of resident memory; for ImageFolder the same epoch with two worker processes. CPU time, that of all
+threads and processes, says more on a machine with other work. The files are removed.
 """
 
 from __future__ import annotations
