@@ -111,6 +111,7 @@ def test_a_whole_run_is_the_cpus_but_for_its_times(on_both: Callable[..., tuple[
     on_cpu, on_cuda = on_both(work)
     for timed in ("seconds", "unlearning_over_retraining"):
         assert on_cpu.metrics.pop(timed) != on_cuda.metrics.pop(timed)
+    assert on_cpu.metrics.pop("unlearning")["reads"] == on_cuda.metrics.pop("unlearning")["reads"]
     assert on_cuda.metrics == on_cpu.metrics
     assert on_cpu.network is not None
     assert on_cuda.network is not None

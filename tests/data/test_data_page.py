@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from advunlearn.config.compose import jobs_to_check
-from advunlearn.options import ConfigError
 from tests.data.test_torchvision import mnist
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
@@ -66,12 +65,6 @@ def test_a_command_of_the_page_is_right(line: str, person: Path) -> None:
     if "dataset=table" in words:
         pytest.importorskip("pandas")
     overrides = [word for word in words if "=" in word]
-    if "dataset.path=reviews" in words:  # which no shipped model takes
-        with pytest.raises(
-            ConfigError, match=r"^model: mlp needs inputs in one array, got input_ids 16, attention_mask 16$"
-        ):
-            jobs_to_check(overrides, None, multirun=False)
-        return
     (job,) = jobs_to_check(overrides, None, multirun=False)
     pool, info = job.experiment.dataset.load(), job.experiment.dataset.info()
     assert len(pool.labels) == info.train + info.test

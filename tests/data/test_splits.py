@@ -152,8 +152,8 @@ def test_overlapping_or_empty_splits_are_refused() -> None:
     rows = [np.array([number]) for number in range(5)]
     with pytest.raises(ValueError, match="overlap"):
         Splits(*rows[:4], rows[0])
-    with pytest.raises(ValueError, match="the audit set is empty"):
-        Splits(rows[0], rows[1], rows[2][:0], rows[3], rows[4])
+    with pytest.raises(ValueError, match="the forget set is empty"):
+        Splits(rows[0], rows[1][:0], rows[2], rows[3], rows[4])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from
 from advunlearn.models.mlp import MLP
 from advunlearn.options import UserError
-from advunlearn.stages.data import check_network, trainer_of
+from advunlearn.stages.data import trainer_of
 from advunlearn.storage.store import Store
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.unlearner import Task, Unlearned
@@ -152,7 +152,7 @@ def test_our_own_models_pass(workplace: Path, model: str) -> None:
     images = np.random.default_rng(0).integers(0, 256, (300, 16, 16, 3)).astype(np.uint8)
     np.savez("own.npz", images=images, labels=labels)
     experiment = experiment_from(["dataset=npz", "dataset.path=own.npz", "recipe=none", f"model={model}"])
-    check_network(trainer_of(experiment, experiment.dataset.load(), np.arange(200), Store()))
+    trainer_of(experiment, experiment.dataset.load(), np.arange(200), Store())
 
 
 class Tied(nn.Module):

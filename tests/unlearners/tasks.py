@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,6 +47,16 @@ def memorised(model: nn.Module, parts: list[Examples]) -> nn.Module:
         F.cross_entropy(model(inputs), labels).backward()
         optimizer.step()
     return model
+
+
+@functools.cache
+def _known(build: Callable[[], nn.Module]) -> nn.Module:
+    return memorised(build(), [examples(60, 0), examples(30, 1)])
+
+
+def known(build: Callable[[], nn.Module] = network) -> nn.Module:
+    """Return a network that knows the retain and the forget set of `task` by heart."""
+    return copy.deepcopy(_known(build))
 
 
 def mlp() -> nn.Module:

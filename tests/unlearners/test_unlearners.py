@@ -24,11 +24,12 @@ from advunlearn.runtime.settings import Settings
 from advunlearn.training.fit import Diverged
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.gradient import GradientUnlearner
+from advunlearn.unlearners.gradients import gradients_cosine, gradients_norm
 from advunlearn.unlearners.neggrad import NegGrad
 from advunlearn.unlearners.none import None_
 from advunlearn.unlearners.random_label import RandomLabel
 from advunlearn.unlearners.retrain import Retrain
-from advunlearn.unlearners.sg import SG, Game, bases, gradients_cosine, gradients_norm
+from advunlearn.unlearners.sg import SG, Game, bases
 from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
 from tests.unlearners.tasks import examples, memorised, mlp, network, same, task, weights
 

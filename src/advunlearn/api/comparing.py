@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
-import math
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from advunlearn.data.dataset import Dataset, Pool
 from advunlearn.data.examples import Examples
 from advunlearn.data.inputs import Batch, named
 from advunlearn.data.splits import Splits
-from advunlearn.models.foreign import Forward
+from advunlearn.models.foreign import Forward, own_module
 from advunlearn.options import UserError
 from advunlearn.report.run.result import Result
 from advunlearn.runs.manifest import Manifest
@@ -110,33 +111,48 @@ def compare(
         def placed(model: nn.Module) -> nn.Module:
             return place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings).eval()
 
-        network = placed(original)
-        trainer = _trainer(experiment, examples, network, train, forward)
+        trainer = _trainer(experiment, examples, placed(original), train, forward)
         check_parts(experiment, splits, trainer.pool.labels)
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            Manifest(Path(folder), {"call": "advunlearn.compare"}) as manifest,
-        ):
-            manifest.computes(settings.torch_device(), seed)
-            manifest.note(splits={name: len(part) for name, part in parts.items()}, threads=torch.get_num_threads())
-            models = Models({"original": network}, {"original": _given(network, math.nan)}, None)
-            if retrained is None:
-                with manifest.stage("retrain"):
-                    models.networks["retrained"], models.artefacts["retrained"] = trainer.train(
-                        splits.retain, "retrained"
-                    )
-            else:
-                models.networks["retrained"] = placed(retrained)
-                models.artefacts["retrained"] = _given(models.networks["retrained"], math.nan)
-            own, seconds = (unlearned, math.nan)
-            if isinstance(unlearned, UnlearnedModel):
-                own, seconds = unlearned.network, unlearned.seconds
-            models.networks["unlearned"] = placed(cast("nn.Module", own))
-            trace = unlearned.trace if isinstance(unlearned, UnlearnedModel) else {}
-            models.artefacts["unlearned"] = _given(models.networks["unlearned"], seconds, trace=trace)
+        with _manifest(experiment, parts) as manifest:
+            models = _models(trainer, splits, placed, unlearned, retrained)
             evidence = attack_models(experiment, trainer, splits, models, manifest)
             metrics = evaluate(experiment, splits, models, evidence)
             return result_of(None, trainer, splits, models, evidence, metrics, manifest.data)
+
+
+@contextlib.contextmanager
+def _manifest(experiment: Experiment, parts: dict[str, Examples]) -> Iterator[Manifest]:
+    """Give the manifest of a comparison, which has no folder of its own: its notes are what the report shows."""
+    with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder), {"call": "advunlearn.compare"}) as manifest:
+        manifest.computes(experiment.settings.torch_device(), experiment.settings.seed)
+        manifest.note(splits={name: len(part) for name, part in parts.items()}, threads=torch.get_num_threads())
+        yield manifest
+
+
+def _models(
+    trainer: OwnTrainer,
+    splits: Splits,
+    placed: Callable[[nn.Module], nn.Module],
+    unlearned: nn.Module | UnlearnedModel,
+    retrained: nn.Module | None,
+) -> Models:
+    """Return the three models of a comparison; the retrained one is trained if it is not given."""
+    own: object = unlearned
+    about: dict[str, Any] = {"trace": {}}
+    if isinstance(unlearned, UnlearnedModel):
+        own, about = unlearned.network, {"seconds": unlearned.seconds, "trace": unlearned.trace}
+    found: dict[str, tuple[nn.Module, Artefact]] = {}
+    for name, model, record in (
+        ("original", trainer.network, {}),
+        ("retrained", retrained, {}),
+        ("unlearned", own, about),
+    ):
+        if model is None:
+            found[name] = trainer.train(splits.retain, name)
+        else:
+            network = placed(own_module(cast("nn.Module", model)))
+            found[name] = network, _given(network, record)
+    return Models({name: each for name, (each, _) in found.items()}, {n: a for n, (_, a) in found.items()}, None)
 
 
 def _check_models(
@@ -148,8 +164,12 @@ def _check_models(
     needy = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if needy and train is None:
         raise UserError(f"{', '.join(needy)} compares with other models: give train=, a function that trains them")
-    if experiment.needs_originals and not isinstance(unlearned, UnlearnedModel):
+    if not experiment.needs_originals:
+        return
+    if not isinstance(unlearned, UnlearnedModel):
         raise UserError("ulira unlearns other models as well: give as unlearned= the result of advunlearn.unlearn")
+    if unlearned.task.loss is not None or unlearned.task.optimizer is not None:
+        raise UserError("ulira cannot unlearn other models with loss= or optimizer= of your own")
 
 
 def _together(parts: dict[str, Examples]) -> tuple[Examples, Splits]:
@@ -180,10 +200,10 @@ def _trainer(
     return OwnTrainer(pool, examples, Dataset(), *parts, own=train, network=network, forward=forward)
 
 
-def _given(network: nn.Module, seconds: float, **record: object) -> Artefact:
+def _given(network: nn.Module, record: dict[str, Any]) -> Artefact:
     """Return the artefact of a model that the caller has given."""
     weights = weights_of(network)
     digest = hashlib.sha256()
     for name, weight in sorted(weights.items()):
         digest.update(name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return Artefact({"seconds": seconds, **record}, weights, {}, digest="given", content=digest.hexdigest())
+    return Artefact(record, weights, {}, digest="given", content=digest.hexdigest())

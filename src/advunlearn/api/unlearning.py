@@ -12,8 +12,12 @@ from torch import nn
 from advunlearn.api.experiments import with_method
 from advunlearn.api.parts import Part, Transform, check_trainable, read_parts, understand
 from advunlearn.models.foreign import Forward, own_module
+from advunlearn.options import UserError
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.training.fit import place
+from advunlearn.unlearners.descent import Descent
+from advunlearn.unlearners.gradient import GradientUnlearner
+from advunlearn.unlearners.sg import SG
 from advunlearn.unlearners.unlearner import Loss, MakeOptimizer, Task, Unlearner
 
 
@@ -95,12 +99,15 @@ def unlearn(
         torch.Size([60, 3])
     """
     experiment = with_method(method, options, seed, device)
+    if loss is not None:
+        _check_loss(experiment.unlearner)
     settings = experiment.settings
     with clean_state(seed), settings.switches():
         given = {"retain": retain, "forget": forget, "audit": audit, "selection": selection}
         parts = read_parts(given, settings.torch_device(), transform)
         network = place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings)
         check_trainable(network)
+        experiment.unlearner.check_network(network)
         experiment.unlearner.check({name: part.labels.cpu().numpy() for name, part in parts.items()})
         task = Task(
             parts["retain"],
@@ -118,4 +125,12 @@ def unlearn(
     for part, before in zip(own.modules(), model.modules(), strict=True):
         part.training = before.training
     own = own.to(next(model.parameters()).device)
-    return UnlearnedModel(own, seconds, unlearned.trace, experiment.unlearner.reads, experiment.unlearner, task)
+    return UnlearnedModel(own, seconds, unlearned.trace, experiment.unlearner.parts_read(), experiment.unlearner, task)
+
+
+def _check_loss(method: Unlearner) -> None:
+    """Raise a UserError, in one line, unless the method descends the cross-entropy, which another loss can replace."""
+    leader = method.leader() if isinstance(method, SG) else method
+    plain = isinstance(leader, GradientUnlearner) and type(leader).loss is GradientUnlearner.loss
+    if not plain or getattr(leader, "descent", None) is not Descent:
+        raise UserError(f"loss= replaces a cross-entropy, and {type(leader).__name__} has a loss of its own")

@@ -37,12 +37,12 @@ class Splits:
     test: Rows
 
     def __post_init__(self) -> None:
-        """Check that no set is empty and no row is in two sets.
+        """Check that no row is in two sets, and that those which every attack needs are not empty.
 
         Raises:
             ValueError: if one is.
         """
-        empty = [name for name, rows in vars(self).items() if len(rows) == 0]
+        empty = [name for name in ("retain", "forget", "test") if len(getattr(self, name)) == 0]
         if empty:
             raise UserError(f"the {empty[0]} set is empty; change dataset.train_size or the forget options")
         together = np.concatenate(list(vars(self).values()))
@@ -116,9 +116,7 @@ def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Spli
     train, audit, selection, test = _require(
         required, [train, audit, selection, test], pool.labels, numpy_stream(seed, "required")
     )
-    forgotten = required
-    if len(required) == 0:
-        forgotten = forget.select(train, pool.labels[train], numpy_stream(seed, "forget"))
+    forgotten = forget.forgotten(train, pool.labels[train], pool.names, numpy_stream(seed, "forget"))
     return Splits(np.setdiff1d(train, forgotten), forgotten, audit, selection, test)
 
 

@@ -143,6 +143,7 @@ class Trace(TypedDict, total=False):
         base_gradient_norm, game_gradient_norm, cosine: of the gradients of base loss and game, and between them; the
             latter two are None where alpha is 0.
         epochs: if the epoch was chosen.
+        collapsed: true if the accuracy on retain examples fell to that of one answer for all.
     """
 
     step: list[int]
@@ -155,6 +156,22 @@ class Trace(TypedDict, total=False):
     cosine: list[float | None]
     uninformed_utility: float
     epochs: Epochs
+    collapsed: bool
+
+
+class Resources(TypedDict):
+    """What unlearning needed.
+
+    Attributes:
+        reads: the parts of the data that the unlearner reads: retain, forget, audit, selection.
+        peak_memory: bytes. On CUDA the most that was allocated on the device; on the CPU by how much the peak memory of
+            the process grew, 0 if an earlier stage needed more. None if it was not measured.
+        device: `cuda` or `cpu`.
+    """
+
+    reads: list[str]
+    peak_memory: int | None
+    device: str
 
 
 class GivenOriginal(TypedDict):
@@ -173,6 +190,7 @@ class GivenOriginal(TypedDict):
 
 class _AddedLater(TypedDict, total=False):
     original: GivenOriginal
+    unlearning: Resources
     algorithm: dict[str, dict[str, dict[ModelName, AlgorithmMetrics]]]
 
 
@@ -188,9 +206,10 @@ class Metrics(_AddedLater):
         seconds: that each stage took when it was computed: pretrain (unless the original was given), retrain, unlearn,
             shadows, attack; `references` where the unlearner uses reference models.
         unlearning_over_retraining: seconds of unlearning over those of retraining, without reference models; below 1
-            unlearning is cheaper.
+            unlearning is cheaper. NaN in a comparison from Python where one of both is not known.
         references_over_retraining: seconds of the reference models over those of retraining; 0 without such models.
         trace: what the unlearner recorded.
+        unlearning: what unlearning needed. Older files lack it.
     """
 
     schema: Literal[1]

@@ -7,7 +7,6 @@ import datetime
 import logging
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from omegaconf import OmegaConf
 from advunlearn.options import ConfigError, UserError
 from advunlearn.runs.state import CLAIM, State, read_manifest, state_of
 from advunlearn.runtime.logs import PlainFormatter
+from advunlearn.runtime.memory import process_peak
 from advunlearn.runtime.signals import halt_point
 from advunlearn.runtime.workers import ShortOfMemory
 from advunlearn.storage.files import UnreadableFile, atomic_write, file_digest, write_json
@@ -182,7 +182,7 @@ class Manifest:
         """Return bytes: on CUDA the most that this stage held on the device, on the CPU that the process ever held."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return process_peak()
 
     def seconds(self) -> float:
         """Return the seconds since the run was entered."""

@@ -95,7 +95,7 @@ def attack_models(
                 attacked.labels,
                 members,
                 retain=outputs_of(splits.retain),
-                population=outputs_of(splits.selection),
+                population=outputs_of(splits.selection) if len(splits.selection) else None,
             )
             scores = score_model(experiment, target, shadows, unlearned)
             arrays |= {f"{name}/{key}": score for key, score in scores.items()}

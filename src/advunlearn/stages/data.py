@@ -28,6 +28,7 @@ from advunlearn.storage.store import Store
 from advunlearn.training.fit import first_logits, largest
 from advunlearn.training.trainer import Trainer
 from advunlearn.training.weights import weights_of
+from advunlearn.unlearners.unlearner import Unlearner
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
         raise UserError(f"{error} ({keys} determine the parts of the data)") from error
 
 
-def check_network(trainer: Trainer) -> None:
-    """Check before any training that a network has an output for each class and can be stored.
+def check_network(trainer: Trainer, unlearner: Unlearner) -> None:
+    """Check before any training that a network has an output for each class, and can be stored and unlearned from.
 
     Raises:
         UserError: in one line, if not.
@@ -104,6 +105,7 @@ def check_network(trainer: Trainer) -> None:
         raise UserError(f"model: the weights of {name} cannot be stored ({error})") from error
     if isinstance(trainer.model, Foreign) or not is_shipped(trainer.model):
         check_random(trainer)
+    unlearner.check_network(network)
 
 
 def _outputs(network: nn.Module, trainer: Trainer, name: str) -> Tensor:
@@ -155,6 +157,6 @@ def trainer_of(experiment: Experiment, pool: Pool, train: Rows, store: Store) ->
     settings, dataset = experiment.settings, experiment.dataset
     examples = examples_of(pool, dataset, train, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, store)
-    check_network(trainer)
+    check_network(trainer, experiment.unlearner)
     trainer.policy.choose_threads()
     return trainer

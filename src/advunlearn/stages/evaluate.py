@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,7 @@ from advunlearn.evaluation.metrics_file import (
     ModelMetrics,
     ModelName,
     PartName,
+    Resources,
 )
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.attack import Evidence
@@ -42,13 +45,20 @@ def evaluate(
         "gap": {name: gap(measured[name], measured["retrained"]) for name in COMPARED},
         "algorithm": _measure_algorithms(evidence, experiment.settings.seed),
         "seconds": seconds | record["seconds"],
-        "unlearning_over_retraining": seconds["unlearn"] / seconds["retrain"],
-        "references_over_retraining": seconds.get("references", 0.0) / seconds["retrain"],
+        "unlearning_over_retraining": seconds.get("unlearn", math.nan) / seconds.get("retrain", math.nan),
+        "references_over_retraining": seconds.get("references", 0.0) / seconds.get("retrain", math.inf),
         "trace": models.artefacts["unlearned"].record["trace"],
+        "unlearning": _resources(experiment, models),
     }
     if given is not None:
         metrics["original"] = given
     return metrics
+
+
+def _resources(experiment: Experiment, models: Models) -> Resources:
+    device = "cuda" if experiment.settings.torch_device().type == "cuda" else "cpu"
+    memory = models.artefacts["unlearned"].record.get("peak_memory")  # which older results lack
+    return {"reads": list(experiment.unlearner.parts_read()), "peak_memory": memory, "device": device}
 
 
 def _measure_model(experiment: Experiment, splits: Splits, evidence: Evidence, name: ModelName) -> ModelMetrics:

@@ -32,7 +32,8 @@ PICTURES_SCHEMA = 3  # raise it when the pictures change, as that of stage `unle
 
 def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence: Evidence, metrics: Metrics) -> None:
     """Write metrics, per-example scores, the unlearned weights and the report into the run's folder."""
-    folder, scores = manifest.folder, scores_of(trainer, evidence)
+    folder = manifest.folder
+    scores: dict[str, Any] = scores_of(trainer, evidence)
     write_json(folder / "metrics.json", metrics)
     with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
         np.savez(file, **scores)

@@ -11,6 +11,7 @@ from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.runtime.memory import PeakMemory
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
 from advunlearn.stages.original import original_key
@@ -126,9 +127,11 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
         task = make_task(trainer, splits, splits.retain, splits.forget, references, checkpoint)
 
         def run() -> tuple[nn.Module, dict[str, Any]]:
-            unlearned = run_unlearner(experiment, trainer.restore(original, "original"), task)
+            with PeakMemory(trainer.settings.torch_device()) as memory:
+                unlearned = run_unlearner(experiment, trainer.restore(original, "original"), task)
             spent = task.references[0].seconds if task.references else 0.0
-            return unlearned.network, {"trace": unlearned.trace, "reference_seconds": spent}
+            record = {"trace": unlearned.trace, "reference_seconds": spent, "peak_memory": memory.bytes}
+            return unlearned.network, record
 
         return trainer.timed(run, checkpoint)
 

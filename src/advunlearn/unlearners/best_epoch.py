@@ -18,19 +18,22 @@ from advunlearn.training.fit import Diverged, predict
 from advunlearn.unlearners.unlearner import Task
 
 
-def check_selection(forget: NDArray[np.int64], selection: NDArray[np.int64] | None) -> None:
+def check_selection(
+    forget: NDArray[np.int64], selection: NDArray[np.int64] | None, wish: str = "keep_epoch=best"
+) -> None:
     """Raise if there are no held-out examples of the forget set's classes to choose an epoch on.
 
     Args:
         forget, selection: labels (n,) of these examples.
+        wish: the option that asks for the choice.
 
     Raises:
         UserError: if there are none.
     """
     if selection is None:
-        raise UserError("keep_epoch=best needs a selection set: held-out examples to choose the epoch on")
+        raise UserError(f"{wish} needs a selection set: held-out examples to choose the epoch on")
     if not np.isin(selection, forget).any():
-        raise UserError("keep_epoch=best needs selection examples of the forget set's classes, got none")
+        raise UserError(f"{wish} needs selection examples of the forget set's classes, got none")
 
 
 class BestEpoch:

@@ -1,12 +1,10 @@
-"""Unlearning by gradient steps: the options and the loop of all such unlearners."""
+"""Unlearning by gradient steps: the options of all such unlearners, and what one of them defines."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,35 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples, batch_sizes
-from advunlearn.data.inputs import same
+from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.optimizers.sgd import SGD
-from advunlearn.options import UserError, option
-from advunlearn.runtime.seeding import torch_stream
-from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode, too_large
-from advunlearn.training.loop import Loop
-from advunlearn.unlearners.best_epoch import BestEpoch, check_selection
-from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, Unlearner
-
-STREAM = "unlearn"
-
-
-class Follower(Protocol):
-    """A player that answers the leader's steps."""
-
-    def answer(self, step: int, epoch: int, base_loss: Tensor, lr: float) -> None:
-        """Answer the gradients of the base loss, which are in the network's parameters, for a step of rate `lr`.
-
-        The answer is added to them, or taken as a separate step.
-        """
-
-    def trace(self) -> dict[str, Any]:
-        """Return the recorded columns, each a list of values."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state between two steps, for a checkpoint."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from such a state."""
+from advunlearn.options import option
+from advunlearn.training.fit import too_large
+from advunlearn.unlearners.best_epoch import check_selection
+from advunlearn.unlearners.descent import Descent, Follower
+from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, Unlearner, ordered
 
 
 @dataclass
@@ -68,6 +44,11 @@ class GradientOptions(Unlearner):
         if self.keep_epoch == "best":
             check_selection(labels["forget"], labels.get("selection"))
 
+    def parts_read(self) -> tuple[str, ...]:
+        """Add what the choice of an epoch reads; see `Unlearner.parts_read`."""
+        chosen = ("forget", "selection") if self.keep_epoch == "best" else ()
+        return ordered({*super().parts_read(), *chosen})
+
     def too_large(self) -> str:
         """Return the option of the steps that is to be lowered; see `Unlearner.too_large`."""
         return too_large(self, "unlearner")
@@ -80,11 +61,20 @@ class GradientUnlearner(GradientOptions):
     Every step is one batch in training mode, in every epoch: BatchNorm normalises retain and forget examples by the
     same statistics, which do not depend on membership, and its running statistics are those of the examples of the
     loss. Each such unlearner can be the base of the game; see `SG`.
+
+    A method that changes more than the loss, such as one with a teacher, a mask or epochs of several kinds, has a
+    `Descent` of its own.
     """
+
+    descent: ClassVar[type[Descent]] = Descent
 
     def examples(self, task: Task) -> Examples:
         """Return the examples of an epoch, before shuffling: the retain set, the forget set, or both in this order."""
         raise NotImplementedError
+
+    def rows(self, task: Task) -> torch.Tensor | None:
+        """Return the positions of these examples that an epoch passes through, always the same; None for all."""
+        return None
 
     def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
         """Return the scalar loss of a batch: the cross-entropy, unless overridden.
@@ -96,62 +86,28 @@ class GradientUnlearner(GradientOptions):
         """
         return F.cross_entropy(logits, labels)
 
+    def epoch_sizes(self, task: Task, epoch: int) -> list[int]:
+        """Return the sizes of the batches of an epoch, counted from 0, as `Descent.draw` draws them."""
+        rows = self.rows(task)
+        return batch_sizes(len(self.examples(task)) if rows is None else len(rows), self.batch_size)
+
     def steps(self, task: Task) -> list[Steps] | None:
         """Return the steps of all epochs, or None if `unlearn` is overridden; see `Unlearner.steps`."""
         if type(self).unlearn is not GradientUnlearner.unlearn:
             return None
-        sizes = batch_sizes(len(self.examples(task)), self.batch_size)
-        return [Steps(self.epochs * len(sizes), max(sizes), self)]
+        sizes = [size for epoch in range(self.epochs) for size in self.epoch_sizes(task, epoch)]
+        return [Steps(len(sizes), max(sizes), self)]
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return the network after `epochs` passes, or at the end of the best of them; see `Unlearner.unlearn`."""
         return self.descend(network, task)
 
-    def descend(self, network: nn.Module, task: Task, follower: Follower | None = None) -> Unlearned:
-        """Descend the loss; a follower, if given, answers each step."""
-        order = torch_stream(task.settings.seed, f"batches/{STREAM}")
-        augment = torch_stream(task.settings.seed, f"augment/{STREAM}")
-        examples = self.examples(task)
-        kept = _retained(examples, task)
-        steps = self.epochs * len(batch_sizes(len(examples), self.batch_size))
-        optimizer, schedule = self._sgd().create(network.parameters(), steps)
-        best = BestEpoch(network, task) if self.keep_epoch == "best" else None
-        forward = forward_of(network, task.settings, self.batch_size)
-        last_loss = torch.zeros((), device=examples.labels.device)
-        parts = {
-            "network": network,
-            "optimizer": optimizer,
-            "schedule": schedule,
-            "loss": last_loss,
-            "global": GlobalGenerators(last_loss.device),
-            **({"follower": follower} if follower is not None else {}),
-            **({"best": best} if best is not None else {}),
-        }
-        draw = partial(examples.shuffled, self.batch_size, order, augment)
-        for epoch, batches in Loop(self.epochs, draw, [order, augment], parts, task.checkpoint, STREAM):
-            for batch in batches:
-                inputs, labels = examples.training_batch(batch)
-                with mode(network, training=True), task.settings.autocast():
-                    logits = forward(inputs)
-                loss = self.loss(logits.float(), labels, batch[0] >= kept)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                if follower is not None:
-                    follower.answer(schedule.last_epoch, epoch, loss.detach(), float(schedule.get_last_lr()[0]))
-                optimizer.step()
-                schedule.step()
-                last_loss.copy_(loss.detach())
-            if not math.isfinite(last_loss.item()):
-                raise Diverged(f"unlearning diverged (loss {last_loss.item()})")
-            if best is not None:
-                best.judge(schedule.last_epoch)
-        trace = follower.trace() if follower is not None else {}
-        if best is not None:
-            best.restore()
-            trace |= best.trace()
-        return Unlearned(network.eval(), trace)
+    def descend(self, network: nn.Module, task: Task, follower: Callable[[], Follower] | None = None) -> Unlearned:
+        """Descend the loss; a follower, if given, is created after the preparation and answers each step."""
+        return self.descent(self, network, task).run(follower)
 
-    def _sgd(self) -> SGD:
+    def optimizer(self) -> Optimizer:
+        """Return the optimizer of the steps."""
         return SGD(
             lr=self.lr,
             epochs=self.epochs,
@@ -161,17 +117,3 @@ class GradientUnlearner(GradientOptions):
             momentum=self.momentum,
             nesterov=False,
         )
-
-
-def _retained(examples: Examples, task: Task) -> int:
-    """Return how many examples, the first ones, belong to the retain set; the others are forget examples.
-
-    Raises:
-        UserError: if it is neither none nor the whole retain set.
-    """
-    kept = len(task.retain)
-    if len(examples) >= kept and same(examples.subset(torch.arange(kept)).inputs, task.retain.inputs):
-        return kept
-    if same(examples.inputs, task.forget.inputs):
-        return 0
-    raise UserError("examples must return the retain set, the forget set, or both: the retain set first")

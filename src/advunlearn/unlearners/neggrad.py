@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class NegGrad(GradientUnlearner):
             Unlearning", NeurIPS 2023. https://arxiv.org/abs/2302.09880 (NegGrad+; the bound on the ascended loss is
             this project's)
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("retain", "forget")
 
     forget_weight: float = option(1.0, at_least=0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -16,6 +17,8 @@ class None_(Unlearner):
     References:
         No publication.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def steps(self, task: Task) -> list[Steps]:
         """Return no steps; see `Unlearner.steps`."""

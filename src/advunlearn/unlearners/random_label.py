@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ class RandomLabel(GradientUnlearner):
         [golatkar2020] A. Golatkar, A. Achille and S. Soatto, "Eternal Sunshine of the Spotless Net: Selective
             Forgetting in Deep Networks", CVPR 2020. https://arxiv.org/abs/1911.04933 (a baseline there)
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("retain", "forget")
 
     epochs: int = option(5, at_least=1)
 

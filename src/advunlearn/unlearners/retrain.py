@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -19,6 +20,8 @@ class Retrain(Unlearner):
     References:
         No publication.
     """
+
+    reads: ClassVar[tuple[str, ...]] = ("retain",)
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return a newly trained network.

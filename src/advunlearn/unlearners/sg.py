@@ -8,7 +8,8 @@ import math
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.checkpoint import restore, state_of
 from advunlearn.training.fit import Diverged, mode
 from advunlearn.unlearners.gradient import GradientOptions, GradientUnlearner
-from advunlearn.unlearners.unlearner import Steps, Task, Unlearned
+from advunlearn.unlearners.gradients import gradients_cosine, gradients_norm
+from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, ordered
 
 STEPS = [each.name for each in fields(GradientOptions)]
 
@@ -62,6 +64,8 @@ class SG(GradientOptions):
             scores, which that equation leaves out)
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("retain", "forget", "audit")
+
     base: Any = "finetune"
     forget_weight: float = option(1.0, at_least=0)
     alpha: float = option(3.0, at_least=0)
@@ -95,6 +99,14 @@ class SG(GradientOptions):
             )
         return problems
 
+    def parts_read(self) -> tuple[str, ...]:
+        """Add what the base reads; see `Unlearner.parts_read`."""
+        return ordered({*super().parts_read(), *self.leader().parts_read()})
+
+    def check_network(self, network: nn.Module) -> None:
+        """Refuse what the base refuses; see `Unlearner.check_network`."""
+        self.leader().check_network(network)
+
     def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
         """Refuse fewer than two examples on a side of the game, and what the base refuses; see `Unlearner.check`."""
         self.leader().check(labels)
@@ -121,7 +133,7 @@ class SG(GradientOptions):
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return the network after the base's steps, answered by the auditor; see `Unlearner.unlearn`."""
-        return self.leader().descend(network, task, Game(self, network, task))
+        return self.leader().descend(network, task, partial(Game, self, network, task))
 
     def leader(self) -> GradientUnlearner:
         """Return the base, with the game's own steps."""
@@ -303,21 +315,3 @@ def _plain(values: Sequence[Any]) -> list[Any]:
     tensors = [value for value in values if isinstance(value, Tensor)]
     numbers = iter(torch.stack(tensors).tolist() if tensors else [])
     return [next(numbers) if isinstance(value, Tensor) else value for value in values]
-
-
-def gradients_norm(tensors: list[Tensor]) -> Tensor:
-    """Return the norm of all tensors, summed in float64: a float32 sum of millions of terms loses the fourth digit."""
-    return torch.stack(torch._foreach_norm(tensors, 2, torch.float64)).norm()
-
-
-def gradients_cosine(first: list[Tensor], first_norm: Tensor, second: list[Tensor], second_norm: Tensor) -> Tensor:
-    """Return the cosine of the angle between two gradients, 0 if one vanishes, as with an auditor at its cap.
-
-    It is |a + b|^2 / 2 - 1 for a and b of norm 1: torch has a norm of many tensors at once, but no inner product.
-    """
-    norms = torch.stack([first_norm, second_norm])
-    exists = norms > torch.finfo(torch.float32).tiny
-    scales = torch.where(exists, 1 / norms, 0.0).to(first[0].dtype)
-    units = torch._foreach_mul(first, scales[0]), torch._foreach_mul(second, scales[1])
-    length = gradients_norm(list(torch._foreach_add(*units)))
-    return torch.where(exists.all(), length.square() / 2 - 1, 0.0).clamp(-1.0, 1.0)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from advunlearn.data.examples import Examples
 from advunlearn.options import Component, UserError
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.fit import Diverged, first_logits, largest, seeded
+from advunlearn.training.fit import Diverged, largest, predict, seeded
+
+logger = logging.getLogger(__name__)
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+
+PARTS = ("retain", "forget", "audit", "selection")
+SAMPLE = 1000  # retain examples on which the networks before and after unlearning are compared
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class Task:
         references: the outputs of the unlearner's reference models on the forget and on the audit examples; None if it
             uses none, or without a training setup.
         checkpoint: from which an interrupted unlearning resumes; None keeps nothing.
+        loss: of logits (n, classes) and labels (n,), a scalar, in place of the cross-entropy; None keeps that.
+        optimizer: makes the torch optimizer of gradient steps; None takes that of the unlearner's options.
     """
 
     retain: Examples
@@ -43,6 +55,8 @@ class Task:
     retrain: Callable[[str], nn.Module] | None = None
     references: tuple[ShadowOutputs, ShadowOutputs] | None = None
     checkpoint: Checkpoint | None = None
+    loss: Loss | None = None
+    optimizer: MakeOptimizer | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +65,8 @@ class Unlearned:
 
     Attributes:
         network: without the forget set's influence, in evaluation mode.
-        trace: columns of the game, each a list of values, and under `epochs` the choice of an epoch; empty without
-            either.
+        trace: columns of the game, each a list of values, under `epochs` the choice of an epoch, and `collapsed` if
+            the network has; empty without any of them.
     """
 
     network: nn.Module
@@ -82,9 +96,19 @@ SOUND = 1e4  # logits of a trained model; 100 times those of models with a train
 
 
 class Unlearner(Component):
-    """Base class of unlearners."""
+    """Base class of unlearners.
+
+    Attributes:
+        reads: the parts of the data that it reads, of `retain`, `forget`, `audit` and `selection`. `run` withholds the
+            others.
+    """
 
     group: ClassVar[str] = "unlearner"
+    reads: ClassVar[tuple[str, ...]] = PARTS
+
+    def parts_read(self) -> tuple[str, ...]:
+        """Return the parts of the data that it reads with these options."""
+        return self.reads
 
     def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
         """Raise a UserError, in one line, if this unlearner cannot work with these labels, for example too few.
@@ -93,27 +117,50 @@ class Unlearner(Component):
             labels: of each part, (n,): `retain`, `forget`, `audit`, and `selection` if there is one.
         """
 
+    def check_network(self, network: nn.Module) -> None:
+        """Raise a UserError, in one line, if this unlearner cannot work with a network, for example without a layer."""
+
     def run(self, network: nn.Module, task: Task) -> Unlearned:
         """Call `unlearn` with the random stream of unlearning, and check its result.
 
         Raises:
-            UserError: if the result is not an `Unlearned`.
+            UserError: if there is nothing to forget or to retain, if the network cannot be used, if the unlearner uses
+                a part that it does not read, and if the result is not an `Unlearned`.
             Diverged: if the unlearned logits are not finite; `Unsound` if the given network is the reason.
         """
-        before = largest(first_logits(network, task.retain))
+        _check_task(task)
+        self.check_network(network)
+        sample = task.retain.subset(torch.linspace(0, len(task.retain) - 1, min(SAMPLE, len(task.retain))).long())
+        before = predict(network, sample)
         try:
-            with seeded(task.settings, "unlearn"):
-                unlearned = self.unlearn(network, task)
-            if isinstance(unlearned, Unlearned) and math.isinf(largest(first_logits(unlearned.network, task.retain))):
+            unlearned = self._unlearned(network, task)
+            after = predict(unlearned.network, sample)
+            if math.isinf(largest(after)):
                 raise Diverged("unlearning diverged (infinite logits)")
         except Diverged as error:
-            if before > SOUND:
-                raise Unsound(f"the model had diverged before unlearning (its logits reach {before:.1e})") from error
-            raise Diverged("; ".join(filter(None, [str(error), self.too_large()]))) from error
+            raise self._blamed(error, largest(before)) from error
+        if _collapsed(before, after, sample.labels.cpu()):
+            unlearned = replace(unlearned, trace={**unlearned.trace, "collapsed": True})
+        return unlearned
+
+    def _unlearned(self, network: nn.Module, task: Task) -> Unlearned:
+        with seeded(task.settings, "unlearn"):
+            unlearned = self.unlearn(network, self._seen(task))
         if not isinstance(unlearned, Unlearned):
             name, got = type(self).__name__, type(unlearned).__name__
             raise UserError(f"{name}.unlearn must return Unlearned(network), got {got}")
         return unlearned
+
+    def _blamed(self, error: Diverged, before: float) -> Diverged:
+        """Return the error with its cause: the given network, whose logits reach `before`, or an option."""
+        if before > SOUND:
+            return Unsound(f"the model had diverged before unlearning (its logits reach {before:.1e})")
+        return Diverged("; ".join(filter(None, [str(error), self.too_large()])))
+
+    def _seen(self, task: Task) -> Task:
+        """Return the task without the parts that this unlearner does not read."""
+        hidden = {part: Withheld(type(self).__name__, part) for part in PARTS if part not in self.parts_read()}
+        return replace(task, **hidden)  # type: ignore[arg-type]
 
     def too_large(self) -> str:
         """Return what to lower if this unlearner diverges, such as `lower unlearner.lr=0.1`; empty if unknown."""
@@ -133,3 +180,40 @@ class Unlearner(Component):
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return a network without the forget set's influence; the given one is changed in place."""
         raise NotImplementedError
+
+
+class Withheld:
+    """Stands for a part that an unlearner does not read; any use of it is an error."""
+
+    def __init__(self, unlearner: str, part: str) -> None:
+        self._error = f"{unlearner} does not read the {part} set (if it is to, add {part!r} to its `reads`)"
+
+    def __getattr__(self, name: str) -> Any:
+        raise UserError(self._error)
+
+    def __len__(self) -> int:
+        raise UserError(self._error)
+
+
+def ordered(parts: Iterable[str]) -> tuple[str, ...]:
+    """Return names of parts in the order of `PARTS`."""
+    named = set(parts)
+    return tuple(part for part in PARTS if part in named)
+
+
+def _check_task(task: Task) -> None:
+    if len(task.forget) == 0:
+        raise UserError("the forget set is empty: there is nothing to forget")
+    if len(task.retain) == 0:
+        raise UserError("the forget set is the whole training set: there is nothing to retain (forget less)")
+
+
+def _collapsed(before: Tensor, after: Tensor, labels: Tensor) -> bool:
+    """Return, and log, whether a network has fallen to the accuracy of one answer for all, which it was above."""
+    was, now = ((logits.argmax(1) == labels).double().mean().item() for logits in (before, after))
+    guess = labels.bincount().max().item() / len(labels)
+    if not now <= guess < was:
+        return False
+    words = "unlearning collapsed: accuracy on retain examples fell from %.3f to %.3f; one answer for all reaches %.3f"
+    logger.warning(words, was, now, guess)
+    return True

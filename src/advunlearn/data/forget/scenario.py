@@ -31,6 +31,11 @@ class Forget(Component):
         """
         return np.array([], dtype=np.int64)
 
+    def forgotten(self, rows: Rows, labels: Rows, names: Sequence[str], rng: np.random.Generator) -> Rows:
+        """Return the rows to forget, sorted: those that are required, or else those that `select` chooses."""
+        required = self.required_rows(names)
+        return required if len(required) else self.select(rows, labels, rng)
+
     def select(self, rows: Rows, labels: Rows, rng: np.random.Generator) -> Rows:
         """Return those of the training `rows`, whose classes are `labels`, that are to be forgotten."""
         raise NotImplementedError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from advunlearn.evaluation.metrics_file import (
 )
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
+from advunlearn.runtime.resources import size
 
 MATCH = "match retrained"
 DOUBT = "not 0.5 (expected by chance in 1 of 20 audits): treat the other numbers with caution"
@@ -88,7 +90,8 @@ def notes(metrics: Metrics) -> list[str]:
     """Return what a reader of the numbers needs to know, one line each."""
     seconds = metrics["seconds"]
     spent = ", ".join(f"{stage} {value:.3g} s" for stage, value in seconds.items())
-    lines = [verdict(metrics), *_original(metrics), f"time when it was computed: {spent}", _speed(metrics)]
+    time = f"time when it was computed: {spent}"
+    lines = [verdict(metrics), *_original(metrics), time, *_speed(metrics), *_unlearning(metrics)]
     if references := metrics["references_over_retraining"]:
         lines.append(
             f"the reference models took {references:.2f} times as long as retraining, once: "
@@ -128,10 +131,25 @@ def _original(metrics: Metrics) -> Iterator[str]:
         yield f"the forget set holds {given['new']} new examples, and {before} that earlier runs have forgotten"
 
 
-def _speed(metrics: Metrics) -> str:
+def _speed(metrics: Metrics) -> Iterator[str]:
     ratio = metrics["unlearning_over_retraining"]
+    if math.isnan(ratio):
+        return
     words = "" if ratio < 1 else ": retraining would have been the better unlearner"
-    return f"unlearning took {ratio:.2f} times as long as retraining{words}"
+    yield f"unlearning took {ratio:.2f} times as long as retraining{words}"
+
+
+def _unlearning(metrics: Metrics) -> Iterator[str]:
+    """Yield what the unlearner read and needed, and whether it has wrecked the model."""
+    if "unlearning" in metrics:
+        needed = metrics["unlearning"]
+        words = [f"reads {', '.join(needed['reads']) or 'no data'}", f"{metrics['seconds']['unlearn']:.3g} s"]
+        if needed["peak_memory"] is not None:
+            name = "peak memory" if needed["device"] == "cuda" else "growth of the process's peak memory"
+            words.append(f"{name} {size(needed['peak_memory'])}")
+        yield f"unlearning: {'; '.join(words)}"
+    if metrics["trace"].get("collapsed"):
+        yield "unlearning collapsed: the unlearned model is no better on retain examples than one answer for all"
 
 
 def _self_test(attack: str, questions: Mapping[str, Mapping[ModelName, AlgorithmMetrics]]) -> str:

@@ -1,0 +1,54 @@
+"""Retraining of the last layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from advunlearn.options import option
+from advunlearn.unlearners.descent import Descent
+from advunlearn.unlearners.finetune import Finetune
+from advunlearn.unlearners.layers import check_fresh, initialise_again, split_layers
+
+
+class FreshLayers(Descent):
+    """Train the last layers only, from a fresh initialisation."""
+
+    method: EUK
+
+    def prepare(self) -> None:
+        """Freeze the other layers, and initialise the last ones; see `Descent.prepare`."""
+        frozen, last = split_layers(self.network, self.method.layers)
+        self.freeze(frozen)
+        initialise_again(last, self.task.settings, "eu_k/initialise")
+
+
+@dataclass
+class EUK(Finetune):
+    """Train the last k layers from scratch on the retain set (EU-k; Goel et al. 2022): L = CE(D_r).
+
+    It is exact for these layers and leaves all others as they are to the bit, as `cf_k` does; what those know of the
+    forget set stays in the model. The last layers are initialised by their own `reset_parameters`. With all layers it
+    is retraining with the options of the unlearner.
+
+    Attributes:
+        layers: k; see `CFK`. SCRUB's authors use the same settings as for CF-k.
+
+    References:
+        [goel2022] S. Goel, A. Prabhu, A. Sanyal, S. Lim, P. Torr and P. Kumaraguru, "Towards Adversarial Evaluations
+            for Inexact Machine Unlearning", 2022. https://arxiv.org/abs/2201.06640 (code:
+            github.com/shash42/Evaluating-Inexact-Unlearning)
+    """
+
+    descent: ClassVar[type[Descent]] = FreshLayers
+
+    epochs: int = option(10, at_least=1)
+    batch_size: int = option(64, at_least=1)
+    layers: int = option(1, at_least=1)
+
+    def check_network(self, network: nn.Module) -> None:
+        """Refuse last layers that cannot be initialised again; see `Unlearner.check_network`."""
+        _, last = split_layers(network, self.layers)
+        check_fresh(last, "eu_k")

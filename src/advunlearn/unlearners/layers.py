@@ -1,0 +1,53 @@
+"""Layers of a network: its last ones, fresh ones, and a copy that is not trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+from torch import nn
+
+from advunlearn.options import UserError
+from advunlearn.runtime.settings import Settings
+from advunlearn.training.fit import seeded
+
+
+def frozen_copy(network: nn.Module) -> nn.Module:
+    """Return a copy in evaluation mode that takes no gradients: a teacher."""
+    return copy.deepcopy(network).eval().requires_grad_(False)
+
+
+def split_layers(network: nn.Module, last: int) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Return the modules that own parameters or buffers: those before the `last` layers, and those from there on.
+
+    A layer is a module with a weight of two dimensions or more, such as a convolution, and the modules after it, such
+    as its BatchNorm, up to the next one. Modules count in the order in which the network registers them.
+    """
+    owners = [each for each in network.modules() if _own(each) or any(True for _ in each.buffers(recurse=False))]
+    starts = [n for n, each in enumerate(owners) if any(weight.dim() > 1 for weight in _own(each))]
+    first = starts[-last] if last <= len(starts) else 0
+    return owners[:first], owners[first:]
+
+
+def check_fresh(modules: Iterable[nn.Module], name: str) -> None:
+    """Raise a UserError, in one line that names the unlearner, unless these modules can be initialised again."""
+    for module in modules:
+        if _own(module) and not hasattr(module, "reset_parameters"):
+            raise UserError(
+                f"{name} initialises layers again, which needs the method reset_parameters; "
+                f"{type(module).__name__} has weights of its own and no such method (use another unlearner)"
+            )
+
+
+def initialise_again(modules: Iterable[nn.Module], settings: Settings, stream: str) -> None:
+    """Initialise modules in place, by their own `reset_parameters`, from a stream: the same on every device."""
+    with seeded(settings, stream):
+        for module in modules:
+            if hasattr(module, "reset_parameters"):
+                fresh = copy.deepcopy(module).cpu()
+                fresh.reset_parameters()  # type: ignore[operator]
+                module.load_state_dict(fresh.state_dict())
+
+
+def _own(module: nn.Module) -> list[nn.Parameter]:
+    return [weight for weight in module.parameters(recurse=False)]

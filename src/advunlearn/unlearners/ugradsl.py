@@ -1,0 +1,87 @@
+"""Ascent on smoothed labels of the forget set together with descent on the retain set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from advunlearn.data.examples import Examples
+from advunlearn.options import option
+from advunlearn.unlearners.descent import Descent, capped, paired_sizes
+from advunlearn.unlearners.gradient import GradientUnlearner
+from advunlearn.unlearners.unlearner import Task
+
+
+class Pairs(Descent):
+    """In each step, a batch of one set's pass beside one of the other set."""
+
+    method: UGradSL
+
+    def draw(self) -> list[Tensor]:
+        """Return the pairs; see `Descent.draw`."""
+        sets = self.retained(), self.forgotten()
+        passed, other = sets if self.method.through == "retain" else sets[::-1]
+        batches = self.drawn(passed)
+        return [torch.cat(pair, -1) for pair in zip(batches, self.cycled(other, len(batches)), strict=True)]
+
+    def loss(self, inputs: Any, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
+        """Return the weighted difference of both means; see `Descent.loss`."""
+        kept = F.cross_entropy(logits, labels, reduction="none")
+        left = smoothed_losses(logits, labels, self.method.smoothing)
+        # Capped by the true label: the smoothed loss has no fixed value at a guess among all classes.
+        left = torch.where(capped(kept, logits.shape[1]) == kept, left, left.detach())
+        count = forgotten.sum()
+        weight = self.method.retain_weight
+        retain = kept.where(~forgotten, 0.0).sum() / (len(kept) - count)
+        return weight * retain - (1 - weight) * left.where(forgotten, 0.0).sum() / count
+
+
+def smoothed_losses(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Return the cross-entropies (n,) with the labels (1 - a) y + a / classes, for any a, a negative one too."""
+    inverse = F.log_softmax(logits, 1)
+    own = inverse.gather(1, labels[:, None])[:, 0]
+    return -(1 - smoothing) * own - smoothing * inverse.mean(1)
+
+
+@dataclass
+class UGradSL(GradientUnlearner):
+    """Ascend the loss of negatively smoothed labels on the forget set, and descend on the retain set (Di et al. 2026).
+
+    L = p CE(D_r) - (1 - p) CE(D_f, (1 - a) y + a / K) with a < 0, for K classes: the ascent lowers the true class's
+    probability and raises those of all classes. In each step a batch of either set goes through the network as one.
+    A forget example that has the loss of a guess among all classes is not ascended any further; the authors' ascent is
+    unbounded. They set a for each batch by how many retain examples are near its forget examples; here it is fixed,
+    since inputs of any kind have no distance. Sensitive to p and a: with too small a p it wrecks the model.
+
+    Attributes:
+        retain_weight: p. Neither it nor a fixed `smoothing` is published as a default: these are this project's.
+        smoothing: a.
+        through: the set that an epoch passes through, with batches of the other one repeated: `forget` is UGradSL, a
+            few steps; `retain` is UGradSL+, as long as fine-tuning.
+
+    References:
+        [di2026] Z. Di, Z. Zhu, J. Jia, J. Liu, Z. Takhirov, B. Jiang, Y. Yao, S. Liu and Y. Liu, "Label Smoothing
+            Improves Machine Unlearning", ICLR 2026. https://arxiv.org/abs/2406.07698 (code:
+            github.com/UCSC-REAL/Label-Smoothing-Unlearn, not read)
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ("retain", "forget")
+    descent: ClassVar[type[Descent]] = Pairs
+
+    epochs: int = option(10, at_least=1)
+    retain_weight: float = option(0.9, at_least=0, at_most=1)
+    smoothing: float = option(-0.5, at_most=0)
+    through: str = option("forget", choices=("forget", "retain"))
+
+    def examples(self, task: Task) -> Examples:
+        """Return the retain set, followed by the forget set; see `GradientUnlearner.examples`."""
+        return task.retain.followed_by(task.forget)
+
+    def epoch_sizes(self, task: Task, epoch: int) -> list[int]:
+        """Return the sizes of the pairs of batches; see `GradientUnlearner.epoch_sizes`."""
+        sets = len(task.retain), len(task.forget)
+        return paired_sizes(*(sets if self.through == "retain" else sets[::-1]), self.batch_size)
