@@ -130,7 +130,7 @@ class Tree:
     @property
     def state(self) -> str:
         """Return what changes with the files; see `state_of_file`."""
-        return "\n".join(f"{path}\0{state_of_file(self.root / path)}" for path in self.paths)
+        return "\n".join(f"{path}\0{state_of_file(f'{self.root}/{path}')}" for path in self.paths)
 
     @property
     def in_words(self) -> str:

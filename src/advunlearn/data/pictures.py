@@ -239,14 +239,14 @@ def state_of(folder: Path) -> str:
 
     The second time is that of the last change of the file or of its name, which no program can set.
     """
-    files = (Path(top, name) for top, _, names in os.walk(folder) for name in names)
+    files = (f"{top}/{name}" for top, _, names in os.walk(folder) for name in names)
     return "\n".join(sorted(f"{path}\0{state_of_file(path)}" for path in files))
 
 
-def state_of_file(path: Path) -> str:
+def state_of_file(path: str | Path) -> str:
     """Return the size and the times of a file, nothing if it cannot be found; see `state_of`."""
     try:
-        status = path.stat()
+        status = os.stat(path)
     except OSError:  # it is named when it is read
         return ""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
