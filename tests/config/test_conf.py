@@ -150,11 +150,7 @@ def test_an_experiment_takes_every_unlearner(unlearner: str) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    [
-        f"{path.parent.name}={path.stem}"
-        for path in OPTIONS
-        if (path.parent.name, path.stem) not in NEED_SOMETHING
-    ],
+    [f"{path.parent.name}={path.stem}" for path in OPTIONS if (path.parent.name, path.stem) not in NEED_SOMETHING],
 )
 def test_every_option_composes(override: str) -> None:
     colors = ["dataset=cifar10"] if override == "model=torchvision" else []  # which its models need
