@@ -12,7 +12,8 @@ from advunlearn.cli import main
 MISTAKES: list[tuple[list[str], str]] = [
     (
         ["dataset=cifar11"],
-        "dataset=cifar11: no such option; choose one of cifar10, digits, npz (did you mean cifar10?)",
+        "dataset=cifar11: no such option; choose one of cifar10, digits, folder, huggingface, npz, python, table, "
+        "torchvision (did you mean cifar10?)",
     ),
     (
         ["attack=lirra"],

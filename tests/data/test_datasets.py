@@ -86,7 +86,10 @@ def test_an_npz_of_grey_images_without_a_test_part(tmp_path: Path, arrays: dict[
     [
         ({"labels": None}, "the array labels is missing; it holds images, test_images, test_labels"),
         ({"test_labels": None}, "the array test_labels is missing"),
-        ({"images": np.zeros((30, 5, 4, 3))}, "images must be uint8 (n, h, w) or (n, h, w, c), got float64"),
+        (
+            {"images": np.zeros((30, 5, 4, 3), int)},
+            "images must be uint8 or fractions, (n, h, w) or (n, h, w, c), got int64",
+        ),
         ({"images": np.zeros((30, 20), np.uint8)}, "images must be uint8"),
         ({"labels": np.zeros(30)}, "labels must be whole numbers (30,), got float64"),
         ({"labels": np.zeros(29, int)}, "labels must be whole numbers (30,), got int64 (29,)"),
@@ -201,6 +204,11 @@ def test_a_folder_without_the_batches_is_refused(tmp_path: Path) -> None:
 
 def test_status_of_each_dataset(workplace: Path) -> None:
     assert {name: dataset.status() for name, dataset in datasets().items()} == {
+        "folder": "your own image files: dataset.root=FOLDER",
+        "torchvision": "a set of torchvision: dataset.name=FashionMNIST",
+        "python": "your own function: dataset.factory=mypkg.data:train_set",
+        "huggingface": "a folder or a set of the hub: dataset.path=FOLDER",
+        "table": "your own table: dataset.path=mine.csv dataset.label=COLUMN",
         "digits": "embedded in scikit-learn",
         "cifar10": "not fetched yet",
         "npz": "your own file: dataset.path=mine.npz",

@@ -135,6 +135,8 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield f"model: {error}"
     except Exception as error:
         yield f"model: {located(error)}"
+    if experiment.dataset.augment != "none" and not info.images:
+        yield f"dataset.augment={experiment.dataset.augment} needs images (try dataset.augment=none)"
     if experiment.shadow_options.queries > 1 and not info.images:
         yield f"attack.queries must be 1 for inputs that are not images, got {experiment.shadow_options.queries}"
     if experiment.needs_shadows and experiment.shadow_options.shadows < 2:
@@ -261,6 +263,8 @@ def _option_class(hint: Any) -> type:
 def describe_type(hint: Any) -> str:
     """Return the type of an option in words, as `a whole number or null`."""
     parts = typing.get_args(hint)
+    if typing.get_origin(hint) is dict:
+        return "options by name, such as arguments.width=32"
     if typing.get_origin(hint) is list:
         return {int: "a list of whole numbers", float: "a list of numbers"}.get(parts[0], "a list")
     if typing.get_origin(hint) is dict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -29,6 +29,7 @@ class DatasetInfo:
         images: whether the inputs are images.
         whole_numbers: whether all inputs are whole numbers that are not images, such as tokens.
         example_bytes: memory that an example takes, 0 if it stays on disk; None: one byte per number.
+        names: of the rows, if they have names that a user knows, such as those of files.
     """
 
     train: int
@@ -38,6 +39,7 @@ class DatasetInfo:
     images: bool = True
     whole_numbers: bool = False
     example_bytes: int | None = None
+    names: Sequence[str] = ()
 
     @property
     def image(self) -> tuple[int, int, int]:
@@ -75,6 +77,8 @@ class Pool:
         classes: number of classes.
         images: whether the inputs are images.
         digest: SHA-256 of the inputs, if it is known.
+        moments: int64, (n, 2, channels), the sum and the sum of squares of each image's pixels, if they are known.
+        names: see `DatasetInfo`.
     """
 
     inputs: Arrays
@@ -83,6 +87,8 @@ class Pool:
     classes: int
     images: bool = True
     digest: str | None = None
+    moments: NDArray[np.int64] | None = None
+    names: Sequence[str] = ()
 
     @cached_property
     def checksum(self) -> str:
@@ -175,7 +181,15 @@ class Dataset(Component):
         if self.mean is not None and self.std is not None:
             scale = np.float32(255 if pool.images and named(pool.inputs)["inputs"].dtype == np.uint8 else 1)
             return np.array(self.mean, np.float32) * scale, np.array(self.std, np.float32) * scale
-        return channel_statistics(pool.inputs, rows) if pool.images and not isinstance(pool.inputs, dict) else None
+        if not pool.images or isinstance(pool.inputs, dict):
+            return None
+        if pool.moments is not None:
+            return statistics_of_moments(pool.moments[rows], math.prod(pool.inputs.shape[1:3]))
+        return channel_statistics(pool.inputs, rows)
+
+    def replaces_missing(self) -> bool:
+        """Return whether NaN in the inputs is a missing value, which the mean replaces."""
+        return False
 
     def imported_transform(self) -> Transform | None:
         """Return the function that `transform` names, None without one.
@@ -210,3 +224,13 @@ def channel_statistics(images: NDArray[Any], rows: Rows) -> tuple[NDArray[np.flo
     for start in range(0, len(rows), size):
         scaler.partial_fit(images[rows[start : start + size]].reshape(-1, images.shape[-1]))
     return scaler.mean_.astype(np.float32), scaler.scale_.astype(np.float32)
+
+
+def statistics_of_moments(moments: NDArray[np.int64], pixels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return mean and deviation (c,) of each channel of images with so many pixels each; see `Pool.moments`.
+
+    A constant channel has deviation 1.
+    """
+    mean, square = moments.sum(axis=0) / (len(moments) * pixels)
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    return mean.astype(np.float32), np.where(deviation > 1e-6, deviation, 1).astype(np.float32)

@@ -36,14 +36,21 @@ from advunlearn.runtime.devices import to_device
 
 @dataclass(frozen=True)
 class Normalise:
-    """Turn inputs (n, ...) into floats of mean 0 and deviation 1; `mean` and `std` broadcast to one example."""
+    """Turn inputs (n, ...) into floats of mean 0 and deviation 1.
+
+    Attributes:
+        mean, std: broadcast to one example.
+        replace_missing: replace NaN by the mean, which is 0 afterwards.
+    """
 
     mean: Tensor
     std: Tensor
+    replace_missing: bool = False
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return the normalised inputs, float32."""
-        return (inputs.to(torch.float32) - self.mean) / self.std
+        normalised = (inputs.to(torch.float32) - self.mean) / self.std
+        return normalised.nan_to_num(nan=0.0) if self.replace_missing else normalised
 
     @cached_property
     def digest(self) -> str:
@@ -229,7 +236,8 @@ def examples_of(pool: Pool, dataset: Dataset, train: Rows, device: torch.device,
     if statistics is not None:
         if isinstance(pool.inputs, dict):
             raise UserError("dataset.mean and dataset.std need inputs in one array, got several by name")
-        normalise = Normalise(*(_per_example(each, pool.inputs, pool.images).to(device) for each in statistics))
+        mean, std = (_per_example(each, pool.inputs, pool.images).to(device) for each in statistics)
+        normalise = Normalise(mean, std, dataset.replaces_missing())
     augment = FlipCrop(dataset.crop) if dataset.augment == "flip_crop" else None
     if augment is not None and not pool.images:
         raise UserError("dataset.augment=flip_crop needs images (try dataset.augment=none)")

@@ -94,7 +94,7 @@ class OnDisk:
                 file.seek(self.offset + row * size)
                 if file.readinto(into[position * size : (position + 1) * size]) != size:
                     raise OSError(f"{self.path} has become shorter")
-        return batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        return batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous()  # as those in memory are
 
 
 Held = Batch | OnDisk

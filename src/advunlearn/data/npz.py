@@ -1,11 +1,11 @@
-"""Images of the user, from one npz file."""
+"""Arrays of the user, from one npz file."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,19 +16,23 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
+from advunlearn.data.inputs import Arrays, Shape
 from advunlearn.options import ConfigError, UserError, option
 from advunlearn.runtime.resources import parse_size
 from advunlearn.storage.files import UnreadableFile, open_regular
 
+PREFIX = "inputs."  # of the names of several arrays of inputs
 MOST_CLASSES = 10_000
 CHUNK = 1 << 20  # bytes of labels that are read at once
 
 
 @dataclass
 class Npz(Dataset):
-    """Your own arrays: `images` (n, h, w) or (n, h, w, c) uint8 and `labels` (n) from 0.
+    """Your own arrays: inputs of any kind, and `labels` (n) from 0.
 
-    The file may also hold `test_images` and `test_labels`. Without a test part, held-out examples come from `images`.
+    The inputs are `images` (n, h, w) or (n, h, w, c), uint8 or fractions; or `inputs` (n, ...), numbers of any type; or
+    several arrays such as `inputs.ids` and `inputs.mask`, which the network gets by name. The file may also hold a test
+    part: the same names after `test_`. Without one, held-out examples come from the training part.
 
     Attributes:
         path: of the npz file.
@@ -52,7 +56,7 @@ class Npz(Dataset):
     def info(self) -> DatasetInfo:
         """Return the sizes, reading the arrays' headers and the labels only; see `Dataset.info`."""
         if self.path is None:
-            raise UserError("path must name an npz file with images and labels (try dataset.path=mine.npz)")
+            raise UserError("path must name an npz file with inputs and labels (try dataset.path=mine.npz)")
         try:
             state = self._file.stat()
             return _info(self._file, self.max_size, (state.st_mtime_ns, state.st_size))
@@ -64,22 +68,30 @@ class Npz(Dataset):
             raise UserError(f"path={self.path}: {error}") from error
 
     def load(self) -> Pool:
-        """Return all images; see `Dataset.load`.
+        """Return all inputs; see `Dataset.load`.
 
         Raises:
-            ConfigError: in one line, if the file cannot be read.
+            ConfigError: in one line, if the file cannot be read, or holds a number that is not finite.
         """
         try:
             info = self.info()
-            parts = ["images", "test_images"] if info.test else ["images"]
+            parts = ["", "test_"] if info.test else [""]
             with _one_line(f"path={self.path}"), open_regular(self._file) as file:
                 stored = np.load(file, allow_pickle=False)
-                images = np.concatenate([stored[name] for name in parts])
-                labels = np.concatenate([stored[name.replace("images", "labels")] for name in parts])
+                names = _input_names(stored.files)
+                arrays = {
+                    name: _joined([stored[f"{part}{name}"] for part in parts], f"path={self.path}: {name}")
+                    for name in names
+                }
+                labels = np.concatenate([stored[f"{part}labels"] for part in parts])
         except UserError as error:
             raise ConfigError([f"dataset.{error}"]) from error
-        images = images[..., None] if images.ndim == 3 else images
-        return Pool(images, labels.astype(np.int64), info.train, len(info.classes))
+        if info.images or names == ["inputs"]:
+            (whole,) = arrays.values()
+            inputs: Arrays = whole[..., None] if whole.ndim == (3 if info.images else 1) else whole
+        else:
+            inputs = {name.removeprefix(PREFIX): array for name, array in arrays.items()}
+        return Pool(inputs, labels.astype(np.int64), info.train, len(info.classes), info.images)
 
     @classmethod
     def status(cls) -> str:
@@ -109,27 +121,72 @@ def _info(path: Path, max_size: str, state: tuple[int, int]) -> DatasetInfo:
     """Return the sizes that a file has; `state` is a time and a size that change with the file.
 
     Raises:
-        UserError: in one line without the path, if it is not a file of images and labels.
+        UserError: in one line without the path, if it is not a file of inputs and labels.
     """
-    with (
-        open_regular(path) as file,
-        _one_line(),
-        zipfile.ZipFile(file) as archive,
-    ):
+    with open_regular(path) as file, _one_line(), zipfile.ZipFile(file) as archive:
         headers = {name.removesuffix(".npy"): _header(archive, name) for name in _names(archive)}
-        parts = ["", "test_"] if {"test_images", "test_labels"} & headers.keys() else [""]
+        names = [*_input_names(headers), "labels"]
+        parts = ["", "test_"] if any(f"test_{name}" in headers for name in names) else [""]
         for part in parts:
-            _check_part(headers, part)
-        _check_size({name: headers[f"{part}{name}"] for part in parts for name in ("images", "labels")}, max_size)
+            _check_part(headers, part, names)
+        _check_size({f"{part}{name}": headers[f"{part}{name}"] for part in parts for name in names}, max_size)
         largest = _largest_label(archive, "labels", headers["labels"])
         if len(parts) > 1 and _largest_label(archive, "test_labels", headers["test_labels"]) > largest:
             raise UserError(f"test_labels must occur in labels, which end at {largest}")
-    if len(parts) > 1 and headers["test_images"].shape[1:] != headers["images"].shape[1:]:
-        raise UserError("test_images must have the size of images")
-    height, width, *channels = headers["images"].shape[1:]
+    for name in names if len(parts) > 1 else ():
+        if headers[f"test_{name}"].shape[1:] != headers[name].shape[1:]:
+            raise UserError(f"test_{name} must have the size of {name}")
     test_rows = headers["test_labels"].shape[0] if len(parts) > 1 else 0
-    shape = (channels[0] if channels else 1, height, width)
-    return DatasetInfo(headers["labels"].shape[0], test_rows, tuple(range(largest + 1)), shape)
+    about = [headers[name] for name in names[:-1]]
+    return DatasetInfo(
+        train=headers["labels"].shape[0],
+        test=test_rows,
+        classes=tuple(range(largest + 1)),
+        shape=_shape({name.removeprefix(PREFIX): headers[name].shape[1:] for name in names[:-1]}),
+        images=names[0] == "images",
+        whole_numbers=names[0] != "images" and all(header.kind.kind in "iub" for header in about),
+        example_bytes=sum(math.prod(header.shape[1:]) * header.kind.itemsize for header in about),
+    )
+
+
+def _input_names(names: Iterable[str]) -> list[str]:
+    """Return the names of the arrays of inputs among those of a file.
+
+    Raises:
+        UserError: if there are none, or of two kinds.
+    """
+    own = [name for name in names if name in ("images", "inputs") or name.startswith(PREFIX)]
+    if not own:
+        raise UserError(f"an array images or inputs is missing; it holds {', '.join(sorted(names)) or 'nothing'}")
+    if len(own) > 1 and {"images", "inputs"} & set(own):
+        raise UserError(f"it must hold either images, or inputs, or arrays such as inputs.ids, got {', '.join(own)}")
+    return own
+
+
+def _shape(shapes: dict[str, tuple[int, ...]]) -> Shape:
+    """Return the shape of an example: of an image (c, h, w), and never without an axis."""
+    if "images" in shapes:
+        height, width, *channels = shapes["images"]
+        return (channels[0] if channels else 1, height, width)
+    return shapes["inputs"] or (1,) if "inputs" in shapes else shapes
+
+
+def _joined(parts: list[NDArray[Any]], name: str) -> NDArray[Any]:
+    """Return an array of the training part and of the test part in a type that torch knows: fractions as float32.
+
+    Raises:
+        UserError: in one line, if a number is not finite.
+    """
+    array = np.concatenate(parts)
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32, copy=False)
+        bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+        if bad.any():
+            rows = f"{bad.sum()} rows, the first of them row {bad.argmax()}"
+            raise UserError(f"{name} must be finite: NaN or infinite numbers are in {rows}")
+        return array
+    return array.astype(np.int64) if array.dtype.kind == "u" and array.itemsize > 1 else array.astype(array.dtype.type)
 
 
 @contextlib.contextmanager
@@ -159,15 +216,25 @@ def _header(archive: zipfile.ZipFile, name: str) -> _Header:
         return _Header(shape, kind, file.tell(), about.file_size)
 
 
-def _check_part(headers: dict[str, _Header], prefix: str) -> None:
-    for name in (f"{prefix}images", f"{prefix}labels"):
+def _check_part(headers: dict[str, _Header], part: str, names: list[str]) -> None:
+    for name in (f"{part}{name}" for name in names):
         if name not in headers:
             raise UserError(f"the array {name} is missing; it holds {', '.join(sorted(headers)) or 'nothing'}")
-    images, labels = headers[f"{prefix}images"], headers[f"{prefix}labels"]
-    if images.kind != np.uint8 or len(images.shape) not in (3, 4) or 0 in images.shape:
-        raise UserError(f"{prefix}images must be uint8 (n, h, w) or (n, h, w, c), got {images}")
-    if labels.kind.kind not in "iu" or labels.shape != images.shape[:1]:
-        raise UserError(f"{prefix}labels must be whole numbers {images.shape[:1]}, got {labels}")
+    labels = headers[f"{part}labels"]
+    for name in names[:-1]:
+        about = headers[f"{part}{name}"]
+        if name == "images" and (not _is_image(about) or 0 in about.shape):
+            raise UserError(f"{part}images must be uint8 or fractions, (n, h, w) or (n, h, w, c), got {about}")
+        if about.kind.kind not in "iufb" or len(about.shape) < 1 or 0 in about.shape:
+            raise UserError(f"{part}{name} must be numbers (n, ...), got {about}")
+        if about.kind.kind != headers[name].kind.kind:
+            raise UserError(f"{part}{name} must be of the type of {name}, {headers[name].kind}, got {about.kind}")
+        if labels.kind.kind not in "iu" or labels.shape != about.shape[:1]:
+            raise UserError(f"{part}labels must be whole numbers {about.shape[:1]}, got {labels}")
+
+
+def _is_image(about: _Header) -> bool:
+    return (about.kind == np.uint8 or about.kind.kind == "f") and len(about.shape) in (3, 4)
 
 
 def _check_size(headers: dict[str, _Header], max_size: str) -> None:

@@ -101,7 +101,8 @@ def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Spli
         ValueError: if the options do not fit the data.
     """
     rows = np.arange(len(pool.labels))
-    info = DatasetInfo(pool.train_rows, len(rows) - pool.train_rows, tuple(range(pool.classes)), ())
+    test_rows, classes = len(rows) - pool.train_rows, tuple(range(pool.classes))
+    info = DatasetInfo(pool.train_rows, test_rows, classes, (), names=pool.names)
     problems = check_sizes(info, dataset, forget)
     if problems:
         raise UserError(problems[0])
@@ -111,11 +112,11 @@ def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Spli
     audit_size, selection_size, _ = _parts(len(held_out), dataset)
     audit, others = _draw(held_out, pool.labels, audit_size, rng)
     selection, test = _draw(others, pool.labels, selection_size, rng)
-    required = forget.required_rows()
+    required = forget.required_rows(pool.names)
     train, audit, selection, test = _require(
         required, [train, audit, selection, test], pool.labels, numpy_stream(seed, "required")
     )
-    forgotten = forget.select(train, pool.labels[train], numpy_stream(seed, "forget"))
+    forgotten = forget.forgotten(train, pool.labels[train], pool.names, numpy_stream(seed, "forget"))
     return Splits(np.setdiff1d(train, forgotten), forgotten, audit, selection, test)
 
 

@@ -43,7 +43,7 @@ def splits_of(experiment: Experiment, pool: Pool) -> Splits:
         raise UserError(f"{where}: it was made with other data (the checksums of the datasets differ)")
     before = Splits.load(folder / SPLITS)
     rows = before.retain
-    chosen = forget.select(rows, pool.labels[rows], numpy_stream(seed, "forget"))
+    chosen = forget.forgotten(rows, pool.labels[rows], pool.names, numpy_stream(seed, "forget"))
     if unknown := np.setdiff1d(chosen, before.train).tolist():
         raise UserError(f"{where}: it was not trained on row {unknown[0]}, which cannot be forgotten")
     if not (new := np.setdiff1d(chosen, before.forget)).size:

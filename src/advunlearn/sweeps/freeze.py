@@ -64,7 +64,7 @@ def _shadow_key(experiment: Experiment) -> dict[str, Any]:
     key["needs"] = [experiment.needs_shadows, experiment.needs_originals]
     if experiment.needs_originals:
         key["unlearner"] = experiment.config["unlearner"]
-    if experiment.needs_originals or len(experiment.forget.required_rows()):
+    if experiment.needs_originals or len(experiment.forget.required_rows(experiment.dataset.info().names)):
         key["forget"] = experiment.config["forget"]
     return key
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,10 @@ LONGEST = 1000  # characters of a line
 
 @dataclass
 class Indices(Forget):
-    """Forget the training rows listed in a text file, one number per line.
+    """Forget the training rows listed in a text file, one number per line; of image files, the path also names one.
 
     Blank lines and lines that begin with `#` are skipped. Rows are counted from 0 in the dataset's own training part,
-    and are among the training examples whatever its train_size.
+    and are among the training examples whatever its train_size. Paths are relative to the dataset's root.
 
     References:
         No publication.
@@ -35,7 +35,7 @@ class Indices(Forget):
     def problems(self, info: DatasetInfo, train_size: int) -> list[str]:
         """Refuse a missing file, and a line in it that is not a row; see `Forget.problems`."""
         try:
-            rows = self._read(info.train)
+            rows = self._read(info.names, info.train)
         except ValueError as error:
             return [str(error)]
         if len(rows) < train_size:
@@ -44,23 +44,21 @@ class Indices(Forget):
             f"path={self.path} names {len(rows)} rows to forget of {train_size} training examples: none would be left"
         ]
 
-    def required_rows(self) -> Rows:
+    def required_rows(self, names: Sequence[str] = ()) -> Rows:
         """Return the rows that the file names."""
-        return self._read(None)
+        return self._read(names)
 
-    def select(self, rows: Rows, labels: Rows, rng: np.random.Generator) -> Rows:
-        """Return the rows that the file names."""
-        return self._read(None)
-
-    def _read(self, limit: int | None) -> Rows:
+    def _read(self, names: Sequence[str], limit: int | None = None) -> Rows:
         if self.path is None:
             raise UserError("path must name a file with one row number a line (try forget.path=rows.txt)")
+        row_of = {name: row for row, name in enumerate(names)}
+        kinds = "a row number or the path of an image file" if names else "a row number"
         found: dict[int, int] = {}
         for number, text in self._lines():
             where = f"path={self.path} line {number}"
-            if not text.isdecimal():
-                raise UserError(f"{where} must be a row number, got {text[:40]}")
-            row = int(text)
+            if not text.isdecimal() and text not in row_of:
+                raise UserError(f"{where} must be {kinds}, got {text[:40]}")
+            row = row_of[text] if text in row_of else int(text)
             if limit is not None and row >= limit:
                 raise UserError(f"{where} must be a row from 0 to {limit - 1}, got {row}")
             if row in found:

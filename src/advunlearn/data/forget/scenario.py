@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -23,9 +24,17 @@ class Forget(Component):
         """
         return []
 
-    def required_rows(self) -> Rows:
-        """Return the rows that have to be among the training examples."""
+    def required_rows(self, names: Sequence[str] = ()) -> Rows:
+        """Return the rows that have to be among the training examples; `names` are those of all rows, if they have any.
+
+        If there are such rows, they are those to forget, and `select` is not called.
+        """
         return np.array([], dtype=np.int64)
+
+    def forgotten(self, rows: Rows, labels: Rows, names: Sequence[str], rng: np.random.Generator) -> Rows:
+        """Return the rows to forget, sorted: those that are required, or else those that `select` chooses."""
+        required = self.required_rows(names)
+        return required if len(required) else self.select(rows, labels, rng)
 
     def select(self, rows: Rows, labels: Rows, rng: np.random.Generator) -> Rows:
         """Return those of the training `rows`, whose classes are `labels`, that are to be forgotten."""

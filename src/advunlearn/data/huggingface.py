@@ -1,0 +1,218 @@
+"""Datasets in the format of the library `datasets` of Hugging Face, from a folder or from the hub."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from advunlearn.data.dataset import DatasetInfo, Pool
+from advunlearn.data.inputs import Arrays, Shape
+from advunlearn.data.labels import numbered
+from advunlearn.data.pictures import IN_MEMORY, Pictures, Source, digest_of, kept, readable
+from advunlearn.options import UserError, option
+from advunlearn.runtime.arrays import Labels
+from advunlearn.runtime.progress import progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+AT_ONCE = 1000  # texts that are tokenised together
+TEST = ("test", "validation")  # splits that are the test part, if none is named
+INSTALL = "is not installed (pip install 'advunlearn[huggingface]')"
+
+
+@dataclass
+class HuggingFace(Pictures):
+    """A classification set of images, texts or numbers: a folder that `datasets` reads, or a name on the hub.
+
+    Images are decoded once and kept in the cache. Texts become two inputs with names, `input_ids` and `attention_mask`,
+    as the models of `transformers` take them. Numbers are left as they are. Classes are numbered in the sorted order of
+    the labels.
+
+    Attributes:
+        path: a folder that `save_to_disk` wrote, or one of Parquet, CSV or image files; or a name on the hub.
+        config, revision: of a dataset on the hub with several; a revision is a commit, a tag or a branch.
+        train_split, test_split: names of the splits; null: the test part is `test` or `validation`, if there is one.
+        input, label: names of the columns.
+        tokenizer: of texts, a local folder or a name on the hub.
+        max_length: in tokens; longer texts are cut, shorter ones padded.
+
+    References:
+        No publication.
+    """
+
+    path: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    train_split: str = "train"
+    test_split: str | None = None
+    input: str = "image"
+    label: str = "label"
+    tokenizer: str | None = None
+    max_length: int = option(128, at_least=1)
+    gray: bool | None = None
+
+    def info(self) -> DatasetInfo:
+        """Return the sizes from the labels and the first example; see `Dataset.info`."""
+        parts = self._parts()
+        labels, classes = self._labels(parts)
+        kind, train_rows = self._kind(parts[0]), len(parts[0])
+        shape, each = self._shape(parts[0], kind)
+        large = kind == "image" and len(labels) * each > IN_MEMORY
+        return DatasetInfo(
+            train=train_rows,
+            test=len(labels) - train_rows,
+            classes=tuple(range(len(classes))),
+            shape=shape,
+            images=kind == "image",
+            whole_numbers=kind == "text",
+            example_bytes=0 if large else each,
+        )
+
+    def load(self) -> Pool:
+        """Return all examples; see `Dataset.load`.
+
+        Raises:
+            UserError: in one line, if an example cannot be read or has another size.
+        """
+        parts = self._parts()
+        labels, classes = self._labels(parts)
+        kind, train_rows, count = self._kind(parts[0]), len(parts[0]), len(classes)
+        if kind == "image":
+            found = kept(self._source(parts))
+            return Pool(found.images, labels, train_rows, count, True, found.digest, found.moments)
+        inputs: Arrays = self._tokens(parts) if kind == "text" else self._numbers(parts)
+        return Pool(inputs, labels, train_rows, count, images=False)
+
+    @classmethod
+    def status(cls) -> str:
+        """See `Dataset.status`."""
+        return "a folder or a set of the hub: dataset.path=FOLDER"
+
+    def _parts(self) -> list[Any]:
+        """Return the training part, and the test part if there is one."""
+        if self.path is None:
+            raise UserError("path must be a folder or the name of a dataset on the hub (try dataset.path=FOLDER)")
+        splits = self._splits()
+        known = ", ".join(splits)
+        for name in filter(None, (self.train_split, self.test_split)):
+            if name not in splits:
+                raise UserError(f"path={self.path} has no split {name}; there are {known}")
+        test = self.test_split or next((name for name in TEST if name in splits and name != self.train_split), None)
+        parts = [splits[name] for name in (self.train_split, test) if name is not None]
+        columns = parts[0].column_names
+        for key, name in (("input", self.input), ("label", self.label)):
+            if name not in columns:
+                raise UserError(f"{key} must be a column of the dataset, {', '.join(columns)}, got {name}")
+        return parts
+
+    def _splits(self) -> dict[str, Any]:
+        try:
+            import datasets
+        except ImportError as error:
+            raise UserError(f"path={self.path}: the library datasets {INSTALL}") from error
+        folder = Path(str(self.path)).expanduser()
+        try:
+            if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+                found = datasets.load_from_disk(str(folder))
+            else:
+                where = str(folder) if folder.exists() else self.path
+                found = datasets.load_dataset(where, self.config, revision=self.revision)
+        except Exception as error:  # the library and the network raise errors of a dozen families
+            raise UserError(f"path={self.path} cannot be loaded ({_line(error)})") from error
+        return dict(found) if isinstance(found, dict) else {self.train_split: found}
+
+    def _labels(self, parts: list[Any]) -> tuple[Labels, list[str]]:
+        labels = [label for part in parts for label in part[self.label]]
+        try:
+            return numbered(np.array(labels, dtype=object if isinstance(labels[0], str) else None), len(parts[0]))
+        except ValueError as error:
+            raise UserError(f"label={self.label}: {error}") from error
+
+    def _kind(self, part: Any) -> str:
+        """Return what the inputs are: `image`, `text` or `numbers`.
+
+        Raises:
+            UserError: in one line, if texts come without a tokenizer, or a tokenizer without texts.
+        """
+        feature = part.features[self.input]
+        dtype = getattr(feature, "dtype", "")
+        kind = "image" if type(feature).__name__ == "Image" else "text" if "string" in dtype else "numbers"
+        if kind == "text" and self.tokenizer is None:
+            raise UserError(f"tokenizer must be given for texts (column {self.input}; try dataset.tokenizer=FOLDER)")
+        if kind != "text" and self.tokenizer is not None:
+            raise UserError(f"input={self.input} holds no texts, which dataset.tokenizer needs")
+        return kind
+
+    def _shape(self, part: Any, kind: str) -> tuple[Shape, int]:
+        """Return the shape of an example and the bytes that it takes."""
+        if kind == "text":
+            return {"input_ids": (self.max_length,), "attention_mask": (self.max_length,)}, 5 * self.max_length
+        if kind == "image":
+            with readable(f"path={self.path}: example 0"):
+                shape = self.shape_of(part[0][self.input])
+            return shape, math.prod(shape)
+        first = _as_numbers([part[0][self.input]], self.input)[0]
+        return first.shape, first.nbytes
+
+    def _source(self, parts: list[Any]) -> Source:
+        """Return the images for the cache; a fingerprint changes with the data and with what was done to them."""
+        train_rows, gray = len(parts[0]), self.is_gray(parts[0][0][self.input])
+        names = [f"example {row} of {self.path}" for part in parts for row in range(len(part))]
+
+        def read(row: int) -> Image:
+            part, position = (0, row) if row < train_rows else (1, row - train_rows)
+            return self.fitted(parts[part][position][self.input], gray=gray)
+
+        state = repr([part._fingerprint for part in parts])
+        name = digest_of(self.path, self.config, self.revision, self.input, self.size, self.gray)
+        return Source(f"{Path(str(self.path)).name[:40]}-{name}", state, names, read)
+
+    def _tokens(self, parts: list[Any]) -> Arrays:
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as error:
+            raise UserError(f"tokenizer={self.tokenizer}: the library transformers {INSTALL}") from error
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(Path(str(self.tokenizer)).expanduser()))
+        except Exception as error:  # the library and the network raise errors of a dozen families
+            raise UserError(f"tokenizer={self.tokenizer} cannot be loaded ({_line(error)})") from error
+        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+        texts = [text or "" for part in parts for text in part[self.input]]
+        options = {"padding": "max_length", "truncation": True, "max_length": self.max_length, "return_tensors": "np"}
+        found = [
+            tokenizer(texts[start : start + AT_ONCE], **options)
+            for start in progress(range(0, len(texts), AT_ONCE), "tokenise")
+        ]
+        types = {"input_ids": np.int32, "attention_mask": np.int8}
+        return {name: np.concatenate([each[name] for each in found]).astype(kind) for name, kind in types.items()}
+
+    def _numbers(self, parts: list[Any]) -> NDArray[Any]:
+        return _as_numbers([value for part in parts for value in part[self.input]], self.input)
+
+
+def _as_numbers(values: list[Any], name: str) -> NDArray[Any]:
+    """Return values as an array (n, ...), fractions as float32.
+
+    Raises:
+        UserError: in one line, if they are no numbers, of different shapes, or not finite.
+    """
+    try:
+        array = np.array(values)
+    except ValueError as error:
+        raise UserError(f"input={name} holds values of different lengths") from error
+    if array.dtype.kind not in "iufb":
+        raise UserError(f"input={name} must hold images, texts or numbers, got {array.dtype}")
+    array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+    if not np.isfinite(array).all():
+        raise UserError(f"input={name} must be finite, and holds NaN or infinite numbers")
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
