@@ -132,7 +132,7 @@ def found_with(module: str, code: str) -> list[Import]:
 
 
 def test_the_roots_files_are_the_five_and_every_room_has_its_floor() -> None:
-    assert {path.stem for path in SOURCE.glob("*.py")} == {"__init__", "__main__", "api", "train", "options"}
+    assert {path.stem for path in SOURCE.glob("*.py")} == {"__init__", "__main__", "train", "options"}
     rooms = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert rooms == HEIGHT.keys()
 

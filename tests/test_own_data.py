@@ -72,7 +72,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "no pair": (INPUTS[:6], "forget must be a pair (inputs, labels)"),
     "words": ((np.array(["a"] * 6), ZEROS), "forget must be a pair (inputs, labels) of tensors or arrays of numbers"),
     "fractions": ((INPUTS[:6], ZEROS / 2), "forget labels must be whole numbers (n,), got torch.float32 (6,)"),
-    "scores": ((INPUTS[:6], F.one_hot(ZEROS)), "forget labels must be whole numbers (n,), got torch.int64 (6, 1)"),
+    "scores": ((INPUTS[:6], F.one_hot(ZEROS, 3)), "forget labels must be whole numbers (n,), got torch.int64 (6, 3)"),
     "a part of another": (part(TEST[:20]), "forget and "),
 }
 
@@ -101,8 +101,8 @@ def diverged() -> nn.Module:
 @pytest.mark.parametrize(
     ("model", "wanted"),
     [
-        (nn.Linear(64, 1), "the model must return logits (n, classes), two classes or more, got (2, 1)"),
-        (nn.Unflatten(1, (8, 8)), "the model must return logits (n, classes), two classes or more, got (2, 8, 8)"),
+        (nn.Linear(64, 1), "labels must be at most 1, as the model has 2 logits, got 9"),  # one sigmoid logit
+        (nn.Unflatten(1, (8, 8)), "the network must return logits (n, 2), one for each class, got (n, 8, 8)"),
         (nn.Linear(64, 7), "labels must be at most 6, as the model has 7 logits, got 9"),
         (diverged(), "the model's logits for retain are not finite; it has diverged in its training"),
         (frozen(), "the model has no weight to change: none has requires_grad=True"),
@@ -118,7 +118,7 @@ def test_a_game_that_cannot_be_played_is_refused_in_the_callers_words() -> None:
     with pytest.raises(UserError, match=r"at least 2 forget and 2 audit examples of the same classes, got 5 and 0$"):
         advunlearn.unlearn(
             nn.Linear(64, 10),
-            retain=part(TRAIN[50:]),
+            retain=part(TRAIN[LABELS[TRAIN] != 1]),
             forget=part(of_class(TRAIN, 1)[:5]),
             audit=part(of_class(TEST, 2)),
         )

@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def persons_folder(workplace: Path) -> Path:
-    """Give what the README supposes beside a person: arrays, rows, and a method of their own."""
+    """Give what the README supposes beside a person: arrays, rows, and a method and an attack of their own."""
     rng = np.random.default_rng(0)
     labels = np.arange(240) % 4
     images = (40 * labels[:, None, None] + rng.integers(0, 90, (240, 8, 8))).astype(np.uint8)
@@ -56,6 +56,9 @@ def persons_folder(workplace: Path) -> Path:
     Path("mymethods.py").write_text(code("class Shrink"), encoding="utf-8")
     Path("my/unlearner").mkdir(parents=True)
     Path("my/unlearner/shrink.yaml").write_text(code("mymethods.Shrink"), encoding="utf-8")
+    Path("myattacks.py").write_text(code("class InputGradient"), encoding="utf-8")
+    Path("my/attack").mkdir()
+    Path("my/attack/input_gradient.yaml").write_text(code("myattacks.InputGradient"), encoding="utf-8")
     return workplace
 
 

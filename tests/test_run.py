@@ -91,6 +91,7 @@ def test_what_a_run_leaves(command: Command, workplace: Path) -> None:
         "manifest.json",
         "metrics.csv",
         "metrics.json",
+        "original.safetensors",
         "report.html",
         "roc.png",
         "scores.npz",

@@ -115,9 +115,10 @@ def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[
         assert len(line) <= 120
     assert main(["list", "attack"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].endswith(" [carlini2022]")
+    assert lines[2].endswith(" [carlini2022]")
     assert [line.split()[0] for line in lines] == [
         "classifier",
+        "gradient_norm",
         "lira",
         "mia_efficacy",
         "population",

@@ -24,6 +24,7 @@ from advunlearn.stages.unlearn import make_task, reference_set
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.finetune import Finetune
 from tests.cuda.disguise import Cuda, disguised
+from tests.unlearners.test_every_method import BY_STEPS
 
 SMALL = ["threads=1", "dataset.train_size=200", "optimizer.epochs=2", "unlearner.epochs=1"]
 
@@ -94,6 +95,18 @@ GAMES = {
 
 @pytest.mark.parametrize("words", GAMES.values(), ids=GAMES)
 def test_the_game_is_the_cpus_to_the_bit(on_both: Callable[..., tuple[Any, Any]], words: list[str]) -> None:
+    def work(device: str, folder: Path) -> Any:
+        network, trace = unlearned(*prepared(folder, *words, f"device={device}"))
+        return bits(network), trace
+
+    on_cpu, on_cuda = on_both(work)
+    assert on_cuda == on_cpu
+
+
+@pytest.mark.parametrize("name", [name for name in BY_STEPS if name != "finetune"])
+def test_every_baseline_by_steps_is_the_cpus_to_the_bit(on_both: Callable[..., tuple[Any, Any]], name: str) -> None:
+    words = ["model=cnn", "model.width=2", "dataset.augment=flip_crop", f"unlearner={name}"]
+
     def work(device: str, folder: Path) -> Any:
         network, trace = unlearned(*prepared(folder, *words, f"device={device}"))
         return bits(network), trace

@@ -66,7 +66,7 @@ def test_what_a_run_writes_has_the_defined_keys(finished: Path) -> None:
     metrics = read_metrics(finished / "sg")
     assert metrics == metrics_of(finished / "sg")
     assert set(metrics) == set(Metrics.__annotations__)
-    assert set(metrics["trace"]) == set(Trace.__annotations__) - {"epochs"}
+    assert set(metrics["trace"]) == set(Trace.__annotations__) - {"epochs", "collapsed"}
     for model in metrics["models"].values():
         assert set(model) == set(ModelMetrics.__annotations__)
         assert all(set(attack) == set(AttackMetrics.__annotations__) for attack in model["attacks"].values())

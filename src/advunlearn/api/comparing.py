@@ -11,19 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from advunlearn.api.experiments import Attacks, with_attacks
-from advunlearn.api.own_trainer import OwnTrainer, Train
+from advunlearn.api.experiments import Attacks, ConfigDir, with_attacks
+from advunlearn.api.own_trainer import PARTS, OwnTrainer, Train, own_trainer
 from advunlearn.api.parts import Part, Transform, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
 from advunlearn.config.experiment import Experiment
-from advunlearn.data.dataset import Dataset, Pool
 from advunlearn.data.examples import Examples
-from advunlearn.data.inputs import Batch, named
 from advunlearn.data.splits import Splits
 from advunlearn.models.foreign import Forward, own_module
 from advunlearn.options import UserError
@@ -35,12 +31,9 @@ from advunlearn.stages.data import check_parts
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.report import result_of
 from advunlearn.stages.unlearn import Models
-from advunlearn.storage.artefacts import Artefact
-from advunlearn.storage.store import Store
+from advunlearn.storage.artefacts import Artefact, key_digest
 from advunlearn.training.fit import place
 from advunlearn.training.weights import weights_of
-
-PARTS = ("retain", "forget", "audit", "selection", "test")
 
 
 def compare(
@@ -61,6 +54,7 @@ def compare(
     transform: Transform | None = None,
     seed: int = 0,
     device: str = "auto",
+    config_dir: ConfigDir = None,
 ) -> Result:
     """Return what a run measures, for your own models: accuracies, attacks, and the gap to a retrained model.
 
@@ -78,7 +72,7 @@ def compare(
         attacks: options of the group `attack`, or attacks such as `LiRA()`.
         shadows: shadow models, shared by the attacks; an even number.
         originals: shadow originals of `ulira`, which unlearns them by the method of `unlearned`.
-        forward, transform, seed, device: as in `unlearn`.
+        forward, transform, seed, device, config_dir: as in `unlearn`.
 
     Raises:
         ConfigError: for an unknown attack or a bad number of models.
@@ -97,22 +91,21 @@ def compare(
         >>> sorted(found.metrics["gap"])
         ['original', 'unlearned']
     """
-    words = [f"attack.shadows={shadows}", f"attack.originals={originals}"]
-    experiment = with_attacks(attacks, words, seed, device)
+    words = ["unlearner=none", f"attack.shadows={shadows}", f"attack.originals={originals}"]
+    experiment = with_attacks(attacks, words, seed, device, config_dir)
     _check_models(experiment, unlearned, retrained, train)
     settings = experiment.settings
-    if isinstance(unlearned, UnlearnedModel):
-        experiment = replace(experiment, unlearner=unlearned.method)
     with clean_state(seed), settings.switches():
         given = dict(zip(PARTS, (retain, forget, audit, selection, test), strict=True))
         parts = read_parts(given, settings.torch_device(), transform)
-        examples, splits = _together(parts)
 
         def placed(model: nn.Module) -> nn.Module:
             return place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings).eval()
 
-        trainer = _trainer(experiment, examples, placed(original), train, forward)
+        trainer, splits = own_trainer(experiment, parts, placed(original), train, forward)
         check_parts(experiment, splits, trainer.pool.labels)
+        if isinstance(unlearned, UnlearnedModel):
+            experiment = replace(experiment, unlearner=unlearned.method)
         with _manifest(experiment, parts) as manifest:
             models = _models(trainer, splits, placed, unlearned, retrained)
             evidence = attack_models(experiment, trainer, splits, models, manifest)
@@ -151,7 +144,7 @@ def _models(
             found[name] = trainer.train(splits.retain, name)
         else:
             network = placed(own_module(cast("nn.Module", model)))
-            found[name] = network, _given(network, record)
+            found[name] = network, _given(trainer, network, record)
     return Models({name: each for name, (each, _) in found.items()}, {n: a for n, (_, a) in found.items()}, None)
 
 
@@ -172,38 +165,16 @@ def _check_models(
         raise UserError("ulira cannot unlearn other models with loss= or optimizer= of your own")
 
 
-def _together(parts: dict[str, Examples]) -> tuple[Examples, Splits]:
-    """Return the parts as one set of examples, in the order of `PARTS`, and the rows of each."""
-    rows: dict[str, NDArray[np.int64]] = {}
-    start, whole = 0, None
-    for name in PARTS:
-        count = len(parts[name]) if name in parts else 0
-        rows[name] = np.arange(start, start + count)
-        start += count
-        if name in parts:
-            whole = parts[name] if whole is None else whole.followed_by(parts[name])
-    assert whole is not None
-    return whole, Splits(**rows)
-
-
-def _trainer(
-    experiment: Experiment, examples: Examples, network: nn.Module, train: Train | None, forward: Forward | None
-) -> OwnTrainer:
-    """Return the trainer of a comparison; its pool holds the labels and a digest of the inputs."""
-    digest = hashlib.sha256()
-    for name, tensor in named(cast("Batch", examples.inputs)).items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
-    labels = examples.labels.cpu().numpy()
-    classes = int(network.classes)  # type: ignore[arg-type]
-    pool = Pool({}, labels, len(labels), classes, images=examples.images, digest=digest.hexdigest())
-    parts = experiment.model, experiment.optimizer, experiment.settings, Store()
-    return OwnTrainer(pool, examples, Dataset(), *parts, own=train, network=network, forward=forward)
-
-
-def _given(network: nn.Module, record: dict[str, Any]) -> Artefact:
-    """Return the artefact of a model that the caller has given."""
+def _given(trainer: OwnTrainer, network: nn.Module, record: dict[str, Any]) -> Artefact:
+    """Return the artefact of a model that the caller has given; its digest is that of all but the weights."""
     weights = weights_of(network)
-    digest = hashlib.sha256()
+    content = hashlib.sha256()
     for name, weight in sorted(weights.items()):
-        digest.update(name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return Artefact(record, weights, {}, digest="given", content=digest.hexdigest())
+        content.update(name.encode() + weight.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    key = {
+        "dataset": trainer.pool.checksum,
+        "view": trainer.view,
+        "settings": trainer.settings.identity(),
+        "network": repr(network),
+    }
+    return Artefact(record, weights, {}, digest=key_digest("given", key), content=content.hexdigest())

@@ -6,10 +6,10 @@ import copy
 import functools
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,12 +18,17 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from advunlearn.api.parts import check_trained
+from advunlearn.config.experiment import Experiment
+from advunlearn.data.dataset import Dataset as NoDataset
+from advunlearn.data.dataset import Pool
 from advunlearn.data.examples import Examples
-from advunlearn.data.inputs import Batch, mapped
+from advunlearn.data.inputs import Batch, mapped, named
+from advunlearn.data.splits import Splits
 from advunlearn.models.foreign import Forward, understood
 from advunlearn.options import UserError, located, source_digest
 from advunlearn.runtime.seeding import seed_sequence
 from advunlearn.storage.artefacts import index_digest
+from advunlearn.storage.store import Store
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import place, seeded
 from advunlearn.training.policy import Policy
@@ -31,6 +36,8 @@ from advunlearn.training.trainer import Trainer
 
 Train = Callable[["Dataset[Any]", int], nn.Module]
 """The caller's training: a dataset of (inputs, label) pairs and a seed to a trained model."""
+
+PARTS = ("retain", "forget", "audit", "selection", "test")
 
 SCHEMA = 1  # raise it when the results of this code change: stored results of the old code are then not reused
 
@@ -86,6 +93,12 @@ class OwnTrainer(Trainer):
         return OwnPolicy(self)
 
     @cached_property
+    def view(self) -> dict[str, Any]:
+        """Return the caller's own functions between inputs and logits."""
+        own = {"transform": self.examples.transform, "forward": self.forward}
+        return {name: None if each is None else function_digest(each) for name, each in own.items()}
+
+    @cached_property
     def draws(self) -> bool:
         """Return True: a training of the caller draws from torch's global generators."""
         return True
@@ -95,6 +108,7 @@ class OwnTrainer(Trainer):
         return {
             "own_schema": SCHEMA,
             "dataset": self.pool.checksum,
+            "view": self.view,
             "rows": index_digest(rows),
             "train": None if self.own is None else function_digest(self.own),
             "settings": self.settings.identity(),
@@ -125,6 +139,43 @@ class OwnTrainer(Trainer):
         check_trained(model)
         network = place(understood(model, self.pool.classes, self.forward), self.settings).eval()
         return network, {}
+
+
+def own_trainer(
+    experiment: Experiment,
+    parts: Mapping[str, Examples],
+    network: nn.Module,
+    train: Train | None,
+    forward: Forward | None,
+) -> tuple[OwnTrainer, Splits]:
+    """Return the trainer for the caller's parts and function, and the splits that count the parts' examples."""
+    examples, splits = _together(parts)
+    pool = _pool(examples, int(network.classes))  # type: ignore[arg-type]
+    shared = experiment.model, experiment.optimizer, experiment.settings, Store()
+    return OwnTrainer(pool, examples, NoDataset(), *shared, own=train, network=network, forward=forward), splits
+
+
+def _together(parts: Mapping[str, Examples]) -> tuple[Examples, Splits]:
+    """Return the parts as one set of examples, in the order of `PARTS`, and the rows of each."""
+    rows: dict[str, NDArray[np.int64]] = {}
+    start, whole = 0, None
+    for name in PARTS:
+        count = len(parts[name]) if name in parts else 0
+        rows[name] = np.arange(start, start + count)
+        start += count
+        if name in parts:
+            whole = parts[name] if whole is None else whole.followed_by(parts[name])
+    assert whole is not None
+    return whole, Splits(**rows)
+
+
+def _pool(examples: Examples, classes: int) -> Pool:
+    """Return a pool with the labels and a digest of the inputs, which the examples hold."""
+    digest = hashlib.sha256()
+    for name, tensor in named(cast("Batch", examples.inputs)).items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
+    labels = examples.labels.cpu().numpy()
+    return Pool({}, labels, len(labels), classes, images=examples.images, digest=digest.hexdigest())
 
 
 def function_digest(function: Callable[..., Any]) -> str:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
-from advunlearn.api.experiments import with_method
+from advunlearn.api.experiments import ConfigDir, with_method
+from advunlearn.api.own_trainer import Train, own_trainer
 from advunlearn.api.parts import Part, Transform, check_trainable, read_parts, understand
+from advunlearn.config.experiment import Experiment
+from advunlearn.data.examples import Examples
 from advunlearn.models.foreign import Forward, own_module
 from advunlearn.options import UserError
 from advunlearn.runtime.seeding import clean_state
+from advunlearn.stages.unlearn import reference_set
 from advunlearn.training.fit import place
 from advunlearn.unlearners.descent import Descent
 from advunlearn.unlearners.gradient import GradientUnlearner
@@ -54,8 +59,10 @@ def unlearn(
     transform: Transform | None = None,
     loss: Loss | None = None,
     optimizer: MakeOptimizer | None = None,
+    train: Train | None = None,
     seed: int = 0,
     device: str = "auto",
+    config_dir: ConfigDir = None,
     **options: Any,
 ) -> UnlearnedModel:
     """Return a copy of the model with the forget set's influence removed; the model itself is unchanged.
@@ -74,8 +81,11 @@ def unlearn(
             their own.
         optimizer: a function of the weights that returns a torch optimizer, for the steps of methods by gradients; the
             options `lr`, `momentum`, `weight_decay` and `schedule` of the method are then not used.
+        train: a function of a torch Dataset and a seed that returns a trained model, as in `compare`; for methods and
+            auditors that compare with models that they train, such as `auditor="likelihood_ratio"`.
         seed: root of all random streams.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`, which is CUDA if it is available.
+        config_dir: a folder with the YAML files of your own parts, which may then be given by name.
         options: the options of a method that is given by name, such as `alpha=3, epochs=10, batch_size=100`,
             `auditor="logistic"`, or `auditor=SVM(regularization=0.5)`.
 
@@ -98,7 +108,7 @@ def unlearn(
         >>> unlearned.network(inputs).shape
         torch.Size([60, 3])
     """
-    experiment = with_method(method, options, seed, device)
+    experiment = with_method(method, options, seed, device, config_dir)
     if loss is not None:
         _check_loss(experiment.unlearner)
     settings = experiment.settings
@@ -109,15 +119,8 @@ def unlearn(
         check_trainable(network)
         experiment.unlearner.check_network(network)
         experiment.unlearner.check({name: part.labels.cpu().numpy() for name, part in parts.items()})
-        task = Task(
-            parts["retain"],
-            parts["forget"],
-            parts["audit"],
-            settings,
-            parts.get("selection"),
-            loss=loss,
-            optimizer=optimizer,
-        )
+        task = _task(experiment, parts, network, train, forward)
+        task = replace(task, loss=loss, optimizer=optimizer)
         start = time.perf_counter()
         unlearned = experiment.unlearner.run(network, task)
         seconds = time.perf_counter() - start
@@ -126,6 +129,26 @@ def unlearn(
         part.training = before.training
     own = own.to(next(model.parameters()).device)
     return UnlearnedModel(own, seconds, unlearned.trace, experiment.unlearner.parts_read(), experiment.unlearner, task)
+
+
+def _task(
+    experiment: Experiment,
+    parts: Mapping[str, Examples],
+    network: nn.Module,
+    train: Train | None,
+    forward: Forward | None,
+) -> Task:
+    """Return the request to forget; with a function that trains models, unlearners may use such models."""
+    task = Task(parts["retain"], parts["forget"], parts["audit"], experiment.settings, parts.get("selection"))
+    if train is None:
+        return task
+    trainer, splits = own_trainer(experiment, parts, network, train, forward)
+    references = reference_set(experiment, trainer, splits, splits.forget)
+    return replace(
+        task,
+        retrain=lambda stream: trainer.fitted(splits.retain, stream)[0],
+        references=(references.observe(splits.forget), references.observe(splits.audit)) if references else None,
+    )
 
 
 def _check_loss(method: Unlearner) -> None:

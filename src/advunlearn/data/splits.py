@@ -37,12 +37,12 @@ class Splits:
     test: Rows
 
     def __post_init__(self) -> None:
-        """Check that no row is in two sets, and that those which every attack needs are not empty.
+        """Check that no row is in two sets, and that there is something to retain and to forget.
 
         Raises:
             ValueError: if one is.
         """
-        empty = [name for name in ("retain", "forget", "test") if len(getattr(self, name)) == 0]
+        empty = [name for name in ("retain", "forget") if len(getattr(self, name)) == 0]
         if empty:
             raise UserError(f"the {empty[0]} set is empty; change dataset.train_size or the forget options")
         together = np.concatenate(list(vars(self).values()))

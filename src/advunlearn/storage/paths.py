@@ -19,11 +19,6 @@ def config_folder() -> Path:
     raise FileNotFoundError("advunlearn was installed without its conf/ folder; reinstall it")
 
 
-def config_groups() -> list[str]:
-    """Return the groups of the shipped configs, without those of Hydra and the settings inside a recipe."""
-    return sorted({path.parent.name for path in config_folder().glob("*/*.yaml")})
-
-
 def cache_folder() -> Path:
     """Return where data and artefacts are kept.
 

@@ -59,7 +59,7 @@ class Smoothing(Descent):
         uniform = torch.rand(taught.shape, generator=self.noise).clamp(min=torch.finfo(torch.float32).tiny)
         noise = to_device(-(-uniform.log()).log(), taught.device)
         soft = F.softmax((taught + noise) / temperature(self.gap.value, self.method.alpha), 1)
-        certain = F.one_hot(taught.argmax(1), taught.shape[1]).to(soft.dtype)
+        certain = torch.zeros_like(soft).scatter(1, taught.argmax(1, keepdim=True), 1.0)
         return F.cross_entropy(logits, torch.where(forgotten[:, None], soft, certain))
 
 

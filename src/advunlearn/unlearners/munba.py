@@ -38,8 +38,8 @@ class Bargaining(Descent):
         """Put the bisector of both gradients into the parameters; see `Descent.differentiate`."""
         weights = [weight for weight in self.network.parameters() if weight.requires_grad]
         both = []
-        for part in loss:
-            found = torch.autograd.grad(part, weights, retain_graph=True, allow_unused=True)
+        for kind in torch.eye(2, device=loss.device):
+            found = torch.autograd.grad(loss, weights, kind, retain_graph=True, allow_unused=True)
             both.append([torch.zeros_like(w) if g is None else g for w, g in zip(weights, found, strict=True)])
         for weight, direction in zip(weights, bisector(*both), strict=True):
             weight.grad = direction

@@ -30,5 +30,5 @@ class Retrain(Unlearner):
             ValueError: if the task has no training setup.
         """
         if task.retrain is None:
-            raise UserError("unlearner retrain needs a training setup: use advunlearn.run")
+            raise UserError("unlearner retrain needs a training setup: use advunlearn.run, or give train=")
         return Unlearned(task.retrain("retrain"))

@@ -191,7 +191,9 @@ class Game:
             pool = np.asarray(references[1].membership.any(0))
             audited = audited[pool[audited]]
         elif options.reference_models():
-            raise UserError("this auditor needs reference models, which need a training setup: use advunlearn.run")
+            raise UserError(
+                "this auditor needs reference models, which need a training setup: use advunlearn.run, or give train="
+            )
         audit = task.audit.subset(audited)
         self.counts = len(task.forget), len(audit)
         self.size = min(options.audit_size, *self.counts)

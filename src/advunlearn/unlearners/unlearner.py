@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from advunlearn.data.examples import Examples
 from advunlearn.options import Component, UserError
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.fit import Diverged, largest, predict, seeded
+from advunlearn.training.fit import Diverged, first_logits, largest, predict, seeded
 
 logger = logging.getLogger(__name__)
 
@@ -130,16 +130,15 @@ class Unlearner(Component):
         """
         _check_task(task)
         self.check_network(network)
-        sample = task.retain.subset(torch.linspace(0, len(task.retain) - 1, min(SAMPLE, len(task.retain))).long())
-        before = predict(network, sample)
+        before = largest(first_logits(network, task.retain))
+        known = _share_known(network, task)
         try:
             unlearned = self._unlearned(network, task)
-            after = predict(unlearned.network, sample)
-            if math.isinf(largest(after)):
+            if math.isinf(largest(first_logits(unlearned.network, task.retain))):
                 raise Diverged("unlearning diverged (infinite logits)")
         except Diverged as error:
-            raise self._blamed(error, largest(before)) from error
-        if _collapsed(before, after, sample.labels.cpu()):
+            raise self._blamed(error, before) from error
+        if _collapsed(known, _share_known(unlearned.network, task), task):
             unlearned = replace(unlearned, trace={**unlearned.trace, "collapsed": True})
         return unlearned
 
@@ -208,12 +207,24 @@ def _check_task(task: Task) -> None:
         raise UserError("the forget set is the whole training set: there is nothing to retain (forget less)")
 
 
-def _collapsed(before: Tensor, after: Tensor, labels: Tensor) -> bool:
-    """Return, and log, whether a network has fallen to the accuracy of one answer for all, which it was above."""
-    was, now = ((logits.argmax(1) == labels).double().mean().item() for logits in (before, after))
+def _sample(task: Task) -> Examples:
+    """Return retain examples evenly spaced, since a dataset may be sorted by class."""
+    count = len(task.retain)
+    return task.retain.subset(torch.linspace(0, count - 1, min(SAMPLE, count)).long())
+
+
+def _share_known(network: nn.Module, task: Task) -> float:
+    """Return the accuracy on the sample of the retain set."""
+    sample = _sample(task)
+    return (predict(network, sample).argmax(1) == sample.labels.cpu()).double().mean().item()
+
+
+def _collapsed(before: float, after: float, task: Task) -> bool:
+    """Return, and log, whether the accuracy has fallen to that of one answer for all, which it was above."""
+    labels = _sample(task).labels
     guess = labels.bincount().max().item() / len(labels)
-    if not now <= guess < was:
+    if not after <= guess < before:
         return False
     words = "unlearning collapsed: accuracy on retain examples fell from %.3f to %.3f; one answer for all reaches %.3f"
-    logger.warning(words, was, now, guess)
+    logger.warning(words, before, after, guess)
     return True
