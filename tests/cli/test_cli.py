@@ -65,7 +65,8 @@ def test_run_help_lists_groups_options_and_examples(command: Command, workplace:
     groups = done.stdout.split("(group=option):\n\n")[1].split("\n\n")[0].splitlines()
     chosen = ["attack", "auditor", "dataset", "experiment", "forget", "model", "optimizer", "recipe", "unlearner"]
     assert [line.split(": ")[0] for line in groups] == chosen
-    assert "model: cnn, mlp, resnet18" in groups
+    models = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))
+    assert f"model: {', '.join(models)}" in groups
     assert groups[0].endswith(", ulira, zeal")
     assert "advunlearn run dataset=cifar10 attack=lira" in done.stdout
     assert "shadows: 128" in done.stdout

@@ -325,7 +325,7 @@ def test_an_interrupt_from_the_terminal_is_one_error_of_the_parent(
 ) -> None:
     parent, pids = running
     os.killpg(parent.pid, signal.SIGINT)
-    _, errors = parent.communicate(timeout=30)
+    _, errors = parent.communicate(timeout=120)  # no limit of the test: a busy machine took 39 s
     assert errors.count("Traceback") == 1
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert all(map(gone, pids))
