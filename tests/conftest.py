@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import multiprocessing
@@ -9,6 +10,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,14 @@ def torch_as_before() -> Iterator[None]:
     torch.set_grad_enabled(grad)
 
 
+@pytest.fixture(autouse=True)
+def arguments_and_path_as_before() -> Iterator[None]:
+    """Restore what a command changes: it finds classes in the current folder, and Hydra reads `sys.argv`."""
+    path, arguments = list(sys.path), list(sys.argv)
+    yield
+    sys.path[:], sys.argv = path, arguments
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give an empty current directory and an empty cache."""
@@ -61,11 +71,19 @@ def command(workplace: Path) -> Command:
     return run
 
 
+@cache
+def load_libraries() -> None:
+    """Import what a run imports when it needs it: once here instead of in each process that is forked."""
+    for name in ("torch._dynamo", "advunlearn.train", "advunlearn.report.run.pictures", "sklearn.svm", "hydra.main"):
+        importlib.import_module(name)
+
+
 def start(*words: str, **environment: str) -> Callable[[], subprocess.CompletedProcess[str]]:
     """Start `advunlearn` in a process of its own, and return a function that waits for its end.
 
     The process is a fork of this one, which saves the seconds that Python and the libraries take to start.
     """
+    load_libraries()
     outputs = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]  # noqa: SIM115 - closed by `finish`
 
     def run() -> None:

@@ -27,7 +27,7 @@ from advunlearn.evaluation.metrics_file import read_metrics
 from advunlearn.options import UserError
 from advunlearn.runs.state import read_manifest, state_of
 
-EXAMPLES = int(os.environ.get("ADVUNLEARN_EXAMPLES", "1000"))
+EXAMPLES = int(os.environ.get("ADVUNLEARN_EXAMPLES", "300"))
 BOUND = 100 << 20  # bytes that reading a small file may take
 any_input = settings(
     max_examples=EXAMPLES,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import advunlearn.train
+from advunlearn.cli import main
 
 SCRIPT = str(Path(advunlearn.train.__file__))
 MODULE = ["-m", "advunlearn.train"]
@@ -53,8 +54,11 @@ def test_under_torchrun(workplace: Path, script: list[str]) -> None:
     assert "seed: 7" in done.stdout
 
 
-def test_one_run_uses_one_device(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_run_uses_one_device(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    done = run(workplace, SCRIPT, "attack=threshold")
-    assert done.returncode == 2
-    assert done.stderr == "error: WORLD_SIZE=2: one run uses one device (try advunlearn submit, or a sweep)\n"
+    assert main(["run", "attack=threshold"]) == 2
+    assert (
+        capsys.readouterr().err == "error: WORLD_SIZE=2: one run uses one device (try advunlearn submit, or a sweep)\n"
+    )

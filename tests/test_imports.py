@@ -122,11 +122,17 @@ def circle(found: list[Import]) -> list[str]:
     return []
 
 
-FOUND = imports(modules(SOURCE))
+TREES = modules(SOURCE)
+FOUND = imports(TREES)
+
+
+def found_with(module: str, code: str) -> list[Import]:
+    """Return the package's imports and those of a piece of code in one of its modules."""
+    return [*FOUND, *_imports(module, ast.parse(code), TREES, False)]
 
 
 def test_the_roots_files_are_the_five_and_every_room_has_its_floor() -> None:
-    assert {path.stem for path in SOURCE.glob("*.py")} == {"__init__", "__main__", "api", "train", "options"}
+    assert {path.stem for path in SOURCE.glob("*.py")} == {"__init__", "__main__", "train", "options"}
     rooms = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert rooms == HEIGHT.keys()
 
@@ -143,8 +149,7 @@ def test_nothing_imports_in_a_circle() -> None:
 def test_an_import_upwards_is_for_the_packages_functions_or_for_a_script() -> None:
     """Both are not imported with the module: one is in a function, one under `if __name__ == "__main__"`."""
     for room, above in UPWARDS:
-        tree = modules(SOURCE)[room]
-        at_once = [statement for statement in tree.body if not isinstance(statement, ast.FunctionDef | ast.If)]
+        at_once = [statement for statement in TREES[room].body if not isinstance(statement, ast.FunctionDef | ast.If)]
         for statement in at_once:
             assert not any(target.split(".")[0] == above for target in _targets(statement))
 
@@ -165,18 +170,14 @@ PLANTED = [
 
 @pytest.mark.parametrize(("module", "code", "expected"), PLANTED)
 def test_an_import_that_goes_up_is_found_wherever_it_is(module: str, code: str, expected: list[str]) -> None:
-    trees = modules(SOURCE)
-    trees[module].body += ast.parse(code).body
-    assert upwards(imports(trees)) == expected
+    assert upwards(found_with(module, code)) == expected
 
 
 def test_a_circle_is_found_unless_only_a_type_checker_sees_it() -> None:
-    trees = modules(SOURCE)
     guarded = "if TYPE_CHECKING:\n    from advunlearn.attacks.lira import LiRA"
-    trees["attacks.attack"].body += ast.parse(guarded).body
-    assert circle(imports(trees)) == []
-    trees["attacks.attack"].body += ast.parse("def f():\n    from advunlearn.attacks.lira import LiRA").body
-    assert {"attacks.attack", "attacks.lira"} <= set(circle(imports(trees)))
+    assert circle(found_with("attacks.attack", guarded)) == []
+    inside = "def f():\n    from advunlearn.attacks.lira import LiRA"
+    assert {"attacks.attack", "attacks.lira"} <= set(circle(found_with("attacks.attack", inside)))
 
 
 def loaded(code: str, packages: set[str]) -> set[str]:
@@ -187,7 +188,7 @@ def loaded(code: str, packages: set[str]) -> set[str]:
 
 
 def test_attacks_import_no_torch_and_neither_do_metrics_and_the_outputs_of_shadow_models() -> None:
-    attacks, metrics = ([n for n in modules(SOURCE) if n.startswith(f"{room}.")] for room in ("attacks", "evaluation"))
+    attacks, metrics = ([n for n in TREES if n.startswith(f"{room}.")] for room in ("attacks", "evaluation"))
     assert "attacks.lira" in attacks
     assert "evaluation.metrics" in metrics
     code = [f"import advunlearn.{name}" for name in [*attacks, "shadows.outputs"]]

@@ -16,7 +16,7 @@ import advunlearn
 SCRIPT = Path(__file__).parents[1] / "scripts" / "paired_gaps.py"
 ATTACKS = ("lira", "rmia", "threshold")
 # The criterion of the epoch that is kept is in the trace, to hold the script's own against.
-GAME = ["optimizer.epochs=10", "unlearner.epochs=3", "unlearner.keep_epoch=best", "attack.shadows=4", "threads=1"]
+GAME = ["optimizer.epochs=3", "unlearner.epochs=2", "unlearner.keep_epoch=best", "attack.shadows=4", "threads=1"]
 AUDITORS = {"svm": "1", "likelihood_ratio": "2"}  # and an alpha for each
 SEEDS = (0, 1)
 STUDENT = 12.7062  # half a 95 % interval of two values, in standard errors

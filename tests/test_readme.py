@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,18 @@ def code(marker: str) -> str:
     return block
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a finished run."""
+    folder = tmp_path_factory.mktemp("readme")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVUNLEARN_CACHE", str(folder / "cache"))
+        return advunlearn.run([*SMALL, "unlearner.epochs=1"], folder / "run").folder
+
+
 @pytest.fixture
 def persons_folder(workplace: Path) -> Path:
-    """Give what the README supposes beside a person: arrays, rows, and a method of their own."""
+    """Give what the README supposes beside a person: arrays, rows, and a method and an attack of their own."""
     rng = np.random.default_rng(0)
     labels = np.arange(240) % 4
     images = (40 * labels[:, None, None] + rng.integers(0, 90, (240, 8, 8))).astype(np.uint8)
@@ -46,6 +56,9 @@ def persons_folder(workplace: Path) -> Path:
     Path("mymethods.py").write_text(code("class Shrink"), encoding="utf-8")
     Path("my/unlearner").mkdir(parents=True)
     Path("my/unlearner/shrink.yaml").write_text(code("mymethods.Shrink"), encoding="utf-8")
+    Path("myattacks.py").write_text(code("class InputGradient"), encoding="utf-8")
+    Path("my/attack").mkdir()
+    Path("my/attack/input_gradient.yaml").write_text(code("myattacks.InputGradient"), encoding="utf-8")
     return workplace
 
 
@@ -55,20 +68,21 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_readme_is_right(
-    line: str, persons_folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    line: str, persons_folder: Path, finished: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run what is quick as it stands; of a run, check all of it, and run those on small data at a small size."""
     verb, *words = shlex.split(line)[1:]
     if verb != "run":
         if verb in ("report", "status", "resume"):
-            advunlearn.run([*SMALL, "unlearner.epochs=1"], f"{words[0]}/0")
+            shutil.copytree(finished, Path(words[0]) / "0")
         if verb == "submit":
             words.append("--dry-run")
         assert main([verb, *words]) == 0
         return
     monkeypatch.syspath_prepend(str(persons_folder))
     if "--cfg" in words:
-        words = []
+        assert "dataset:" in command(verb, *words).stdout
+        return
     config_dir = words[words.index("--config-dir") + 1] if "--config-dir" in words else None
     overrides = [word for word in words if "=" in word]
     assert jobs_to_check(overrides, config_dir, multirun="-m" in words)

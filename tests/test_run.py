@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,30 @@ def without_seconds(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if name not in measured}
 
 
+@dataclass(frozen=True)
+class Made:
+    """A finished run of `QUICK`: the store that it made and nothing else uses, its folder and its metrics."""
+
+    cache: Path
+    folder: Path
+    metrics: Any
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    root = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADVUNLEARN_CACHE", str(root / "cache"))
+        result = advunlearn.run(QUICK, root / "run")
+    return Made(root / "cache", result.folder, result.metrics)
+
+
+@pytest.fixture
+def store_of_made(made: Made, workplace: Path) -> None:
+    """Begin with a store that holds what the run made."""
+    shutil.copytree(made.cache, os.environ["ADVUNLEARN_CACHE"])
+
+
 def test_the_default_run_shows_the_effect_it_is_there_for(workplace: Path) -> None:
     metrics = advunlearn.run(["attack.shadows=32"]).metrics
     lira = {name: model["attacks"]["lira"]["auc"] for name, model in metrics["models"].items()}
@@ -64,6 +91,7 @@ def test_what_a_run_leaves(command: Command, workplace: Path) -> None:
         "manifest.json",
         "metrics.csv",
         "metrics.json",
+        "original.safetensors",
         "report.html",
         "roc.png",
         "scores.npz",
@@ -102,8 +130,8 @@ def test_what_a_run_leaves(command: Command, workplace: Path) -> None:
     assert again.config == experiment_from(QUICK).config
 
 
-def test_metrics_have_the_schema_that_is_promised(workplace: Path) -> None:
-    metrics = advunlearn.run(QUICK).metrics
+def test_metrics_have_the_schema_that_is_promised(made: Made) -> None:
+    metrics = made.metrics
     assert metrics["schema"] == 1
     assert set(metrics["models"]) == {"original", "retrained", "unlearned"}
     for model in metrics["models"].values():
@@ -122,28 +150,25 @@ def test_metrics_have_the_schema_that_is_promised(workplace: Path) -> None:
     )
 
 
-def test_a_second_run_takes_everything_from_the_store(workplace: Path) -> None:
-    first, second = (advunlearn.run(QUICK) for _ in range(2))
+@pytest.mark.usefixtures("store_of_made")
+def test_a_second_run_takes_everything_from_the_store(made: Made) -> None:
+    first, second = made, advunlearn.run(QUICK)
     assert first.metrics == second.metrics
     reused = {stage["name"]: stage["reused"] for stage in read(second.folder / "manifest.json")["stages"]}
     assert reused == {"data": False, "pretrain": True, "retrain": True, "unlearn": True, "attack": True, "report": True}
     assert (first.folder / "roc.png").read_bytes() == (second.folder / "roc.png").read_bytes()
 
 
-def test_the_same_seed_gives_the_same_numbers_from_an_empty_store(
-    workplace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = advunlearn.run(QUICK)
-    monkeypatch.setenv("ADVUNLEARN_CACHE", str(workplace / "another"))
-    second, other = advunlearn.run(QUICK), advunlearn.run([*QUICK, "seed=1"])
+def test_the_same_seed_gives_the_same_numbers_from_an_empty_store(made: Made, workplace: Path) -> None:
+    first, second, other = made, advunlearn.run(QUICK), advunlearn.run([*QUICK, "seed=1"])
     assert without_seconds(first.metrics) == without_seconds(second.metrics)
     weights = load_file(first.folder / "unlearned.safetensors"), load_file(second.folder / "unlearned.safetensors")
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert without_seconds(first.metrics) != without_seconds(other.metrics)
 
 
-def test_only_what_changed_is_computed_again(workplace: Path) -> None:
-    advunlearn.run(QUICK)
+@pytest.mark.usefixtures("store_of_made")
+def test_only_what_changed_is_computed_again() -> None:
     changed = advunlearn.run([*QUICK, "unlearner.alpha=0.5"])
     reused = {stage["name"]: stage["reused"] for stage in read(changed.folder / "manifest.json")["stages"]}
     assert (reused["pretrain"], reused["retrain"], reused["unlearn"]) == (True, True, False)
@@ -268,8 +293,8 @@ def test_a_persons_class_that_changed_is_computed_anew(
     assert reused == [False, True, False]
 
 
-def test_a_folder_that_holds_a_run_is_not_written_over(workplace: Path) -> None:
-    advunlearn.run([*QUICK, "attack=threshold"], workplace / "here")
+def test_a_folder_that_holds_a_run_is_not_written_over(made: Made, workplace: Path) -> None:
+    shutil.copytree(made.folder, workplace / "here")
     before = (workplace / "here" / "manifest.json").read_bytes()
     with pytest.raises(ValueError, match="already holds a run"):
         advunlearn.run([*QUICK, "attack=threshold"], workplace / "here")

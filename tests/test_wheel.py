@@ -1,4 +1,4 @@
-"""The wheel holds all that it needs: installed away from the checkout, it runs the default job from another folder."""
+"""The wheel holds all that it needs: installed away from the checkout, it runs the default parts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_it_holds_every_config_and_no_test(wheel: Path) -> None:
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
 
 
-def test_it_runs_the_default_job_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
+def test_it_runs_the_default_parts_in_a_clean_environment(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=False)
     python = environment / "bin" / "python"
@@ -54,7 +54,7 @@ def test_it_runs_the_default_job_in_a_clean_environment(wheel: Path, tmp_path: P
     work.mkdir()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
-        [python, "-m", "advunlearn", "run"],
+        [python, "-m", "advunlearn", "run", "optimizer.epochs=3", "attack.shadows=2"],
         cwd=work,
         env={**clean, "ADVUNLEARN_CACHE": str(tmp_path / "cache")},
         capture_output=True,

@@ -23,6 +23,8 @@ from typing import Any, ClassVar
 
 def one_line(text: str) -> str:
     r"""Return a text with control characters escaped, as \x1b or \n: user input may contain them."""
+    if text.isprintable():  # at once: the pictures in a page have a million characters
+        return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
@@ -93,19 +95,25 @@ _ORDER: dict[str, tuple[str, Callable[[float, float], bool]]] = {
 }
 
 
+def limits(field: dataclasses.Field[Any]) -> str:
+    """Return the allowed range of an option in words, as `at least 0 and less than 1`; empty without one."""
+    choices = field.metadata.get("choices")
+    if choices is not None:
+        return f"one of {', '.join(choices)}"
+    return " and ".join(f"{_ORDER[kind][0]} {limit:.10g}" for kind, limit in field.metadata.items() if kind in _ORDER)
+
+
 def _complaint(field: dataclasses.Field[Any], value: Any) -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return f"{field.name} must be a finite number, got {value}"
     choices = field.metadata.get("choices")
-    if choices is not None and value not in choices:
-        return f"{field.name} must be one of {', '.join(choices)}, got {value}"
-    limits = [(*_ORDER[kind], limit) for kind, limit in field.metadata.items() if kind in _ORDER]
-    if all(holds(value, limit) for _, holds, limit in limits):
+    if choices is not None:
+        return None if value in choices else f"{field.name} must be {limits(field)}, got {value}"
+    if all(_ORDER[kind][1](value, limit) for kind, limit in field.metadata.items() if kind in _ORDER):
         return None
-    wanted = " and ".join(f"{words} {limit:.10g}" for words, _, limit in limits)
     has_default = field.default is not dataclasses.MISSING and field.default is not None
     hint = f" (try {field.name}={field.default})" if has_default else ""
-    return f"{field.name} must be {wanted}, got {value}{hint}"
+    return f"{field.name} must be {limits(field)}, got {value}{hint}"
 
 
 class Component:
@@ -170,13 +178,16 @@ def source_digest(part: Callable[..., Any]) -> str:
     """Return the SHA-256 of the user's own source that a class or function depends on.
 
     That is its module, those of its base classes, and all modules that these import, directly or not, except for
-    installed packages. One without a file, typed into an interpreter, gets a random digest.
+    installed packages; for a part of an installed package, its own modules count. One without a file, typed into an
+    interpreter, gets a random digest.
     """
+    is_part = isinstance(part, type) and issubclass(part, Component)
+    package = part.__module__.partition(".")[0] if is_part else ""
     found: dict[str, bytes] = {}
     waiting = [base.__module__ for base in getattr(part, "__mro__", (part,))]
     while waiting:
         name = waiting.pop()
-        path = _own_file(name)
+        path = _own_file(name, package)
         if path is not None and name not in found:
             found[name] = path.read_bytes()
             waiting += _imports(name, found[name])
@@ -202,10 +213,15 @@ def _is_ours(module: str) -> bool:
     return module.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _own_file(module: str) -> Path | None:
-    """Return the source file of a module of the user; None for our modules, installed ones, and ones without a file."""
+def _own_file(module: str, package: str) -> Path | None:
+    """Return the source file of a module that belongs to the user, or to this installed package.
+
+    None for our modules, those of other installed packages, and ones without a file.
+    """
     path = None if _is_ours(module) else _file(module)
-    return None if path is None or path.suffix != ".py" or _in_libraries(path) else path
+    if path is None or path.suffix != ".py":
+        return None
+    return path if module.partition(".")[0] == package or not _in_libraries(path) else None
 
 
 def _is_installed(module: str) -> bool:

@@ -57,13 +57,24 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"advunlearn {advunlearn.__version__}\n"
 
 
-def test_run_help_lists_groups_options_and_examples(command: Command) -> None:
-    done = command("run", "--help")
+def test_run_help_lists_groups_options_and_examples(command: Command, workplace: Path) -> None:
+    Path("my/attack").mkdir(parents=True)
+    Path("my/attack/zeal.yaml").write_text("# mine\n", encoding="utf-8")
+    done = command("run", "--help", "--config-dir", "my")
     assert done.returncode == 0
-    for group in ("dataset", "forget", "model", "optimizer", "unlearner", "attack", "experiment"):
-        assert f"{group}: " in done.stdout
+    groups = done.stdout.split("(group=option):\n\n")[1].split("\n\n")[0].splitlines()
+    chosen = ["attack", "auditor", "dataset", "experiment", "forget", "model", "optimizer", "recipe", "unlearner"]
+    assert [line.split(": ")[0] for line in groups] == chosen
+    assert "model: cnn, mlp, resnet18" in groups
+    assert groups[0].endswith(", ulira, zeal")
     assert "advunlearn run dataset=cifar10 attack=lira" in done.stdout
     assert "shadows: 128" in done.stdout
+    assert "lr: 0.1" in done.stdout  # of the recipe
+
+
+def test_run_help_shows_the_config_of_what_was_typed(command: Command) -> None:
+    assert "advunlearn.models.resnet18.ResNet18" in command("run", "-h", "dataset=cifar10").stdout
+    assert command("run", "-h", "dataset=cifar11").stderr.startswith("error: dataset=cifar11: no such option")
 
 
 def test_cfg_prints_the_config_and_runs_nothing(command: Command, workplace: Path) -> None:
@@ -103,9 +114,10 @@ def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[
         assert len(line) <= 120
     assert main(["list", "attack"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].endswith(" [carlini2022]")
+    assert lines[2].endswith(" [carlini2022]")
     assert [line.split()[0] for line in lines] == [
         "classifier",
+        "gradient_norm",
         "lira",
         "mia_efficacy",
         "population",

@@ -16,8 +16,8 @@ MISTAKES: list[tuple[list[str], str]] = [
     ),
     (
         ["attack=lirra"],
-        "attack=lirra: no such option; choose one of classifier, lira, mia_efficacy, population, rmia, threshold, "
-        "ulira (did you mean lira?)",
+        "attack=lirra: no such option; choose one of classifier, gradient_norm, lira, mia_efficacy, "
+        "population, rmia, threshold, ulira (did you mean lira?)",
     ),
     (["attack=[lira,treshold]"], "attack=treshold: no such option"),
     (["model=[mlp,cnn]"], "model=[mlp,cnn]: only attack takes several options"),

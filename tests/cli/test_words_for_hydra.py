@@ -166,7 +166,7 @@ def test_the_runs_of_a_sweep_share_what_hydra_composes(monkeypatch: pytest.Monke
     """Composing each by itself took 67 s for a thousand runs."""
     calls: list[object] = []
     composed = composer.compose
-    monkeypatch.setattr(composer, "_SHIPPED", {})
+    monkeypatch.setattr(composer, "_INSTALLED", {})
     monkeypatch.setattr(composer, "compose", lambda *words, **flags: calls.append(words) or composed(*words, **flags))
     assert check_sweep(["seed=0,1", *QUICK])[1] == 2
     few = len(calls)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import warnings
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import pytest
 
 import advunlearn
 from advunlearn.config.compose import experiment_from, split_arguments
-from advunlearn.config.composer import register_resolvers, version_base
+from advunlearn.config.composer import CREATED_BY_HYDRA, main_keywords, register_resolvers, version_base
 from advunlearn.options import ConfigError
+from advunlearn.storage.paths import config_folder
 
 LINE = ".".join(hydra.__version__.split(".")[:2])
 
@@ -35,6 +38,16 @@ def test_this_line_of_hydra_warns_of_nothing_that_is_used(line: str) -> None:
     assert isinstance(experiment.config["unlearner"]["alpha"], int)  # as it was typed; the option is a float:
     assert isinstance(experiment.unlearner.alpha, float)  # type: ignore[attr-defined]
     assert version_base() == ({"version_base": "1.3"} if line == "1.3" else {})
+
+
+def test_hydra_may_create_what_its_own_config_names() -> None:
+    """Hydra 1.4 warns of every other class, and 1.5 refuses it."""
+    text = "".join(path.read_text(encoding="utf-8") for path in (config_folder() / "hydra").rglob("*.yaml"))
+    text += (config_folder() / "config.yaml").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"(?:_target_|class): (advunlearn\.[\w.]+)", text)) == sorted(CREATED_BY_HYDRA)
+    parameters = inspect.signature(hydra.main).parameters
+    assert main_keywords().keys() <= parameters.keys()
+    assert LINE == "1.3" or main_keywords() == {"execution_whitelist": list(CREATED_BY_HYDRA)}
 
 
 def test_a_number_beyond_all_floats_is_a_mistake() -> None:

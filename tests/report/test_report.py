@@ -24,7 +24,7 @@ from advunlearn.report.summary.pictures import draw_overview
 from advunlearn.report.summary.runs import find_runs, summarise
 from tests.report.runs import config, metrics, write
 
-SMALL = ["optimizer.epochs=15", "unlearner.epochs=3", "attack=[threshold,classifier,lira]", "attack.shadows=4"]
+SMALL = ["optimizer.epochs=4", "unlearner.epochs=1", "attack=[threshold,classifier,lira]", "attack.shadows=4"]
 
 
 @pytest.fixture(scope="module")

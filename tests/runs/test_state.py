@@ -71,21 +71,24 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["manifest.json", "metrics.json"])
-def test_a_damaged_file_of_one_run_is_named_and_the_others_are_shown(
-    sweep: Path, name: str, damage: Damage, capsys: pytest.CaptureFixture[str]
+def test_a_damaged_file_of_a_run_is_named_and_the_others_are_shown(
+    sweep: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    damage(sweep / "1" / name)
-    assert state_of(sweep / "1").name == "damaged"
+    damaged = {number: damage for number, damage in enumerate(DAMAGES, start=3)}
+    for number, damage in damaged.items():
+        shutil.copytree(sweep / "1", sweep / str(number))
+        damage(sweep / str(number) / name)
+        assert state_of(sweep / str(number)).name == "damaged"
     assert main(["status", str(sweep)]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert ["damaged" in line for line in lines[:3]] == [False, True, False]
-    assert f"damaged: {name}: " in lines[1]
-    assert "runs: 2 completed, 1 damaged" in lines
+    assert ["damaged" in line for line in lines[:9]] == [number in damaged for number in range(9)]
+    assert all(f"damaged: {name}: " in lines[number] for number in damaged)
+    assert {"3 completed", "6 damaged"} == set(lines[9].removeprefix("runs: ").split(", "))
     assert main(["report", str(sweep)]) == 0
     said = capsys.readouterr().out
-    assert f"no result: {sweep / '1'} (seed=1, damaged: {name}: " in said
+    for number in damaged:
+        assert f"no result: {sweep / str(number)} (seed=1, damaged: {name}: " in said
     assert len(said.splitlines()[0].split()) > 3  # the table of the others
 
 
@@ -107,18 +110,21 @@ def test_a_damaged_run_of_a_sweep_is_done_again_and_so_are_the_others(
     assert (sweep / "0" / "manifest.damaged.json").exists() == (name == "manifest.json")
 
 
-@pytest.mark.parametrize("text", ["", "- a list", "{", "\tseed: 1", "attack: 3"])
 def test_a_run_whose_config_is_no_config_is_one_line_and_the_others_are_done(
-    sweep: Path, text: str, capsys: pytest.CaptureFixture[str]
+    sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for number in (0, 2):
-        (sweep / str(number) / "manifest.json").unlink()
-    (sweep / "0" / "config.yaml").write_text(text)
+    (sweep / "2" / "manifest.json").unlink()
+    wrong = {3: "", 4: "- a list", 5: "{", 6: "\tseed: 1", 7: "attack: 3"}
+    for number, text in wrong.items():
+        (sweep / str(number)).mkdir()
+        (sweep / str(number) / "config.yaml").write_text(text)
+    shutil.copytree(sweep / "2", sweep / "8")
     assert main(["resume", str(sweep)]) in (1, 2)
     said = capsys.readouterr().err
-    assert next(line for line in said.splitlines() if line.startswith("error: ")).startswith(f"error: {sweep / '0'}")
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert all(any(line.startswith(f"error: {sweep / str(number)}: ") for line in errors) for number in wrong), errors
     assert "Traceback" not in said
-    assert state_of(sweep / "2").name == "completed"
+    assert [state_of(sweep / number).name for number in "28"] == ["completed"] * 2
     assert main(["report", str(sweep)]) == 0
 
 

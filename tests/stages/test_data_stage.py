@@ -114,11 +114,11 @@ REFUSED = {
     ),
     "fewer outputs than classes": (
         lambda: [f"model._target_={HERE}.Narrow"],
-        "model: Narrow must return logits of shape (n, 10), one for each class; for 2 images it returns (2, 9)",
+        "model: Narrow must return logits of shape (n, 10), one for each class; for 2 examples it returns (2, 9)",
     ),
     "outputs that are images": (
         lambda: [f"model._target_={HERE}.Images"],
-        "model: Images must return logits of shape (n, 10), one for each class; for 2 images it returns (2, 10, 8, 8)",
+        "model: Images must return logits of shape (n, 10), one for each class; for 2 examples it returns (2, 10",
     ),
     "outputs that are not finite": (
         lambda: [f"model._target_={HERE}.Broken"],

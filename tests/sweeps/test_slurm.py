@@ -168,16 +168,16 @@ class Story:
     Attributes:
         limited: one run, longer than its time limit.
         failing: two runs, one of which fails and one of which kills itself each time.
-        twelve: 12 runs. Of the first four, while they unlearn, one is cancelled and the others are killed in three
+        six: 6 runs. Of the first four, while they unlearn, one is cancelled and the others are killed in three
             ways; then a job of a better partition takes the node of the fifth.
         sharded: two runs behind two jobs that train their shadow models.
-        cancelled: how the first of the twelve stood when all was over, before `submit --retry`.
+        cancelled: how the first of the six stood when all was over, before `submit --retry`.
         retried: what that printed.
     """
 
     limited: Sweep
     failing: Sweep
-    twelve: Sweep
+    six: Sweep
     sharded: Sweep
     cancelled: str
     retried: str
@@ -190,69 +190,69 @@ def story(place: Place) -> Story:
     slow = '[ $SLURM_ARRAY_TASK_ID -le 4 ] && [ -z "$SLURM_RESTART_COUNT" ] && export STEP_SECONDS=2'
     limited = place.submit("--time", "1", "--signal-seconds", "20", "--setup", slow, *SLOW, "seed=100")
     failing = place.submit("--requeues", "1", *SLOW, "unlearner.end=error,killed")
-    twelve = place.submit("--setup", slow, *SLOW, f"seed={','.join(map(str, range(12)))}")
+    six = place.submit("--setup", slow, *SLOW, f"seed={','.join(map(str, range(6)))}")
     shadowed = ["attack=lira", "attack.shadows=8", "attack.stacked=false", "optimizer=counted", "threads=1"]
     sharded = place.submit("--shadow-shards", "2", *shadowed, "optimizer.epochs=2", "unlearner=none,retrain")
 
     def unlearns(number: int) -> bool:
-        return len(twelve.manifest(number)["stages"]) >= 3  # data, pretrain, retrain
+        return len(six.manifest(number)["stages"]) >= 3  # data, pretrain, retrain
 
     ends = [
-        lambda: ask("scancel", f"{twelve.id}_0"),
-        lambda: ask("scancel", "--signal=KILL", "--batch", f"{twelve.id}_1"),
-        lambda: ask("scancel", "--signal=KILL", f"{twelve.id}_2.0"),
-        lambda: os.kill(twelve.manifest(3)["process"], signal.SIGKILL),
+        lambda: ask("scancel", f"{six.id}_0"),
+        lambda: ask("scancel", "--signal=KILL", "--batch", f"{six.id}_1"),
+        lambda: ask("scancel", "--signal=KILL", f"{six.id}_2.0"),
+        lambda: os.kill(six.manifest(3)["process"], signal.SIGKILL),
     ]
     for number, end in enumerate(ends):
         wait_until(lambda number=number: unlearns(number), f"run {number} unlearns")
         end()
     wait_until(lambda: unlearns(4), "run 4 unlearns")
-    node = ask("squeue", "-h", "-o", "%N", "-j", f"{twelve.id}_4").strip()
+    node = ask("squeue", "-h", "-o", "%N", "-j", f"{six.id}_4").strip()
     ask("sbatch", "-p", "high", "--exclusive", "-w", node, "--mem=100", "-o", "/dev/null", "--wrap", "sleep 1")
     # Meanwhile, the same without any of this.
     unbroken = place.folder / "unbroken"
-    for sweep, number, name in [(limited, 0, "limited"), *((twelve, number, str(number)) for number in range(5))]:
+    for sweep, number, name in [(limited, 0, "limited"), *((six, number, str(number)) for number in range(5))]:
         (unbroken / name).mkdir(parents=True)
         shutil.copy(sweep.folder / str(number) / "config.yaml", unbroken / name / "config.yaml")
     place.cache = place.folder / "another cache"
     place.type("resume", "unbroken")
     place.cache = place.folder / "cache"
-    wait_for_the_end(limited, failing, twelve, sharded)
-    cancelled = place.type("status", str(twelve.folder)).stdout
-    retried = place.type("submit", "--retry", str(twelve.folder), "--setup", ":").stdout
-    wait_for_the_end(Sweep(twelve.folder, [retried.split()[1].rstrip(":")]))
-    return Story(limited, failing, twelve, sharded, cancelled, retried, unbroken)
+    wait_for_the_end(limited, failing, six, sharded)
+    cancelled = place.type("status", str(six.folder)).stdout
+    retried = place.type("submit", "--retry", str(six.folder), "--setup", ":").stdout
+    wait_for_the_end(Sweep(six.folder, [retried.split()[1].rstrip(":")]))
+    return Story(limited, failing, six, sharded, cancelled, retried, unbroken)
 
 
-def test_an_array_of_twelve_completes_whatever_befell_its_jobs(story: Story, place: Place) -> None:
-    done = place.type("status", str(story.twelve.folder))
+def test_an_array_of_six_completes_whatever_befell_its_jobs(story: Story, place: Place) -> None:
+    done = place.type("status", str(story.six.folder))
     assert done.returncode == 0, done.stdout
-    assert done.stdout.splitlines()[-1] == "runs: 12 completed"
-    assert [line.split()[1] for line in done.stdout.splitlines()[:-1]] == [f"seed={seed}" for seed in range(12)]
-    wait_until(lambda: len(history([story.twelve.id])) == 12, "the accounting of 12 jobs")
-    states = history([story.twelve.id])
-    assert [states[story.twelve.id, number] for number in range(1, 12)] == [("COMPLETED", "")] * 11
+    assert done.stdout.splitlines()[-1] == "runs: 6 completed"
+    assert [line.split()[1] for line in done.stdout.splitlines()[:-1]] == [f"seed={seed}" for seed in range(6)]
+    wait_until(lambda: len(history([story.six.id])) == 6, "the accounting of 6 jobs")
+    states = history([story.six.id])
+    assert [states[story.six.id, number] for number in range(1, 6)] == [("COMPLETED", "")] * 5
 
 
 @pytest.mark.parametrize("number", range(5))
 def test_the_numbers_are_those_of_an_unbroken_run(story: Story, number: int) -> None:
     unbroken = json.loads((story.unbroken / str(number) / "metrics.json").read_text())
-    assert story.twelve.metrics(number) == without_seconds(unbroken)
+    assert story.six.metrics(number) == without_seconds(unbroken)
 
 
 def test_killed_jobs_were_killed_and_went_on(story: Story) -> None:
     for number in (1, 2, 3):
-        assert (story.twelve.folder / "logs" / f"{number}.kills").read_text().count("\n") == 1
-        assert "killed; back into the queue" in story.twelve.log(number)
-        manifest = story.twelve.manifest(number)
+        assert (story.six.folder / "logs" / f"{number}.kills").read_text().count("\n") == 1
+        assert "killed; back into the queue" in story.six.log(number)
+        manifest = story.six.manifest(number)
         assert len(manifest["attempts"]) == 1
         assert manifest["slurm"]["SLURM_RESTART_COUNT"] == "1"
 
 
 def test_a_preempted_job_wrote_a_checkpoint_and_went_on(story: Story) -> None:
-    (attempt,) = story.twelve.manifest(4)["attempts"]
+    (attempt,) = story.six.manifest(4)["attempts"]
     assert attempt["status"] == "interrupted"
-    assert "told to stop by USR1; back into the queue" in story.twelve.log(4)
+    assert "told to stop by USR1; back into the queue" in story.six.log(4)
 
 
 def test_a_job_longer_than_its_time_limit_goes_on_in_another(story: Story) -> None:
@@ -270,10 +270,10 @@ def test_what_its_owner_cancels_stays_away_until_it_is_sent_again(story: Story) 
     line = story.cancelled.splitlines()[0]
     assert line.split()[:2] == ["0", "seed=0"]
     assert line.endswith("cancelled")
-    assert "runs: 11 completed, 1 cancelled" in story.cancelled
-    assert f"again: advunlearn submit --retry {story.twelve.folder}" in story.cancelled
+    assert "runs: 5 completed, 1 cancelled" in story.cancelled
+    assert f"again: advunlearn submit --retry {story.six.folder}" in story.cancelled
     assert ": 1 run\n" in story.retried
-    assert len(story.twelve.manifest(0)["attempts"]) == 1
+    assert len(story.six.manifest(0)["attempts"]) == 1
 
 
 def test_a_failing_job_is_failed_for_slurm_too_with_its_reason(story: Story, place: Place) -> None:

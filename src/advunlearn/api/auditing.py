@@ -8,10 +8,10 @@ import logging
 import numpy as np
 from torch import nn
 
-from advunlearn.api.experiments import Attacks, with_attacks
+from advunlearn.api.experiments import Attacks, ConfigDir, with_attacks
 from advunlearn.api.parts import Part, Transform, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
-from advunlearn.attacks.attack import Observations, Outputs
+from advunlearn.attacks.attack import Observations, Outputs, WhiteBox
 from advunlearn.data.comparable import comparable
 from advunlearn.data.examples import Examples
 from advunlearn.evaluation.comparison import measure_attack
@@ -19,7 +19,7 @@ from advunlearn.evaluation.metrics_file import AttackMetrics
 from advunlearn.models.foreign import Forward
 from advunlearn.options import UserError
 from advunlearn.runtime.seeding import clean_state
-from advunlearn.stages.attack import score_model, split_scores
+from advunlearn.stages.attack import score_model, seen_by, split_scores
 from advunlearn.training.fit import place, predict
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ def audit(
     transform: Transform | None = None,
     seed: int = 0,
     device: str = "auto",
+    config_dir: ConfigDir = None,
 ) -> dict[str, AttackMetrics]:
     """Return how well each attack separates forget examples from test examples, which the model was never trained on.
 
@@ -54,7 +55,7 @@ def audit(
             class of `threshold`.
         attacks: options of the group `attack`, or attacks such as `Population(...)`; in the result, ours are named by
             their file, and your own by their class.
-        forward, transform, seed, device: as in `unlearn`.
+        forward, transform, seed, device, config_dir: as in `unlearn`.
 
     Raises:
         ConfigError: for an unknown attack.
@@ -69,7 +70,7 @@ def audit(
         >>> 0 <= found["threshold"]["auc_low"] <= found["threshold"]["auc"] <= found["threshold"]["auc_high"] <= 1
         True
     """
-    experiment = with_attacks(attacks, [], seed, device)
+    experiment = with_attacks(attacks, [], seed, device, config_dir)
     untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if untrained:
         raise UserError(f"{', '.join(untrained)} trains models to compare with: use advunlearn.compare with train=")
@@ -95,12 +96,13 @@ def audit(
             members=np.arange(len(both)) < len(members),
             retain=outputs_of(parts["retain"]) if "retain" in parts else None,
             population=outputs_of(parts["population"]) if "population" in parts else None,
+            white_box=WhiteBox(network, both),
         )
         _, scores = split_scores(score_model(experiment, target))
         found = {}
         for key, score in scores.items():
             attack = experiment.attacks[key.split("/")[0]]
-            figures = attack.figures(target) if key in experiment.attacks else {}
+            figures = attack.figures(seen_by(attack, target)) if key in experiment.attacks else {}
             found[key] = measure_attack(
                 score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures
             )

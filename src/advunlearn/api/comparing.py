@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from advunlearn.api.experiments import Attacks, with_attacks
+from advunlearn.api.experiments import Attacks, ConfigDir, with_attacks
 from advunlearn.api.own_trainer import PARTS, OwnTrainer, Train, own_trainer
 from advunlearn.api.parts import Part, Transform, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
@@ -31,7 +31,7 @@ from advunlearn.stages.data import check_parts
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.report import result_of
 from advunlearn.stages.unlearn import Models
-from advunlearn.storage.artefacts import Artefact
+from advunlearn.storage.artefacts import Artefact, key_digest
 from advunlearn.training.fit import place
 from advunlearn.training.weights import weights_of
 
@@ -54,6 +54,7 @@ def compare(
     transform: Transform | None = None,
     seed: int = 0,
     device: str = "auto",
+    config_dir: ConfigDir = None,
 ) -> Result:
     """Return what a run measures, for your own models: accuracies, attacks, and the gap to a retrained model.
 
@@ -71,7 +72,7 @@ def compare(
         attacks: options of the group `attack`, or attacks such as `LiRA()`.
         shadows: shadow models, shared by the attacks; an even number.
         originals: shadow originals of `ulira`, which unlearns them by the method of `unlearned`.
-        forward, transform, seed, device: as in `unlearn`.
+        forward, transform, seed, device, config_dir: as in `unlearn`.
 
     Raises:
         ConfigError: for an unknown attack or a bad number of models.
@@ -91,7 +92,7 @@ def compare(
         ['original', 'unlearned']
     """
     words = ["unlearner=none", f"attack.shadows={shadows}", f"attack.originals={originals}"]
-    experiment = with_attacks(attacks, words, seed, device)
+    experiment = with_attacks(attacks, words, seed, device, config_dir)
     _check_models(experiment, unlearned, retrained, train)
     settings = experiment.settings
     with clean_state(seed), settings.switches():
@@ -143,7 +144,7 @@ def _models(
             found[name] = trainer.train(splits.retain, name)
         else:
             network = placed(own_module(cast("nn.Module", model)))
-            found[name] = network, _given(network, record)
+            found[name] = network, _given(trainer, network, record)
     return Models({name: each for name, (each, _) in found.items()}, {n: a for n, (_, a) in found.items()}, None)
 
 
@@ -164,10 +165,16 @@ def _check_models(
         raise UserError("ulira cannot unlearn other models with loss= or optimizer= of your own")
 
 
-def _given(network: nn.Module, record: dict[str, Any]) -> Artefact:
-    """Return the artefact of a model that the caller has given."""
+def _given(trainer: OwnTrainer, network: nn.Module, record: dict[str, Any]) -> Artefact:
+    """Return the artefact of a model that the caller has given; its digest is that of all but the weights."""
     weights = weights_of(network)
-    digest = hashlib.sha256()
+    content = hashlib.sha256()
     for name, weight in sorted(weights.items()):
-        digest.update(name.encode() + weight.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return Artefact(record, weights, {}, digest="given", content=digest.hexdigest())
+        content.update(name.encode() + weight.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    key = {
+        "dataset": trainer.pool.checksum,
+        "view": trainer.view,
+        "settings": trainer.settings.identity(),
+        "network": repr(network),
+    }
+    return Artefact(record, weights, {}, digest=key_digest("given", key), content=content.hexdigest())

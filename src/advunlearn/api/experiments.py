@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from advunlearn.attacks.attack import Attack
@@ -14,10 +15,15 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.options import Component, ConfigError, UserError
 from advunlearn.unlearners.unlearner import Unlearner
 
+ConfigDir = str | Path | None
+"""A folder with the YAML files of the caller's own parts, which may then be named."""
+
 Attacks = str | Attack | Sequence[str | Attack]
 
 
-def with_method(method: str | Unlearner, options: dict[str, Any], seed: int, device: str) -> Experiment:
+def with_method(
+    method: str | Unlearner, options: dict[str, Any], seed: int, device: str, config_dir: ConfigDir
+) -> Experiment:
     """Return an experiment with this unlearner; an option that is an object replaces what its default would name.
 
     Raises:
@@ -26,10 +32,10 @@ def with_method(method: str | Unlearner, options: dict[str, Any], seed: int, dev
     if isinstance(method, Unlearner):
         if options:
             raise UserError(f"{', '.join(options)}: give the options to {type(method).__name__}(...) itself")
-        return replace(_experiment([], seed, device), unlearner=method)
+        return replace(_experiment([], seed, device, config_dir), unlearner=method)
     parts = {name: value for name, value in options.items() if isinstance(value, Component)}
     plain = {name: value for name, value in options.items() if name not in parts}
-    experiment = _experiment([f"unlearner={method}", *_overrides(plain)], seed, device)
+    experiment = _experiment([f"unlearner={method}", *_overrides(plain)], seed, device, config_dir)
     unknown = parts.keys() - vars(experiment.unlearner).keys()
     if unknown:
         raise ConfigError([f"unlearner.{name}: no such option" for name in sorted(unknown)])
@@ -37,7 +43,7 @@ def with_method(method: str | Unlearner, options: dict[str, Any], seed: int, dev
     return replace(experiment, unlearner=replace(unlearner, **parts))
 
 
-def with_attacks(attacks: Attacks, words: Sequence[str], seed: int, device: str) -> Experiment:
+def with_attacks(attacks: Attacks, words: Sequence[str], seed: int, device: str, config_dir: ConfigDir) -> Experiment:
     """Return an experiment with these attacks, by name and in this order.
 
     Args:
@@ -45,6 +51,7 @@ def with_attacks(attacks: Attacks, words: Sequence[str], seed: int, device: str)
         words: further overrides.
         seed: root of all random streams.
         device: to compute on.
+        config_dir: a folder with the caller's own parts.
 
     Raises:
         ConfigError: for an unknown attack.
@@ -53,7 +60,7 @@ def with_attacks(attacks: Attacks, words: Sequence[str], seed: int, device: str)
     given = [attacks] if isinstance(attacks, (str, Attack)) else attacks
     names = [each for each in given if isinstance(each, str)]
     chosen = [f"attack=[{','.join(names)}]"] if names else []
-    experiment = _experiment([*chosen, *words], seed, device)
+    experiment = _experiment([*chosen, *words], seed, device, config_dir)
     found: dict[str, Attack] = {}
     for each in given:
         name = each if isinstance(each, str) else re.split("[./]", each.identity()["part"])[-1]
@@ -63,8 +70,9 @@ def with_attacks(attacks: Attacks, words: Sequence[str], seed: int, device: str)
     return replace(experiment, attacks=found)
 
 
-def _experiment(overrides: Sequence[str], seed: int, device: str) -> Experiment:
-    return experiment_from(["recipe=none", *overrides, f"seed={seed}", f"device={device}"])  # the data is the caller's
+def _experiment(overrides: Sequence[str], seed: int, device: str, config_dir: ConfigDir) -> Experiment:
+    words = ["recipe=none", *overrides, f"seed={seed}", f"device={device}"]  # no recipe: the data is the caller's
+    return experiment_from(words, config_dir)
 
 
 def _overrides(options: dict[str, Any]) -> list[str]:

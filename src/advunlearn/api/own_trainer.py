@@ -93,6 +93,12 @@ class OwnTrainer(Trainer):
         return OwnPolicy(self)
 
     @cached_property
+    def view(self) -> dict[str, Any]:
+        """Return the caller's own functions between inputs and logits."""
+        own = {"transform": self.examples.transform, "forward": self.forward}
+        return {name: None if each is None else function_digest(each) for name, each in own.items()}
+
+    @cached_property
     def draws(self) -> bool:
         """Return True: a training of the caller draws from torch's global generators."""
         return True
@@ -102,6 +108,7 @@ class OwnTrainer(Trainer):
         return {
             "own_schema": SCHEMA,
             "dataset": self.pool.checksum,
+            "view": self.view,
             "rows": index_digest(rows),
             "train": None if self.own is None else function_digest(self.own),
             "settings": self.settings.identity(),

@@ -9,18 +9,20 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from advunlearn.api.experiments import ConfigDir
 from advunlearn.config.compose import experiment_from, hydra_words
 from advunlearn.report.run.result import Result
 from advunlearn.runs.manifest import Manifest
 from advunlearn.train import run_experiment
 
 
-def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Result:
+def run(overrides: Sequence[str] = (), folder: str | Path | None = None, *, config_dir: ConfigDir = None) -> Result:
     """Run one experiment, as `advunlearn run` does with the same overrides, and return its result.
 
     Args:
         overrides: the arguments you would pass to `advunlearn run`.
         folder: where to write; None makes a new one under `outputs/`.
+        config_dir: a folder with the YAML files of your own parts, as `--config-dir`.
 
     Raises:
         ConfigError: with every mistake in the overrides, one line each.
@@ -32,7 +34,7 @@ def run(overrides: Sequence[str] = (), folder: str | Path | None = None) -> Resu
         >>> sorted(result.metrics["models"])
         ['original', 'retrained', 'unlearned']
     """
-    experiment = experiment_from(overrides)
+    experiment = experiment_from(overrides, config_dir)
     if folder is None:
         name = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
         folder = Path("outputs") / "api" / name

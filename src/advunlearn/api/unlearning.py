@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from advunlearn.api.experiments import with_method
+from advunlearn.api.experiments import ConfigDir, with_method
 from advunlearn.api.own_trainer import Train, own_trainer
 from advunlearn.api.parts import Part, Transform, check_trainable, read_parts, understand
 from advunlearn.config.experiment import Experiment
@@ -62,6 +62,7 @@ def unlearn(
     train: Train | None = None,
     seed: int = 0,
     device: str = "auto",
+    config_dir: ConfigDir = None,
     **options: Any,
 ) -> UnlearnedModel:
     """Return a copy of the model with the forget set's influence removed; the model itself is unchanged.
@@ -84,6 +85,7 @@ def unlearn(
             auditors that compare with models that they train, such as `auditor="likelihood_ratio"`.
         seed: root of all random streams.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`, which is CUDA if it is available.
+        config_dir: a folder with the YAML files of your own parts, which may then be given by name.
         options: the options of a method that is given by name, such as `alpha=3, epochs=10, batch_size=100`,
             `auditor="logistic"`, or `auditor=SVM(regularization=0.5)`.
 
@@ -106,7 +108,7 @@ def unlearn(
         >>> unlearned.network(inputs).shape
         torch.Size([60, 3])
     """
-    experiment = with_method(method, options, seed, device)
+    experiment = with_method(method, options, seed, device, config_dir)
     if loss is not None:
         _check_loss(experiment.unlearner)
     settings = experiment.settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,11 @@ from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.options import Component
 from advunlearn.runtime.arrays import Floats
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
+
+if TYPE_CHECKING:  # attacks on outputs need no torch
+    from torch import nn
+
+    from advunlearn.data.examples import Examples
 
 STDERR = "stderr"  # reserved variant: the standard error of the primary score, not a score
 
@@ -29,6 +34,20 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class WhiteBox:
+    """The attacked model itself, for an attack with `needs_network`.
+
+    Attributes:
+        network: on its device, in evaluation mode; a copy, which the attack may change.
+        examples: the n examples under attack, on the same device, in the order of the outputs; `examples.batches()`
+            yields inputs as the network takes them, and labels.
+    """
+
+    network: nn.Module
+    examples: Examples
+
+
+@dataclass(frozen=True)
 class Observations(Outputs):
     """The outputs of the attacked model that an attack may use: on the examples under attack, and on other examples.
 
@@ -37,11 +56,13 @@ class Observations(Outputs):
             score each example by a fit that did not use it.
         retain: the training examples that the model keeps; None if they are not available.
         population: non-members that are not among the n, the selection set; None if they are not available.
+        white_box: the model and the n examples; None unless the attack has `needs_network`.
     """
 
     members: NDArray[np.bool_]
     retain: Outputs | None = None
     population: Outputs | None = None
+    white_box: WhiteBox | None = None
 
 
 class Attack(Component):
@@ -51,6 +72,7 @@ class Attack(Component):
         needs_shadows: whether it uses shadow models.
         needs_originals: whether it uses shadow originals and their unlearned models; `score` then receives
             `UnlearnedOutputs`.
+        needs_network: whether it is a white-box attack, which receives the model itself as `Observations.white_box`.
         cross_fitted: whether each of the n examples is scored by a fit on other examples among them; see
             `metrics.auc_interval`.
     """
@@ -59,6 +81,7 @@ class Attack(Component):
 
     needs_shadows: ClassVar[bool] = False
     needs_originals: ClassVar[bool] = False
+    needs_network: ClassVar[bool] = False
     cross_fitted: ClassVar[bool] = False
 
     def check(self, members: NDArray[np.bool_]) -> None:

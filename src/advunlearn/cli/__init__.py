@@ -26,6 +26,7 @@ advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
   advunlearn resume RUN...                       resume a run, or a sweep, that ended before it was completed
   advunlearn check [overrides]...                find every mistake, print the config and the work to do
   advunlearn list [group]                        the parts of a run, one line each
+  advunlearn describe GROUP PART                 a part's options: meaning, type, range and default
   advunlearn report RUN...                       the table and page of one run, or the means of several over seeds
   advunlearn data ls | fetch | pack | unpack     datasets, and where they are
   advunlearn store ls | verify | prune           the results that later runs reuse
@@ -37,7 +38,7 @@ Help of a verb:  advunlearn VERB --help
 """
 
 WORKING = ("run", "resume", "submit")  # their results are files, not their output
-VERBS = ("run", "resume", "submit", "status", "check", "list", "report", "data", "store")
+VERBS = ("run", "resume", "submit", "status", "check", "list", "describe", "report", "data", "store")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

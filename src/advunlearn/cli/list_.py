@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from advunlearn.cli.problems import refuse
+from advunlearn.cli.problems import print_text
 
 
 def main(arguments: list[str]) -> int:
@@ -15,29 +16,29 @@ def main(arguments: list[str]) -> int:
 
     The key in brackets is that of an entry in `docs/references.bib`.
     """
-    from advunlearn.storage.paths import config_folder
+    from advunlearn.config import part_files
 
     parser = argparse.ArgumentParser("advunlearn list", description=main.__doc__)
-    groups = sorted({path.parent.name for path in config_folder().glob("*/*.yaml")})
-    parser.add_argument("group", nargs="?", choices=groups, help="one of the groups")
-    parser.add_argument("--config-dir", type=Path, help="a folder with your own parts")
+    parser.add_argument("group", nargs="?", help="one of the groups")
+    parser.add_argument("--config-dir", help="a folder with your own parts")
     options = parser.parse_args(arguments)
-    if options.config_dir is not None and not options.config_dir.is_dir():
-        return refuse([f"--config-dir {options.config_dir}: no such folder"])
-    folders = [config_folder(), *([options.config_dir] if options.config_dir else [])]
+    folders = [*part_files.own_folder(options.config_dir), *part_files.plugin_folders()]
+    groups = part_files.groups()
+    if options.group and options.group not in groups:
+        raise part_files.unknown(f"{options.group}: no such group", options.group, groups)
     for group in [options.group] if options.group else groups:
         if not options.group:
             sys.stdout.write(f"{group}\n")
-        for path in sorted(path for folder in folders for path in (folder / group).glob("*.yaml")):
-            sys.stdout.write(f"  {path.stem:<22} {_first_comment(path)}{_citation(path)}\n")
+        print_group(group, folders)
     return 0
 
 
-def _first_comment(path: Path) -> str:
-    comments = (
-        line.lstrip("# ").strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
-    )
-    return next((comment for comment in comments if not comment.startswith("@package")), "")
+def print_group(group: str, folders: Sequence[Path]) -> None:
+    """Print each option of a group in a line."""
+    from advunlearn.config import part_files
+
+    for name, path in part_files.files(group, folders).items():
+        print_text(f"  {name:<22} {part_files.summary(path)}{_citation(path)}\n")
 
 
 def _citation(path: Path) -> str:

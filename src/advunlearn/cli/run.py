@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from advunlearn.config.compose import Job
     from advunlearn.config.recipes import Recipe
 
-_SHOW_FLAGS = {"--cfg", "-c", "--info", "-i"}
-_HELP_FLAGS = {"--help", "-h", "--hydra-help", "--version", "--shell-completion", "-sc"}
+_SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--help", "-h"}
+_HYDRA_FLAGS = {"--hydra-help", "--version", "--shell-completion", "-sc"}  # what they show is no run
 SWEEP_DIR = "hydra.sweep.dir="
 
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     if split_arguments(arguments)[0].experimental_rerun:  # also next to --help, as Hydra would read the file first
         return refuse(["--experimental-rerun unpickles a file, which can run any code (try advunlearn resume RUN)"])
     recipe = None
-    if not own_sweep and not _HELP_FLAGS.intersection(arguments):
+    if not own_sweep and not _HYDRA_FLAGS.intersection(arguments):
         try:
             recipe = _recipe(_check(arguments))
         except ConfigError as error:
@@ -53,7 +53,8 @@ def _is_own_sweep(arguments: list[str]) -> bool:
     if not {"-m", "--multirun"}.intersection(arguments):
         return False
     flags = [word for word in arguments if word.startswith("-") and not word.startswith("--config-dir=")]
-    others = [word for word in arguments if word.lstrip("+").startswith("hydra") and not word.startswith(SWEEP_DIR)]
+    known = (SWEEP_DIR, "hydra.searchpath=")
+    others = [word for word in arguments if word.lstrip("+").startswith("hydra") and not word.startswith(known)]
     return not others and set(flags) <= {"-m", "--multirun", "--config-dir", "-cd"}
 
 
@@ -130,14 +131,16 @@ def _recipe(jobs: list[Job]) -> Recipe | None:
 def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     import hydra
 
-    from advunlearn.config.composer import register_resolvers, version_base
+    from advunlearn.config.compose import split_arguments
+    from advunlearn.config.composer import main_keywords, register_resolvers
+    from advunlearn.config.search_path import is_search_path, search_path, searched
     from advunlearn.config.yaml_files import yaml_errors
     from advunlearn.storage.paths import config_folder
 
     register_resolvers()
-    words = os.environ.get("COMP_LINE", "").split(" ", 2)
-    if words[1:2] == ["run"]:  # the shell completes `advunlearn run ...`; Hydra would read the verb as an override
-        os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    known = split_arguments(_line_to_complete() or arguments)[0]
+    folders = search_path(known.config_dir, known.overrides)
+    arguments = [word for word in arguments if not is_search_path(word)]  # Hydra would search them a second time
     if recipe is not None and _SHOW_FLAGS.intersection(arguments):
         sys.stderr.write(f"{recipe}\n")
     sys.argv = [sys.argv[0], *([f"recipe={recipe.name}"] if recipe else []), *arguments]
@@ -156,11 +159,23 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
             failures.append(error)  # otherwise Hydra would print its own line first
 
     try:
-        with yaml_errors(None):
-            hydra.main(config_path=str(config_folder()), config_name="config", **version_base())(task)()
+        with yaml_errors(folders), searched(folders):
+            hydra.main(config_path=str(config_folder()), config_name="config", **main_keywords())(task)()
     except Exception as error:  # Hydra's own are of many families; a bug is raised to the caller
         failures.append(error)
     return max(map(_report, failures), default=0)
+
+
+def _line_to_complete() -> list[str]:
+    """Return the words after `advunlearn run` that the shell wants to complete, without a `run` that Hydra would read.
+
+    None outside of completion.
+    """
+    program, *words = os.environ.get("COMP_LINE", "").split(" ") or [""]
+    if words[:1] == ["run"]:
+        words = words[1:]
+        os.environ["COMP_LINE"] = " ".join([program, *words])
+    return words
 
 
 def _report(error: Exception) -> int:

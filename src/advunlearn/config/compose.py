@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from advunlearn.config.composer import AUDITOR, RECIPE, Composer, composer, is_readable, quoted, single, value_count
 from advunlearn.config.experiment import GROUPS, Experiment, read_experiment
 from advunlearn.config.recipes import Recipe, Recipes
+from advunlearn.config.search_path import is_search_path
 from advunlearn.options import ConfigError
 
 MAX_RUNS = 1000  # of a sweep
@@ -74,7 +75,7 @@ def _with_quoted_path(override: str) -> str:
     return word if is_readable(word) else override
 
 
-def experiment_from(overrides: Sequence[str], config_dir: str | None = None) -> Experiment:
+def experiment_from(overrides: Sequence[str], config_dir: str | Path | None = None) -> Experiment:
     """Return the experiment that these overrides describe; `config_dir` is a folder with the user's own options.
 
     Raises:
@@ -83,24 +84,24 @@ def experiment_from(overrides: Sequence[str], config_dir: str | None = None) -> 
     return jobs_to_check(overrides, config_dir, multirun=False)[0].experiment
 
 
-def jobs_to_check(overrides: Sequence[str], config_dir: str | None = None, *, multirun: bool) -> list[Job]:
+def jobs_to_check(overrides: Sequence[str], config_dir: str | Path | None = None, *, multirun: bool) -> list[Job]:
     """Return the runs to check for these overrides: the first of a sweep and one for each further value in it.
 
     Raises:
         ConfigError: with every mistake in them, one line each.
     """
-    with composer(config_dir) as here:
+    with composer(config_dir, overrides) as here:
         swept = _swept(here, hydra_words(overrides), _missing_launchers(overrides), multirun=multirun)
         return list(_read_all(here, _variants(swept.values), swept.problems))
 
 
-def check_sweep(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Job, int]:
+def check_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -> tuple[Job, int]:
     """Return the first run of a sweep and the number of its runs, after a check of every value in it.
 
     Raises:
         ConfigError: with every mistake in them, one line each.
     """
-    with composer(config_dir) as here:
+    with composer(config_dir, overrides) as here:
         swept = _swept(here, hydra_words(overrides), _missing_launchers(overrides))
         jobs = _read_all(here, _variants(swept.values), swept.problems)
         first = next(jobs)
@@ -133,13 +134,13 @@ class Job:
     recipe: Recipe | None
 
 
-def jobs_from(overrides: Sequence[str], config_dir: str | None = None) -> list[Job]:
+def jobs_from(overrides: Sequence[str], config_dir: str | Path | None = None) -> list[Job]:
     """Return every run of a sweep, an experiment's own `hydra.sweeper.params` included, in Hydra's order.
 
     Raises:
         ConfigError: with every mistake in any of them, one line each.
     """
-    with composer(config_dir) as here:
+    with composer(config_dir, overrides) as here:
         words = hydra_words(overrides)
         problems = [f"{word}: submit has options of its own for this" for word in words if _is_hydras(word)]
         swept = _swept(here, words, problems)
@@ -152,12 +153,12 @@ def sweep_folder(word: str) -> Path:
     Raises:
         ConfigError: if Hydra cannot read or resolve it.
     """
-    with composer(None) as here:
+    with composer() as here:
         return here.sweep_folder(word)
 
 
 def _is_hydras(text: str) -> bool:
-    return text.lstrip("+~").startswith(("hydra.", "hydra/"))
+    return text.lstrip("+~").startswith(("hydra.", "hydra/")) and not is_search_path(text)
 
 
 @dataclass(frozen=True)

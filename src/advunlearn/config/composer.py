@@ -6,8 +6,8 @@ import contextlib
 import copy
 import math
 import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,21 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from advunlearn.config import part_files
 from advunlearn.config.experiment import ATTACK, GROUPS, ORIGINAL
-from advunlearn.config.yaml_files import read_yaml, yaml_errors
+from advunlearn.config.part_files import plugin_folders
+from advunlearn.config.search_path import OwnFiles, search_path, searched
+from advunlearn.config.yaml_files import yaml_errors
 from advunlearn.options import ConfigError, UserError, nearest
 from advunlearn.storage.paths import config_folder
 
 RECIPE = "recipe"
 # An auditor is nested in its unlearner; users type `auditor=svm`.
 AUDITOR = "auditor@unlearner.auditor"
-# What was composed of the shipped configs, which do not change while a process runs; Hydra takes a tenth of a second.
-_SHIPPED: dict[tuple[str, ...], Composed] = {}
+CREATED_BY_HYDRA = ("advunlearn.report.summary.at_end.SweepSummary", "advunlearn.runtime.logs.PlainFormatter")
+# What was composed of installed configs, by the folders of plugins: they do not change while a process runs, and Hydra
+# takes a tenth of a second.
+_INSTALLED: dict[tuple[Path, ...], dict[tuple[str, ...], Composed]] = {}
 
 
 def version_base() -> dict[str, str]:
@@ -40,25 +45,44 @@ def version_base() -> dict[str, str]:
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
 
 
+def main_keywords() -> dict[str, Any]:
+    """Return the keywords of `hydra.main`: from 1.4 on, Hydra wants a list of the classes that its own config may name.
+
+    Hydra adds the classes of its plugins. Those of a run's parts are not created by Hydra.
+    """
+    return version_base() or {"execution_whitelist": list(CREATED_BY_HYDRA)}
+
+
 def register_resolvers() -> None:
-    """Define `${uid:}`, four random letters, so that two runs of the same second do not share a folder."""
+    """Define what the configs for Hydra use.
+
+    `${uid:}` is four random letters, so that two runs of the same second do not share a folder. `${groups:SOURCES}` is
+    the text of `--help` about the groups.
+    """
     # OmegaConf 2.3 has a `register_resolver` as well, an older one with another signature.
     name = "register_new_resolver" if omegaconf.__version__.startswith("2.3") else "register_resolver"
-    getattr(OmegaConf, name)("uid", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    register = getattr(OmegaConf, name)
+    register("uid", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    register("groups", _groups, replace=True)
+
+
+def _groups(sources: Iterable[Any]) -> str:
+    """Return a line for each group that a user chooses from: the options in these `hydra.runtime.config_sources`."""
+    folders = [Path(source.path) for source in sources if source.schema in ("file", OwnFiles.scheme())]
+    return "\n".join(f"{group}: {', '.join(part_files.files(group, folders))}" for group in part_files.groups())
 
 
 @contextlib.contextmanager
-def composer(config_dir: str | None) -> Iterator[Composer]:
-    """Yield a composer of the shipped configs and of the user's own in `config_dir`.
+def composer(config_dir: str | Path | None = None, words: Sequence[str] = ()) -> Iterator[Composer]:
+    """Yield a composer of the shipped configs, those of installed packages, and the user's own; see `search_path`.
 
     Raises:
-        ConfigError: if there is no such folder.
+        UserError: for a folder that does not exist, or a search path that cannot be read.
     """
-    own = Path(config_dir).absolute() if config_dir else None
-    if own is not None and not own.is_dir():
-        raise ConfigError([f"--config-dir {config_dir}: no such folder"])
-    with _kept_hydra(), initialize_config_dir(str(config_folder()), **version_base()):
-        yield Composer(GlobalHydra.instance().config_loader(), own, {} if own else _SHIPPED)
+    folders = search_path(config_dir, words)
+    known = _INSTALLED.setdefault(tuple(folders), {}) if folders == plugin_folders() else {}
+    with _kept_hydra(), searched(folders), initialize_config_dir(str(config_folder()), **version_base()):
+        yield Composer(GlobalHydra.instance().config_loader(), folders, known)
 
 
 @dataclass(frozen=True)
@@ -86,23 +110,18 @@ class Composer:
     """Composes the shipped configs and the user's own.
 
     Attributes:
-        loader: Hydra's, of the shipped configs.
-        own: the folder with the user's own options.
+        loader: Hydra's.
+        folders: with the options that are not shipped.
         known: what was composed before, by the choices of groups.
-        groups: the options of each group that was asked for.
     """
 
     loader: ConfigLoader
-    own: Path | None
+    folders: Sequence[Path]
     known: dict[tuple[str, ...], Composed]
-    groups: dict[str, list[str]] = field(default_factory=dict)
 
     def options(self, group: str) -> list[str]:
-        """Return the shipped options of a group and the user's own, which Hydra's loader does not know."""
-        if group not in self.groups:
-            mine = sorted((self.own / group).glob("*.yaml")) if self.own else []
-            self.groups[group] = [*self.loader.get_group_options(group), *(path.stem for path in mine)]
-        return self.groups[group]
+        """Return the options of a group, the shipped ones and others; none if there is no such group."""
+        return list(part_files.files(group, self.folders))
 
     def parse(self, overrides: Sequence[str], problems: list[str]) -> list[Override]:
         """Return each override that can be read; a sweep over several values is one of them."""
@@ -173,7 +192,7 @@ class Composer:
                 continue
             options = self.options(key)
             if options:
-                wrong = _wrong_choices(override, options)
+                wrong = _wrong_choices(override, options) or self._hidden(override)
                 problems += wrong
                 if not wrong:
                     groups.append(str(override.input_line))
@@ -181,32 +200,28 @@ class Composer:
                 values.append(override)
         return groups, values
 
+    def _hidden(self, override: Override) -> list[str]:
+        """Return a line for each chosen option that has a file of the user, and is shipped as well."""
+        group, value = override.key_or_group, override.value()
+        names = [f"{group}/{name}.yaml" for name in (value if isinstance(value, list) else [value])]
+        shipped = [name for name in names if (config_folder() / name).is_file()]
+        return [
+            f"{group}={Path(name).stem}: {folder / name} has the name of a shipped option, and is not used; rename it"
+            for name in shipped
+            for folder in self.folders
+            if (folder / name).is_file()
+        ]
+
     def _composed(self, groups: Sequence[str]) -> Composed:
         """Return what these choices compose, for all to share."""
         if tuple(groups) not in self.known:
-            searched = self._searchpath(groups)
-            with yaml_errors(self.own):
-                config = compose("config", [*searched, *groups], return_hydra_config=True)
+            with yaml_errors(self.folders):
+                config = compose("config", list(groups), return_hydra_config=True)
             OmegaConf.set_struct(config, False)
             node = config.pop("hydra")
             params = OmegaConf.select(node, "sweeper.params") or {}
             self.known[tuple(groups)] = Composed(config, dict(node.runtime.choices), dict(params))
         return self.known[tuple(groups)]
-
-    def _searchpath(self, groups: Sequence[str]) -> list[str]:
-        """Return the override that makes Hydra search the user's own folder, after a check of the files chosen in it.
-
-        Raises:
-            UserError: in one line with the file's name, if one of them cannot be read.
-        """
-        if self.own is None:
-            return []
-        for group, _, options in (word.partition("=") for word in groups):
-            for option in options.strip("[]").split(","):
-                path = self.own / group.partition("@")[0].lstrip("+~") / f"{option.strip()}.yaml"
-                if path.exists():
-                    read_yaml(path)
-        return [f"hydra.searchpath=[{quoted(f'file://{self.own}')}]"]
 
 
 def is_readable(text: str) -> bool:

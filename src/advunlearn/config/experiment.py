@@ -233,7 +233,7 @@ def _typed(value: Any, hint: Any, key: str, problems: list[str]) -> Any:
     try:
         return converted(hint, value)
     except (OmegaConfBaseException, OverflowError):
-        problems.append(f"{key} must be {_describe(hint)}, got {value}")
+        problems.append(f"{key} must be {describe_type(hint)}, got {value}")
         return None
 
 
@@ -258,12 +258,13 @@ def _option_class(hint: Any) -> type:
     return dataclasses.make_dataclass("Option", [("value", hint)])
 
 
-def _describe(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
+    """Return the type of an option in words, as `a whole number or null`."""
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is list:
         return {int: "a list of whole numbers", float: "a list of numbers"}.get(parts[0], "a list")
     if typing.get_origin(hint) is dict:
         return "values by name, such as {width: 32}"
     if type(None) in parts:
-        return " or ".join([*(_describe(part) for part in parts if part is not type(None)), "null"])
+        return " or ".join([*(describe_type(part) for part in parts if part is not type(None)), "null"])
     return _WORDS.get(hint, str(hint))

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from advunlearn.config.composer import RECIPE, Composer, single
+from advunlearn.config.composer import RECIPE, Composed, Composer, single
 from advunlearn.config.experiment import GROUPS, build_dataset
 from advunlearn.data.dataset import DatasetInfo
 
@@ -54,8 +54,8 @@ class Recipes:
             return None
         words = tuple(map(self._word, typed))
         if words not in self.known:
-            found = self._name(typed)
-            self.known[words] = Recipe(*found, self._brought(found[0], typed)) if found else None
+            plain = self.composer.compose(typed, [])  # None for a mistake, which is reported later
+            self.known[words] = self._recipe(typed, plain) if plain else None
         return self.known[words]
 
     def _word(self, override: Override) -> str:
@@ -64,37 +64,34 @@ class Recipes:
         whole = override.is_delete() or key.startswith("dataset.") or self.composer.options(key)
         return str(override.input_line) if whole else key
 
-    def _name(self, typed: Sequence[Override]) -> tuple[str, str] | None:
+    def _recipe(self, typed: Sequence[Override], plain: Composed) -> Recipe | None:
+        """Return the recipe for a run that without one is `plain`; None if its dataset cannot be read."""
+        found = self._name(plain)
+        return Recipe(*found, self._brought(found[0], typed, plain)) if found else None
+
+    def _name(self, plain: Composed) -> tuple[str, str] | None:
         """Return the name of the recipe and the reason; None if the dataset cannot be read, a mistake reported later.
 
         A recipe with the dataset's name, for example one of the user's own, takes precedence over the choice by size.
         """
-        found = self.composer.compose([each for each in typed if each.key_or_group.split(".")[0] == "dataset"], [])
-        if found is None:
-            return None
-        name = found.choices["dataset"]
+        name = plain.choices["dataset"]
         if name in self.composer.options(RECIPE):
             return name, f"dataset={name}"
         try:
-            dataset = build_dataset(OmegaConf.to_container(found.config.dataset, resolve=True))
+            dataset = build_dataset(OmegaConf.to_container(plain.config.dataset, resolve=True))
             return None if dataset is None else by_size(dataset.info())
         except Exception:  # a user's dataset may raise any; the error is reported when the run is read
             return None
 
-    def _brought(self, name: str, typed: Sequence[Override]) -> list[str]:
+    def _brought(self, name: str, typed: Sequence[Override], plain: Composed) -> list[str]:
         """Return what the recipe changes, as overrides: first the choices of groups, then the options."""
         whole = self.composer.compose([single(f"{RECIPE}={name}"), *typed], [])
-        plain = self.composer.compose(typed, [])
-        if whole is None or plain is None:
+        if whole is None:
             return []
         chosen, before = whole.choices, plain.choices
-        same = [single(f"{group}={chosen[group]}") for group in GROUPS if chosen[group]]
-        parts = self.composer.compose([*same, *typed], [])
-        if parts is None:
-            return []
         groups = [f"{group}={chosen[group]}" for group in GROUPS if chosen[group] != before[group]]
-        with_recipe, without = (_plain(each.config) for each in (whole, parts))
-        return groups + differences(with_recipe, without)
+        parts = self.composer.compose([*map(single, groups), *typed], []) if groups else plain
+        return groups + differences(_plain(whole.config), _plain(parts.config)) if parts else []
 
 
 def by_size(info: DatasetInfo) -> tuple[str, str]:

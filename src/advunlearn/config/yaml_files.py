@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -39,23 +39,26 @@ def read_yaml(path: Path) -> DictConfig:
 
 
 @contextlib.contextmanager
-def yaml_errors(folder: Path | None) -> Iterator[None]:
+def yaml_errors(folders: Sequence[Path]) -> Iterator[None]:
     """Report in one line what is wrong in a YAML file that Hydra reads.
 
     Raises:
-        UserError: with the name of the file if YAML knows it, else of the folder.
+        UserError: with the name of the file if it is known, else of the folders.
     """
+    where = ", ".join(map(str, folders))
     try:
         yield
+    except UserError:
+        raise
     except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        raise UserError(f"{mark.name if mark else getattr(error, 'name', folder)}: {_reason(error)}") from error
+        raise UserError(f"{mark.name if mark else getattr(error, 'name', where)}: {_reason(error)}") from error
     except (HydraException, OmegaConfBaseException):
         raise
     except Exception as error:  # Hydra raises any for an invalid `defaults` list, for example
-        if folder is None:
+        if not folders:
             raise
-        raise UserError(f"--config-dir {folder}: {_reason(error)}") from error
+        raise UserError(f"{where}: {_reason(error)}") from error
 
 
 def _count(node: yaml.Node | None, known: dict[int, int | None]) -> int:

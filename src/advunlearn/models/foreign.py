@@ -164,7 +164,7 @@ def made_by(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]
 def first_of(words: Collection[str]) -> str:
     """Return the first three words, and how many more there are."""
     more = f" and {len(words) - 3} more" if len(words) > 3 else ""
-    return ", ".join(sorted(words)[:3]) + more
+    return ", ".join(list(words)[:3]) + more
 
 
 def one_of(name: str, known: Iterable[str]) -> None:

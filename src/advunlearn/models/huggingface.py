@@ -52,7 +52,9 @@ class HuggingFace(Foreign):
         network, about = self._loaded(*self._parts(shape, classes), ignore_mismatched_sizes=True)
         lost = {*about["missing_keys"], *(key[0] for key in about["mismatched_keys"])}
         if lost:
-            raise UserError(f"the folder lacks these weights of the classifier, or in this shape: {first_of(lost)}")
+            raise UserError(
+                f"the folder lacks these weights of the classifier, or in this shape: {first_of(sorted(lost))}"
+            )
         return understood(network, classes, self.own_forward())
 
     def weights_file(self) -> Path | None:
@@ -83,8 +85,7 @@ class HuggingFace(Foreign):
 
     def _loaded(self, auto: Any, config: Any, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
         """Return a network with the folder's weights, and which of them did not fit."""
-        from transformers.utils import logging
-
+        logging = extra("transformers.utils.logging", "huggingface")
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
@@ -95,6 +96,8 @@ class HuggingFace(Foreign):
 
     def _parts(self, shape: Shape, classes: int) -> tuple[Any, Any]:
         """Return transformers' class of such a classifier, and its config."""
+        if (self.path is None) == (self.name is None):
+            raise OptionError(["path or name must be given, one of them (try name=bert, or path=FOLDER)"])
         transformers = extra("transformers", "huggingface")
         images = isinstance(shape, tuple) and len(shape) == 3
         auto = getattr(transformers, f"AutoModelFor{'Image' if images else 'Sequence'}Classification")
@@ -106,8 +109,6 @@ class HuggingFace(Foreign):
         Raises:
             OptionError: in one line, if there is none, or it does not have one of them.
         """
-        if (self.path is None) == (self.name is None):
-            raise OptionError(["path or name must be given, one of them (try name=bert, or path=FOLDER)"])
         if self.path is not None and not (self._folder / "config.json").is_file():
             raise OptionError([f"path={self.path} must be a folder with config.json, as save_pretrained writes it"])
         try:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.attacks.attack import STDERR, Observations, Outputs
+from advunlearn.attacks.attack import STDERR, Attack, Observations, Outputs, WhiteBox
 from advunlearn.attacks.statistics import cross_entropy
 from advunlearn.config.experiment import LOSS, Experiment
 from advunlearn.data.comparable import comparable
@@ -96,10 +97,11 @@ def attack_models(
                 members,
                 retain=outputs_of(splits.retain),
                 population=outputs_of(splits.selection) if len(splits.selection) else None,
+                white_box=WhiteBox(network, trainer.examples.subset(rows)),
             )
             scores = score_model(experiment, target, shadows, unlearned)
             arrays |= {f"{name}/{key}": score for key, score in scores.items()}
-            figures[name] = {key: attack.figures(target) for key, attack in experiment.attacks.items()}
+            figures[name] = {key: attack.figures(seen_by(attack, target)) for key, attack in experiment.attacks.items()}
         if unlearned is not None:
             arrays |= audit_algorithm(experiment, unlearned, labels[rows])
         trained = sum(each.seconds for each in (shadows, unlearned) if each is not None)
@@ -145,6 +147,14 @@ def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np
     return rows, np.arange(len(rows)) < len(members)
 
 
+def seen_by(attack: Attack, target: Observations) -> Observations:
+    """Return what an attack gets to see: the model itself only if it asks, and then a copy, which it may change."""
+    if not attack.needs_network or target.white_box is None:
+        return replace(target, white_box=None)
+    network = copy.deepcopy(target.white_box.network).eval()
+    return replace(target, white_box=replace(target.white_box, network=network))
+
+
 def score_model(
     experiment: Experiment,
     target: Observations,
@@ -156,7 +166,7 @@ def score_model(
     for name, attack in experiment.attacks.items():
         rng = numpy_stream(experiment.settings.seed, f"attack/{name}")
         models = unlearned if attack.needs_originals else shadows
-        for variant, score in attack.score(target, models, rng).items():
+        for variant, score in attack.score(seen_by(attack, target), models, rng).items():
             if models is not None and (attack.needs_shadows or attack.needs_originals):
                 # Rows outside the pool are OUT for twice as many models: better estimates alone would distinguish them.
                 score = np.where(models.membership.any(0), score, np.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -65,7 +66,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 def _saved_by_torch(path: Path) -> dict[str, Tensor]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of other kinds of files
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # errors of many families for bad bytes
         reason = "damaged, or not weights alone: other objects are never unpickled, as that can run any code"
         raise UnreadableFile(path, f"{reason} (try torch.save(model.state_dict(), ...))") from error

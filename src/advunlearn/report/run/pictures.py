@@ -154,8 +154,11 @@ def loss_figure(scores: Mapping[str, NDArray[Any]]) -> Figure:
         for name, part, color in (("forget", members, FORGET), ("test", ~members, TEST)):
             values = losses[model][part]
             weights = np.full(len(values), 1 / len(values))
-            axes.hist(values, bins.tolist(), weights=weights, color=color, alpha=0.45, label=f"{name} ({len(values)})")
+            look: Any = {"color": color, "alpha": 0.45, "label": f"{name} ({len(values)})", "histtype": "stepfilled"}
+            axes.hist(values, bins.tolist(), weights=weights, **look)
         axes.set(title=model, xscale="log", xlabel="cross-entropy (nats)")
+        if bins[-1] > 10 * bins[0]:  # without them a shorter axis may have no label
+            axes.minorticks_off()
     panels[0].set_ylabel("share of examples")
     panels[0].legend(loc="upper left")
     return figure
@@ -163,6 +166,7 @@ def loss_figure(scores: Mapping[str, NDArray[Any]]) -> Figure:
 
 def _log_axes(axes: Axes, least: float) -> None:
     axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.1))
+    axes.minorticks_off()  # most of the time of drawing, for ticks without labels
     for rate in (0.01, 0.001):
         if rate > least:
             axes.axvline(rate, color="#dddddd", linewidth=0.8, zorder=0)

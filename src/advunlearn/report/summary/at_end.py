@@ -10,9 +10,6 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from advunlearn.report.plain_text import printable
-from advunlearn.report.summary.formats import text
-from advunlearn.report.summary.page import write_overview
-from advunlearn.report.summary.runs import find_runs, summarise
 
 
 def print_sweep_report(folder: Path) -> None:
@@ -20,6 +17,11 @@ def print_sweep_report(folder: Path) -> None:
 
     The runs are done: if the report cannot be written, a line tells so, and nothing else changes.
     """
+    # Not above: Hydra imports this file for `--help` and for each run as well.
+    from advunlearn.report.summary.formats import text
+    from advunlearn.report.summary.page import write_overview
+    from advunlearn.report.summary.runs import find_runs, summarise
+
     summary = summarise(find_runs([folder]))
     sys.stdout.write(printable(f"\n{text(summary)}\n\n"))
     try:

@@ -1,0 +1,145 @@
+"""`advunlearn describe`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import inspect
+import re
+import textwrap
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from advunlearn.cli.list_ import print_group
+from advunlearn.cli.problems import print_text
+from advunlearn.config import part_files
+
+WIDTH = 80
+
+
+def main(arguments: list[str]) -> int:
+    """`advunlearn describe`: what a part does, and each of its options with meaning, type, range and default."""
+    parser = argparse.ArgumentParser("advunlearn describe", description=main.__doc__)
+    parser.add_argument("group", help="a group of parts, as unlearner")
+    parser.add_argument("name", nargs="?", help="a part of that group, as sg; without one, the group is listed")
+    parser.add_argument("--config-dir", help="a folder with your own parts")
+    options = parser.parse_args(arguments)
+    folders = [*part_files.own_folder(options.config_dir), *part_files.plugin_folders()]
+    groups = part_files.groups()
+    if options.group not in groups:
+        raise part_files.unknown(f"{options.group}: no such group", options.group, groups)
+    if options.name is None:
+        print_group(options.group, folders)
+        return 0
+    files = part_files.files(options.group, folders)
+    if options.name not in files:
+        raise part_files.unknown(f"{options.group}={options.name}: no such option", options.name, files)
+    print_text("\n".join(_lines(options.group, files[options.name])) + "\n")
+    return 0
+
+
+def _lines(group: str, path: Path) -> Iterator[str]:
+    """Yield the description of an option of a group: of its class, or of a file that only sets options of others."""
+    from advunlearn.config.yaml_files import read_yaml
+
+    config = read_yaml(path)
+    yield from _wrapped(f"{group}={path.stem}: {part_files.summary(path)}")
+    if "_target_" not in config:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        yield from ("", *(line for line in lines if not line.startswith("#")))
+        return
+    cls = _class(group, path.stem, str(config["_target_"]))
+    yield from (f"class {cls.__module__}.{cls.__qualname__}", "")
+    fields = dataclasses.fields(cls)
+    prefix = f"{group}.{path.stem}" if group == "attack" else group
+    yield f"options, typed as {prefix}.NAME=VALUE:" if fields else "no options"
+    typed, nested = _typed(path), _nested(config)
+    hints, documented = typing.get_type_hints(cls), _documented(cls)
+    for field in fields:
+        value, comment = typed.get(field.name, ("", ""))
+        value = nested.get(field.name) or value or str(config.get(field.name, _own_default(field)))
+        yield from ("", f"  {field.name} = {value}", *_option(field, hints[field.name], documented, comment))
+    yield from ("", "references:")
+    for entry in re.split(r"\n(?=\S)", _section(cls, "References") or "none given"):
+        yield from _wrapped(entry, "  ")
+
+
+def _class(group: str, name: str, target: str) -> Any:
+    """Return the class of a part.
+
+    Raises:
+        ConfigError: if it cannot be imported, or is no dataclass.
+    """
+    from advunlearn.options import ConfigError
+
+    module, _, attribute = target.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # importing a user's module may raise any
+        raise ConfigError([f"{group}={name}: cannot import {target} ({type(error).__name__}: {error})"]) from error
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise ConfigError([f"{group}={name}: {target} must be a dataclass"])
+    return cls
+
+
+def _option(field: Any, hint: Any, documented: dict[str, str], comment: str) -> Iterator[str]:
+    """Yield the type and range of an option, and what it means: by its class, and what its file adds to that."""
+    from advunlearn.config.experiment import describe_type
+    from advunlearn.options import limits
+
+    kind = "" if hint is Any or "choices" in field.metadata else describe_type(hint)
+    allowed = ", ".join(filter(None, [kind, limits(field)]))
+    meaning = documented.get(field.name, "")
+    added = set(re.findall(r"\w+", comment)) - {"or", "and"} - set(re.findall(r"\w+", f"{allowed} {meaning}"))
+    for text in (allowed, meaning, comment if added else ""):
+        yield from _wrapped(text, "      ")
+
+
+def _own_default(field: Any) -> Any:
+    """Return the default that a class gives to an option that its file does not name."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    if field.default is dataclasses.MISSING:
+        return "(to be given)"
+    return "null" if field.default is None else field.default
+
+
+def _typed(path: Path) -> dict[str, tuple[str, str]]:
+    """Return the value of each option in a file, as it is typed there, and the comment behind it."""
+    lines = re.findall(r"^(\w+): *(.*?)(?:\s+#\s*(.*))?$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: (value, comment) for name, value, comment in lines}
+
+
+def _nested(config: Any) -> dict[str, str]:
+    """Return the default of each option that is a part itself, as the auditor of an unlearner."""
+    defaults = config.get("defaults")
+    chosen = [each for each in defaults if isinstance(each, Mapping)] if isinstance(defaults, Sequence) else []
+    pairs = [(key.strip("/").partition("@"), name) for each in chosen for key, name in each.items()]
+    return {key[2]: f"{name} (see: advunlearn describe {key[0]} {name})" for key, name in pairs}
+
+
+def _documented(cls: type) -> dict[str, str]:
+    """Return the meaning of each option, by the docstrings of a class and of its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        for names, text in re.findall(r"^([\w, ]+): (.*(?:\n\s.*)*)", _section(base, "Attributes"), re.MULTILINE):
+            found |= dict.fromkeys(names.split(", "), text)
+    return found
+
+
+def _section(cls: type, name: str) -> str:
+    """Return a section of a class's own docstring, empty if it has none."""
+    text = inspect.cleandoc(vars(cls).get("__doc__") or "")
+    found = re.search(rf"^{name}:\n((?: .*(?:\n|$)|\n)+)", text, re.MULTILINE)
+    return textwrap.dedent(found[1]).strip() if found else ""
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    """Return a text as lines of at most 80 columns; links stay whole."""
+    words = " ".join(text.split())
+    return textwrap.wrap(
+        words, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

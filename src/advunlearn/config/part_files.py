@@ -1,0 +1,92 @@
+"""The YAML files of parts: the shipped ones, those of installed packages, and the user's own; read without Hydra."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.util
+import logging
+from collections.abc import Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from advunlearn.options import ConfigError
+from advunlearn.storage.paths import config_folder
+
+PLUGINS = "advunlearn.plugins"  # the group of entry points by which an installed package offers its parts
+
+logger = logging.getLogger(__name__)
+
+
+def plugin_folders() -> list[Path]:
+    """Return the folder `conf` of each installed package that an entry point of `advunlearn.plugins` names.
+
+    The packages are not imported. One without such a folder is left out with a warning.
+    """
+    found = []
+    for entry in sorted(metadata.entry_points(group=PLUGINS), key=lambda entry: entry.name):
+        package = package_folder(entry.value)
+        if package is not None and (package / "conf").is_dir():
+            found.append(package / "conf")
+        else:
+            _warn(f"{PLUGINS}: {entry.name} names {entry.value}, which is no package with a folder conf")
+    return list(dict.fromkeys(found))
+
+
+def package_folder(name: str) -> Path | None:
+    """Return the folder of an installed package, None if there is none; only the packages above it are imported."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except Exception:  # importing the packages above it may raise any
+        return None
+    locations = list(spec.submodule_search_locations or []) if spec is not None else []
+    return Path(locations[0]) if locations else None
+
+
+def own_folder(config_dir: str | Path | None) -> list[Path]:
+    """Return the folder that `--config-dir` names, as a list; empty for None.
+
+    Raises:
+        ConfigError: if there is no such folder.
+    """
+    if config_dir is None:
+        return []
+    folder = Path(config_dir).absolute()
+    if not folder.is_dir():
+        raise ConfigError([f"--config-dir {config_dir}: no such folder"])
+    return [folder]
+
+
+def groups() -> list[str]:
+    """Return the groups of the shipped configs, without those of Hydra and the settings inside a recipe."""
+    return sorted({path.parent.name for path in config_folder().glob("*/*.yaml")})
+
+
+def files(group: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the file of each option of a group, by name and in its order; of two with one name, the first counts.
+
+    The shipped options come first.
+    """
+    paths = [path for folder in [config_folder(), *folders] for path in (folder / group).glob("*.yaml")]
+    return dict(sorted({path.stem: path for path in reversed(paths)}.items()))
+
+
+def summary(path: Path) -> str:
+    """Return the first comment of an option's file, which says what it is."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = (line.lstrip("# ").strip() for line in lines if line.startswith("#"))
+    return next((comment for comment in comments if not comment.startswith("@package")), "")
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
+    """Return the error for a name that is none of the known ones: what is wrong, these, and the most similar one."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    return ConfigError([f"{what}; choose one of {', '.join(known)}{hint}"])
+
+
+@functools.cache
+def _warn(text: str) -> None:
+    """Log a warning, once in a process."""
+    logger.warning(text)
