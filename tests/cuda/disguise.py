@@ -231,6 +231,7 @@ def disguised() -> Iterator[Counter[str]]:
         "is_bf16_supported": lambda including_emulation=True: True,
         "reset_peak_memory_stats": lambda device=None: None,
         "max_memory_allocated": lambda device=None: 0,
+        "mem_get_info": lambda device=None: (2**40, 2**40),
         "get_rng_state": lambda device=None: state,
         "set_rng_state": lambda new, device=None: None,
     }
