@@ -39,7 +39,8 @@ def person(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def hugging_face(folder: Path) -> None:
     """Write a saved set of images, a set of texts, and a tokenizer of words."""
-    datasets, transformers = pytest.importorskip("datasets"), pytest.importorskip("transformers")
+    import datasets
+    import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     pixels = RNG.integers(0, 256, (60, 8, 8), dtype=np.uint8)
@@ -60,10 +61,7 @@ def test_a_command_of_the_page_is_right(line: str, person: Path) -> None:
     program, _, *words = shlex.split(line)
     assert program == "advunlearn"
     if "dataset=huggingface" in words:
-        pytest.importorskip("pandas")
         hugging_face(person)
-    if "dataset=table" in words:
-        pytest.importorskip("pandas")
     overrides = [word for word in words if "=" in word]
     (job,) = jobs_to_check(overrides, None, multirun=False)
     pool, info = job.experiment.dataset.load(), job.experiment.dataset.info()

@@ -4,16 +4,17 @@ import logging
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 from advunlearn.data.examples import examples_of
 from advunlearn.data.huggingface import HuggingFace
 from advunlearn.options import UserError
 
-datasets = pytest.importorskip("datasets")
 RNG = np.random.default_rng(0)
 CPU = torch.device("cpu")
 TEXTS = ["a good film", "a bad film", "good", "bad bad bad bad bad", "", "film"]
@@ -76,7 +77,6 @@ def test_images_from_a_folder_of_images(workplace: Path) -> None:
 @pytest.fixture
 def tokenizer(workplace: Path) -> str:
     """Give a folder with a tokenizer of whole words."""
-    transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "a", "good", "bad", "film"])}
@@ -138,7 +138,6 @@ def test_texts_need_a_tokenizer_that_is_there(workplace: Path) -> None:
     datasets.Dataset.from_dict({"text": TEXTS, "label": [0, 1] * 3}).save_to_disk(str(workplace / "saved"))
     with pytest.raises(UserError, match=r"^tokenizer must be given for texts \(column text; try dataset.tokenizer=FOL"):
         HuggingFace(path="saved", input="text").info()
-    pytest.importorskip("transformers")
     (workplace / "nothing").mkdir()
     with pytest.raises(UserError, match=r"^tokenizer=nothing cannot be loaded \("):
         HuggingFace(path="saved", input="text", tokenizer="nothing").load()

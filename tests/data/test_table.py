@@ -4,16 +4,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
+from sklearn.datasets import load_breast_cancer
 
-pandas = pytest.importorskip("pandas")
-
-from sklearn.datasets import load_breast_cancer  # noqa: E402
-
-from advunlearn.data.examples import examples_of  # noqa: E402
-from advunlearn.data.table import Table  # noqa: E402
-from advunlearn.options import UserError  # noqa: E402
+from advunlearn.data.examples import examples_of
+from advunlearn.data.table import Table
+from advunlearn.options import UserError
 
 CPU = torch.device("cpu")
 
@@ -61,7 +59,6 @@ def test_numbers_may_be_categories(people: str) -> None:
 
 
 def test_parquet_gives_what_csv_gives(people: str, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     pandas.read_csv(people).to_parquet(tmp_path / "people.parquet")
     first, second = (Table(path=path, label="city").load() for path in (people, str(tmp_path / "people.parquet")))
     assert first.checksum == second.checksum
@@ -127,7 +124,6 @@ def test_a_wrong_table_is_refused_in_one_line(
 
 
 def test_a_table_may_have_another_separator_and_times_are_refused(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     path = csv(tmp_path / "x.csv", "a;y\n1;0\n2;1")
     assert Table(path=path, label="y", separator=";").info().shape == (1,)
     times = pandas.DataFrame({"a": pandas.to_datetime(["2020", "2021"]), "y": [0, 1]})
