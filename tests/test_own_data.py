@@ -115,7 +115,7 @@ def test_a_model_that_cannot_be_unlearned_is_refused_in_one_line(model: nn.Modul
 
 
 def test_a_game_that_cannot_be_played_is_refused_in_the_callers_words() -> None:
-    with pytest.raises(UserError, match=r"at least 2 forget and 2 audit examples of the same classes, got 5 and 0$"):
+    with pytest.raises(UserError, match=r"at least 2 audit examples of the forget set's classes, got 0$"):
         advunlearn.unlearn(
             nn.Linear(64, 10),
             retain=part(TRAIN[LABELS[TRAIN] != 1]),

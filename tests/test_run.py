@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -268,11 +269,19 @@ def test_a_bug_in_a_users_method_is_not_taken_for_a_mistake_in_the_options(comma
     assert "Traceback" not in done.stderr
 
 
-def test_what_an_attack_cannot_do_is_said_before_anything_is_trained(workplace: Path) -> None:
+def test_what_an_attack_cannot_do_is_said_before_anything_is_trained(
+    workplace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (workplace / "rows.txt").write_text("1\n2\n3\n")
-    with pytest.raises(ValueError, match=r"attack\.classifier\.folds=5 needs as many members and non-members, got 3"):
-        advunlearn.run(["forget=indices", "forget.path=rows.txt"])
+    words = ["forget=indices", "forget.path=rows.txt", "optimizer.epochs=1", "unlearner=finetune", "unlearner.epochs=1"]
+    wanted = "attack.classifier.folds=5 needs as many members and non-members, got 3"
+    with pytest.raises(ValueError, match=re.escape(wanted)):
+        advunlearn.run([*words, "attack=classifier"])
     assert list(Store().entries()) == []
+    assert list(advunlearn.run([*words, "attack=[classifier,threshold]"]).metrics["gap"]["unlearned"]["attacks"]) == [
+        "threshold"
+    ]
+    assert f"the attack classifier is left out: {wanted}" in caplog.text
 
 
 def test_a_persons_class_that_changed_is_computed_anew(

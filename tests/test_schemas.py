@@ -90,7 +90,7 @@ def keys(workplace: Path) -> Callable[[], dict[str, Any]]:
     """Give a function that returns the keys of a run's artefacts."""
     experiment = experiment_from(WORDS)
     with Manifest(workplace / "run") as manifest:
-        trainer, splits = prepare(experiment, manifest)
+        experiment, trainer, splits = prepare(experiment, manifest)
     artefacts = dict.fromkeys(("original", "retrained", "unlearned"), Artefact({}, {}, {}, digest="0", content="0"))
 
     def made() -> dict[str, Any]:

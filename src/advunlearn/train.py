@@ -81,7 +81,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         warn_if_nearly_full(Store())
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
-        trainer, splits = prepare(experiment, manifest)
+        experiment, trainer, splits = prepare(experiment, manifest)
         given = given_original(experiment, splits)
         manifest.note(original=origin(experiment, given))
         key = run_key(experiment, trainer, splits)

@@ -47,7 +47,7 @@ def on_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
 def prepared(folder: Path, *words: str) -> tuple[Experiment, Trainer, Splits]:
     experiment = experiment_from([*SMALL, *words])
     with Manifest(folder / "run") as manifest:
-        return experiment, *prepare(experiment, manifest)
+        return prepare(experiment, manifest)
 
 
 def unlearned(experiment: Experiment, trainer: Trainer, splits: Splits) -> tuple[Any, dict[str, Any]]:

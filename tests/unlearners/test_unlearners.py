@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from advunlearn.auditors.auditor import Audit, Auditor
+from advunlearn.auditors.likelihood_ratio import LikelihoodRatio
 from advunlearn.auditors.scores import logit_margin
 from advunlearn.auditors.svm import SVM
 from advunlearn.data.examples import Examples
@@ -363,14 +364,25 @@ def test_a_game_that_diverges_says_what_to_lower() -> None:
         SG(lr=1e30, epochs=3).run(network(), task())
 
 
-def test_a_game_about_one_example_is_refused() -> None:
-    labels = {"retain": np.arange(9) % 3, "forget": np.zeros(1, int), "audit": np.arange(9) % 3}
-    with pytest.raises(UserError, match="at least 2 forget and 2 audit examples of the same classes, got 1 and 3"):
-        SG().check(labels)
-    with pytest.raises(UserError, match="got 5 and 1"):
-        SG(base="neggrad").check({**labels, "forget": np.zeros(5, int), "audit": np.arange(3)})
-    with pytest.raises(UserError, match="got 1 and 15"):
-        SG().unlearn(network(), task(forget=examples(1, 1)))
+def test_a_game_against_one_audit_example_is_refused() -> None:
+    labels = {"retain": np.arange(9) % 3, "forget": np.zeros(5, int), "audit": np.arange(3)}
+    with pytest.raises(UserError, match=r"at least 2 audit examples of the forget set's classes, got 1$"):
+        SG(base="neggrad").check(labels)
+    with pytest.raises(UserError, match=r"got 1$"):
+        SG().unlearn(network(), task(audit=examples(1, 1)))
+
+
+def test_one_forget_example_is_for_an_auditor_that_is_not_fitted_to_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Fitted on one example and tested on another, an auditor needs two; the game then equals its base to the bit."""
+    one = {"retain": np.arange(9) % 3, "forget": np.zeros(1, int), "audit": np.arange(9) % 3}
+    SG(auditor=LikelihoodRatio()).check(one)
+    assert not caplog.records
+    SG(base="neggrad").check(one)
+    assert "the game equals its base, NegGrad (auditor=likelihood_ratio needs only one)" in caplog.text
+    request = task(forget=examples(1, 1))
+    game, base = (each.unlearn(network(), request) for each in (SG(epochs=2), Finetune(epochs=2, lr=0.01)))
+    assert set(game.trace["utility"]) == {SVM.uninformed}
+    assert all(map(torch.equal, game.network.parameters(), base.network.parameters()))
 
 
 def diverged(unlearner: Unlearner, model: nn.Module) -> str:

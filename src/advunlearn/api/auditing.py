@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -19,7 +20,7 @@ from advunlearn.evaluation.metrics_file import AttackMetrics
 from advunlearn.models.foreign import Forward
 from advunlearn.options import UserError
 from advunlearn.runtime.seeding import clean_state
-from advunlearn.stages.attack import score_model, seen_by, split_scores
+from advunlearn.stages.attack import able_attacks, score_model, seen_by, split_scores
 from advunlearn.training.fit import place, predict
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ def audit(
         population: further examples that were never trained on, for the attack `population`, and for thresholds per
             class of `threshold`.
         attacks: options of the group `attack`, or attacks such as `Population(...)`; in the result, ours are named by
-            their file, and your own by their class.
+            their file, and your own by their class. Those that need more examples than there are, such as a
+            `classifier` of one forget example, are left out, which is logged.
         forward, transform, seed, device, config_dir: as in `unlearn`.
 
     Raises:
@@ -83,6 +85,8 @@ def audit(
         where, others, remark = comparable(*(parts[name].labels.cpu().numpy() for name in ("forget", "test")))
         if remark:
             logger.warning(remark)
+        inside = np.arange(len(where) + len(others)) < len(where)
+        experiment = replace(experiment, attacks=able_attacks(experiment.attacks, inside))
         members, nonmembers = parts["forget"].subset(where), parts["test"].subset(others)
         both = members.followed_by(nonmembers)
 
@@ -93,7 +97,7 @@ def audit(
         target = Observations(
             attacked.logits,
             attacked.labels,
-            members=np.arange(len(both)) < len(members),
+            members=inside,
             retain=outputs_of(parts["retain"]) if "retain" in parts else None,
             population=outputs_of(parts["population"]) if "population" in parts else None,
             white_box=WhiteBox(network, both),

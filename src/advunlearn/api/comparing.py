@@ -103,7 +103,7 @@ def compare(
             return place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings).eval()
 
         trainer, splits = own_trainer(experiment, parts, placed(original), train, forward)
-        check_parts(experiment, splits, trainer.pool.labels)
+        experiment = check_parts(experiment, splits, trainer.pool.labels)
         if isinstance(unlearned, UnlearnedModel):
             experiment = replace(experiment, unlearner=unlearned.method)
         with _manifest(experiment, parts) as manifest:

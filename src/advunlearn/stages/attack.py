@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from advunlearn.data.comparable import comparable
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
 from advunlearn.evaluation.metrics_file import ModelName
+from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.shadows.originals import OriginalSet
@@ -27,6 +29,8 @@ from advunlearn.stages.unlearn import Models
 from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.fit import Diverged, too_large
 from advunlearn.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 ATTACK_SCHEMA = 6  # raise it when the results of this code change, as that of stage `unlearn`
 ALGORITHM = "algorithm"  # the prefix of attacks on the unlearner, in contrast to those on a model
@@ -145,6 +149,25 @@ def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np
     members, others, _ = comparable(labels[splits.forget], labels[splits.test])
     rows = np.concatenate([splits.forget[members], splits.test[others]])
     return rows, np.arange(len(rows)) < len(members)
+
+
+def able_attacks(attacks: dict[str, Attack], members: NDArray[np.bool_]) -> dict[str, Attack]:
+    """Return the attacks that can work on so few members and non-members (n,); each other one is logged.
+
+    Raises:
+        UserError: in one line, if no attack can.
+    """
+    problems: dict[str, UserError] = {}
+    for name, attack in attacks.items():
+        try:
+            attack.check(members)
+        except UserError as error:
+            problems[name] = error
+    if problems and len(problems) == len(attacks):
+        raise next(iter(problems.values()))
+    for name, problem in problems.items():
+        logger.warning("the attack %s is left out: %s", name, problem)
+    return {name: attack for name, attack in attacks.items() if name not in problems}
 
 
 def seen_by(attack: Attack, target: Observations) -> Observations:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from advunlearn.options import UserError, is_shipped, located
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.resources import free_memory, size
+from advunlearn.stages.attack import able_attacks
 from advunlearn.stages.original import check_original, splits_of
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import first_logits, largest
@@ -35,13 +37,16 @@ logger = logging.getLogger(__name__)
 COPIES = 3  # in memory: the dataset, the copy that is trained on, and the rows of the current training
 
 
-def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits]:
-    """Load the data, move it to the device and split it; write the splits to the run's folder."""
+def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Experiment, Trainer, Splits]:
+    """Load the data, move it to the device and split it; write the splits to the run's folder.
+
+    The experiment comes back without the attacks that are left out; see `check_parts`.
+    """
     with manifest.stage("data"):
         check_memory(experiment.dataset.info())
         pool = experiment.dataset.load()
         splits = splits_of(experiment, pool)
-        check_parts(experiment, splits, pool.labels)
+        experiment = check_parts(experiment, splits, pool.labels)
         splits.save(manifest.folder / "splits.npz")
         sizes = {part: len(rows) for part, rows in vars(splits).items()}
         manifest.note(splits=sizes, dataset_checksum=pool.checksum)
@@ -49,7 +54,7 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Trainer, Splits
         trainer.policy.most_workers = manifest.most_workers()
         check_original(experiment, trainer, splits)
     manifest.note(threads=torch.get_num_threads())
-    return trainer, splits
+    return experiment, trainer, splits
 
 
 def check_memory(info: DatasetInfo) -> None:
@@ -62,11 +67,15 @@ def check_memory(info: DatasetInfo) -> None:
         )
 
 
-def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64]) -> None:
+def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64]) -> Experiment:
     """Check before any training that the unlearner and the attacks can work with these parts of the data.
 
+    Returns:
+        The experiment without the attacks that cannot, such as one that is fitted to the forget set if that is one
+        example. Each is logged.
+
     Raises:
-        UserError: in one line, if one of them cannot.
+        UserError: in one line, if the unlearner cannot, or no attack can.
     """
     found = np.unique(labels[splits.train])
     if len(found) < 2:
@@ -74,13 +83,13 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
     members, others, remark = comparable(labels[splits.forget], labels[splits.test])
     if remark:
         logger.warning(remark)
-    for attack in experiment.attacks.values():
-        attack.check(np.arange(len(members) + len(others)) < len(members))
+    able = able_attacks(experiment.attacks, np.arange(len(members) + len(others)) < len(members))
     try:
         experiment.unlearner.check({part: labels[rows] for part, rows in vars(splits).items()})
     except UserError as error:
         keys = "the forget options, dataset.train_size, dataset.audit_fraction and dataset.selection_fraction"
         raise UserError(f"{error} ({keys} determine the parts of the data)") from error
+    return replace(experiment, attacks=able)
 
 
 def check_network(trainer: Trainer, unlearner: Unlearner) -> None:

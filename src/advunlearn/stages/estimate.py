@@ -297,7 +297,7 @@ def before_a_run(experiment: Experiment) -> Estimator:
     known = dataset.is_here() or experiment.original.run is not None  # whose data is compared
     pool = dataset.load() if known else stand_in_pool(dataset.info())
     splits = splits_of(experiment, pool)
-    check_parts(experiment, splits, pool.labels)
+    experiment = check_parts(experiment, splits, pool.labels)
     trainer = trainer_of(experiment, pool, splits.train, Store())
     check_original(experiment, trainer, splits)
     return Estimator(experiment, trainer, splits)

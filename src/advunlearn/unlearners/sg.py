@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import advunlearn.unlearners
 from advunlearn.auditors.auditor import Audit, Auditor
+from advunlearn.auditors.cross_validated import CrossValidated
 from advunlearn.auditors.scores import COLUMNS, logit_margin, reference_evidence, score_columns
 from advunlearn.auditors.svm import SVM
 from advunlearn.options import UserError, option
@@ -108,9 +109,16 @@ class SG(GradientOptions):
         self.leader().check_network(network)
 
     def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
-        """Refuse fewer than two examples on a side of the game, and what the base refuses; see `Unlearner.check`."""
+        """Refuse fewer than two audit examples, and what the base refuses; see `Unlearner.check`."""
         self.leader().check(labels)
-        _check_sides(len(labels["forget"]), int(np.isin(labels["audit"], labels["forget"]).sum()))
+        _check_audit(int(np.isin(labels["audit"], labels["forget"]).sum()))
+        if len(labels["forget"]) == 1 and isinstance(self.auditor, CrossValidated):
+            logger.warning(
+                "one forget example: the auditor %s cannot be fitted on one and tested on another, so the game equals "
+                "its base, %s (auditor=likelihood_ratio needs only one)",
+                type(self.auditor).__name__,
+                type(self.leader()).__name__,
+            )
 
     def too_large(self) -> str:
         """Return the base's options, and the weight of the game; see `Unlearner.too_large`."""
@@ -168,12 +176,10 @@ def base_class(name: str) -> type[GradientUnlearner]:
     return found
 
 
-def _check_sides(forget: int, audit: int) -> None:
-    """Raise if there are fewer than two forget or audit examples."""
-    if min(forget, audit) < 2:
-        raise UserError(
-            f"the game needs at least 2 forget and 2 audit examples of the same classes, got {forget} and {audit}"
-        )
+def _check_audit(count: int) -> None:
+    """Raise if there are fewer than two audit examples."""
+    if count < 2:
+        raise UserError(f"the game needs at least 2 audit examples of the forget set's classes, got {count}")
 
 
 class Game:
@@ -196,8 +202,10 @@ class Game:
             )
         audit = task.audit.subset(audited)
         self.counts = len(task.forget), len(audit)
-        self.size = min(options.audit_size, *self.counts)
-        _check_sides(*self.counts)
+        # As many of both, unless one forget example stands against a distribution.
+        most = self.counts[1] if self.counts[0] == 1 else min(self.counts)
+        self.sizes = [min(options.audit_size, most, count) for count in self.counts]
+        _check_audit(self.counts[1])
         self.scored = task.forget.followed_by(audit)
         self.labels = self.scored.labels.cpu()
         self.evidence = None
@@ -266,7 +274,10 @@ class Game:
         self.records, self.remarks = state["records"], set(state["remarks"])
 
     def _audit(self) -> Audit:
-        drawn = [torch.randperm(count, generator=self.generator)[: self.size] for count in self.counts]
+        drawn = [
+            torch.randperm(count, generator=self.generator)[:size]
+            for count, size in zip(self.counts, self.sizes, strict=True)
+        ]
         index = torch.cat([drawn[0], self.counts[0] + drawn[1]])
         both = self.scored.subset(index)
         # In evaluation mode: no membership leaks into batch statistics, and the running ones stay clean.
@@ -282,7 +293,7 @@ class Game:
             scores = score_columns(logits, classes, self.options.features)
         else:
             scores = self.evidence.subset(index).ratio(logit_margin(logits.double(), classes))[:, None]
-        parts = *scores.split(self.size), *labels.split(self.size)
+        parts = *scores.split(self.sizes), *labels.split(self.sizes)
         return self.options.auditor.utility(*parts, self.generator)
 
     def _whole(self, gradients: Gradients) -> list[Tensor]:
