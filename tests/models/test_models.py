@@ -11,7 +11,7 @@ from advunlearn.models.resnet18 import ResNet18
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 8)])
-@pytest.mark.parametrize("model", [MLP(hidden=16, layers=2), CNN(width=4), ResNet18(width=4)])
+@pytest.mark.parametrize("model", [MLP(hidden=16, layers=2), CNN(width=4), ResNet18(width=8)])
 def test_a_network_maps_images_to_logits_and_learns_in_every_parameter(
     model: Model, shape: tuple[int, int, int]
 ) -> None:

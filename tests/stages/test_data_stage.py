@@ -228,3 +228,18 @@ def test_an_attack_names_the_model_that_has_diverged(workplace: Path) -> None:
         advunlearn.run(words, "run")
     assert str(caught.value).startswith("the unlearned model has diverged: some of its logits are not finite; ")
     assert "lower unlearner.lr=" in str(caught.value)
+
+
+@pytest.mark.parametrize(("width", "expected"), [(2, False), (8, True)])
+def test_a_narrow_resnet_is_trained_in_the_plain_memory_format(workplace: Path, width: int, expected: bool) -> None:
+    labels = np.arange(60) % 3
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3)).astype(np.uint8)
+    np.savez("own.npz", images=images, labels=labels)
+    words = ["dataset=npz", "dataset.path=own.npz", "recipe=none", "model=resnet18", f"model.width={width}"]
+    experiment = experiment_from([*words, "optimizer.epochs=1", "device=cpu"])
+    trainer = trainer_of(experiment, experiment.dataset.load(), np.arange(40), Store())
+    assert trainer.settings.channels_last is expected
+    assert trainer.examples.channels_last is expected
+    assert trainer.key(np.arange(40), "original")["settings"]["channels_last"] is expected
+    network, _ = trainer.fitted(np.arange(40), "original")  # in the other format, torch ends the process here
+    assert all(weight.isfinite().all() for weight in network.parameters())

@@ -71,7 +71,13 @@ def with_attacks(attacks: Attacks, words: Sequence[str], seed: int, device: str,
 
 
 def _experiment(overrides: Sequence[str], seed: int, device: str, config_dir: ConfigDir) -> Experiment:
-    words = ["recipe=none", *overrides, f"seed={seed}", f"device={device}"]  # no recipe: the data is the caller's
+    words = [
+        "recipe=none",
+        "channels_last=false",  # which a run checks for the network first
+        *overrides,
+        f"seed={seed}",
+        f"device={device}",
+    ]  # no recipe: the data is the caller's
     return experiment_from(words, config_dir)
 
 

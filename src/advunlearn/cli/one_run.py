@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +21,26 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     A run of a sweep resumes in its folder, and is not repeated if it is finished elsewhere.
     """
     from advunlearn.config.experiment import read_experiment
-    from advunlearn.options import UserError
     from advunlearn.runs.manifest import Manifest
-    from advunlearn.runtime.workers import ShortOfMemory
     from advunlearn.train import run_experiment
 
+    with failures_in_words(folder), Manifest(folder, about, config=config, resume=sweep) as manifest:
+        result = run_experiment(read_experiment(config), manifest, adopt=sweep)
+    show(folder, result.measured)
+
+
+@contextlib.contextmanager
+def failures_in_words(folder: Path) -> Iterator[None]:
+    """Raise a RunFailed, in one line, for what ends the run of a folder and is no mistake of the user.
+
+    Raises:
+        RunFailed: with the exit status.
+    """
+    from advunlearn.options import UserError
+    from advunlearn.runtime.workers import ShortOfMemory
+
     try:
-        with Manifest(folder, about, config=config, resume=sweep) as manifest:
-            result = run_experiment(read_experiment(config), manifest, adopt=sweep)
+        yield
     except (UserError, OSError):
         raise
     except ShortOfMemory as error:
@@ -35,7 +49,6 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     except Exception as error:  # a bug, of ours or in a part of the user
         words = " ".join(f"{type(error).__name__}: {error}".split())
         raise RunFailed(f"{words} (traceback in {folder / 'advunlearn.log'})") from error
-    show(folder, result.measured)
 
 
 def show(folder: Path, metrics: Metrics | None) -> None:
@@ -45,7 +58,8 @@ def show(folder: Path, metrics: Metrics | None) -> None:
     if metrics is None:
         print_text("the shadow models of this shard are in the store\n")
         return
-    print_text(f"\n{comparison_table(metrics)}\n\nreport: {folder / 'report.html'}\n")
+    weights = f"unlearned model: {folder / 'unlearned.safetensors'}\n" if "original" in metrics else ""
+    print_text(f"\n{comparison_table(metrics)}\n\n{weights}report: {folder / 'report.html'}\n")
 
 
 def resume(folder: Path) -> int:

@@ -267,8 +267,6 @@ def describe_type(hint: Any) -> str:
         return "options by name, such as arguments.width=32"
     if typing.get_origin(hint) is list:
         return {int: "a list of whole numbers", float: "a list of numbers"}.get(parts[0], "a list")
-    if typing.get_origin(hint) is dict:
-        return "values by name, such as {width: 32}"
     if type(None) in parts:
         return " or ".join([*(describe_type(part) for part in parts if part is not type(None)), "null"])
     return _WORDS.get(hint, str(hint))

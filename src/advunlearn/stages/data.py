@@ -34,6 +34,7 @@ from advunlearn.unlearners.unlearner import Unlearner
 
 logger = logging.getLogger(__name__)
 
+NARROW = 8  # channels
 COPIES = 3  # in memory: the dataset, the copy that is trained on, and the rows of the current training
 
 
@@ -167,5 +168,24 @@ def trainer_of(experiment: Experiment, pool: Pool, train: Rows, store: Store) ->
     examples = examples_of(pool, dataset, train, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, store)
     check_network(trainer, experiment.unlearner)
+    if settings.channels_last and settings.torch_device().type == "cpu" and _has_narrow_shortcut(trainer):
+        logger.info("channels_last=false: on a CPU, torch has an error in strided 1x1 convolutions of few channels")
+        plain = replace(settings, channels_last=False)
+        trainer = replace(trainer, examples=replace(examples, channels_last=False), settings=plain)
     trainer.policy.choose_threads()
     return trainer
+
+
+def _has_narrow_shortcut(trainer: Trainer) -> bool:
+    """Return whether the network has a strided 1x1 convolution of few channels, as a narrow ResNet's shortcuts.
+
+    In channels_last format such a layer corrupts the memory of the process: torch 2.14 on a CPU with AVX2, for 2 to 6
+    channels.
+    """
+    return any(
+        isinstance(layer, nn.Conv2d)
+        and max(layer.kernel_size) == 1
+        and max(layer.stride) > 1
+        and layer.in_channels < NARROW
+        for layer in trainer.built("warm").modules()
+    )

@@ -32,7 +32,7 @@ def evaluate(
     experiment: Experiment, splits: Splits, models: Models, evidence: Evidence, given: GivenOriginal | None = None
 ) -> Metrics:
     """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one."""
-    measured = {name: _measure_model(experiment, splits, evidence, name) for name in MODELS}
+    measured = {name: measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
     records = {stage: models.artefacts[name].record for stage, name in stages}
@@ -61,7 +61,8 @@ def _resources(experiment: Experiment, models: Models) -> Resources:
     return {"reads": list(experiment.unlearner.parts_read()), "peak_memory": memory, "device": device}
 
 
-def _measure_model(experiment: Experiment, splits: Splits, evidence: Evidence, name: ModelName) -> ModelMetrics:
+def measure_model(experiment: Experiment, splits: Splits, evidence: Evidence, name: ModelName) -> ModelMetrics:
+    """Return the numbers of one model."""
     record = evidence.artefact.record
     examples: dict[PartName, int] = {
         "retain": len(splits.retain),

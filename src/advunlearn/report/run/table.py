@@ -86,6 +86,19 @@ def comparison_table(metrics: Metrics) -> str:
     return "\n".join([head, rule, *body, rule, *map(one_line, notes(metrics))])
 
 
+def model_table(found: ModelMetrics) -> str:
+    """Return the table of one model for a terminal, as that of `comparison_table` without the other models."""
+    cells: list[tuple[str, ...]] = [("", "", "model", "computed on")]
+    previous = ""
+    for row in (*_accuracy([found]), *_attacks([found]), *_losses([found])):
+        cells.append((row.section if row.section != previous else "", row.name, *row.values, row.on))
+        previous = row.section
+    head, *body = align(cells, right=(2,))
+    attacks = found["attacks"]
+    remarks = [f"{name}: {attacks[name]['note']}" for name in primary(attacks) if attacks[name]["note"]]
+    return "\n".join([head, "-" * len(head), *body, "-" * len(head), *map(one_line, remarks)])
+
+
 def notes(metrics: Metrics) -> list[str]:
     """Return what a reader of the numbers needs to know, one line each."""
     seconds = metrics["seconds"]
@@ -243,9 +256,10 @@ def _losses(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
 
 
 def _row(section: str, name: str, values: Sequence[tuple[float, ...]], wanted: str, on: str) -> MetricRow:
-    """Return the row of the three models' values, each a number or a number and its interval."""
+    """Return the row of the models' values, each a number or a number and its interval; a gap needs all three."""
     shown = tuple(f"{v[0]:.3f}" + (f" [{_short(v[1])}, {_short(v[2])}]" if len(v) == 3 else "") for v in values)
-    return MetricRow(section, name, shown, tuple(values), f"{values[2][0] - values[1][0]:+.3f}", wanted, on)
+    gap = f"{values[2][0] - values[1][0]:+.3f}" if len(values) == len(MODELS) else ""
+    return MetricRow(section, name, shown, tuple(values), gap, wanted, on)
 
 
 def _short(value: float) -> str:

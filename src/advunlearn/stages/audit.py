@@ -1,0 +1,43 @@
+"""The attacks alone, on one model that is given."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from advunlearn.config.experiment import Experiment
+from advunlearn.evaluation.metrics_file import ModelMetrics, ModelName
+from advunlearn.runs.manifest import Manifest
+from advunlearn.runtime.seeding import clean_state
+from advunlearn.stages.attack import attack_models
+from advunlearn.stages.data import prepare
+from advunlearn.stages.evaluate import measure_model
+from advunlearn.stages.original import given_original, origin, original
+from advunlearn.stages.report import scores_of
+from advunlearn.stages.unlearn import Models
+from advunlearn.storage.files import atomic_write, write_json
+
+MODEL: ModelName = "original"
+
+
+def audit_model(experiment: Experiment, manifest: Manifest) -> ModelMetrics:
+    """Attack the given original and return its numbers; write `audit.json` and `scores.npz` into the folder.
+
+    Raises:
+        UserError: in one line, if the data is not available, or an attack cannot work with these options.
+    """
+    settings, folder = experiment.settings, manifest.folder
+    with clean_state(settings.seed), settings.switches():
+        manifest.computes(settings.torch_device(), settings.seed)
+        trainer, splits = prepare(experiment, manifest)
+        given = given_original(experiment, splits)
+        manifest.note(original=origin(experiment, given))
+        network, artefact = original(experiment, trainer, splits)
+        evidence = attack_models(
+            experiment, trainer, splits, Models({MODEL: network}, {MODEL: artefact}, None), manifest
+        )
+        found = measure_model(experiment, splits, evidence, MODEL)
+        write_json(folder / "audit.json", {"schema": 1, "model": given, "metrics": found})
+        with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, **scores_of(trainer, evidence))  # type: ignore[arg-type]
+        manifest.checksum("audit.json", "scores.npz", "splits.npz")
+    return found

@@ -1,0 +1,61 @@
+"""`advunlearn unlearn` and `advunlearn audit`, for a model that is trained already."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advunlearn.cli import main
+
+SMALL = ["dataset.train_size=60", "optimizer.epochs=2", "attack=threshold", "device=cpu"]
+
+
+@pytest.fixture
+def trained(workplace: Path, capfd: pytest.CaptureFixture[str]) -> Path:
+    """Give the folder of a finished run, whose original and unlearned model can be used."""
+    assert main(["run", *SMALL, "unlearner=neggrad", "unlearner.epochs=1", "hydra.run.dir=first"]) == 0
+    capfd.readouterr()
+    return workplace / "first"
+
+
+def test_an_audit_attacks_the_model_that_it_is_given(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "--folder", "found", *SMALL, f"original.path={trained / 'original.safetensors'}"]) == 0
+    printed = capfd.readouterr().out
+    assert printed.splitlines()[1].split() == ["model", "computed", "on"]
+    assert "written: found/audit.json" in printed
+    found = json.loads(Path("found/audit.json").read_text(encoding="utf-8"))
+    of_run = json.loads((trained / "metrics.json").read_text(encoding="utf-8"))["models"]["original"]
+    assert found["metrics"] == of_run
+    assert len(found["model"]["sha256"]) == 64
+    with np.load("found/scores.npz") as scores, np.load(trained / "scores.npz") as before:
+        assert (scores["original/threshold"] == before["original/threshold"]).all()
+    stages = json.loads(Path("found/manifest.json").read_text(encoding="utf-8"))["stages"]
+    assert [stage["name"] for stage in stages] == ["data", "attack"]
+
+
+def test_a_request_prints_where_the_weights_are(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = [*SMALL, "unlearner=neggrad", "unlearner.epochs=1", "hydra.run.dir=second"]
+    assert main(["unlearn", *words, f"original.run={trained}"]) == 0
+    (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("unlearned model: ")]
+    assert Path(line.removeprefix("unlearned model: ")).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["unlearn", *SMALL], "unlearn needs a trained model: original.path=model.pt, or original.run=RUN for the"),
+        (["audit", *SMALL], "audit needs a trained model: original.path=model.pt, or original.run=RUN"),
+        (["audit", "original.path=none.pt"], "original.path=none.pt: No such file or directory"),
+        (["audit", "original.path=x", "attak=lira"], "attak"),
+    ],
+)
+def test_what_lacks_a_model_is_refused_in_one_line(
+    words: list[str], expected: str, workplace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert any(expected in line for line in lines)
+    assert not list(workplace.iterdir())
