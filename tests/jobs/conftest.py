@@ -33,16 +33,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cli(folder: Path) -> Cli:
-    """Return a function that does `advunlearn run` in the person's folder.
+    """Return a function that does `advunlearn run`, `unlearn` or `audit` in the person's folder.
 
-    It returns what the command prints, and the contents of `metrics.json`.
+    It returns what the command prints, and the numbers that it writes.
     """
 
-    def run(*words: str, into: str) -> tuple[str, Any]:
+    def run(*words: str, into: str, verb: str = "run") -> tuple[str, Any]:
         printed = io.StringIO()
+        where = ["--folder", into] if verb == "audit" else [f"hydra.run.dir={into}"]
         with redirect_stdout(printed), redirect_stderr(printed):
-            status = main(["run", *words, "threads=1", "workers=1", "device=cpu", f"hydra.run.dir={into}"])
+            status = main([verb, *words, "threads=1", "workers=1", "device=cpu", *where])
         assert status == 0, printed.getvalue()
-        return printed.getvalue(), json.loads((folder / into / "metrics.json").read_text(encoding="utf-8"))
+        numbers = folder / into / ("audit.json" if verb == "audit" else "metrics.json")
+        return printed.getvalue(), json.loads(numbers.read_text(encoding="utf-8"))
 
     return run

@@ -12,29 +12,27 @@ from torch import Tensor
 
 import advunlearn
 from advunlearn.config.compose import experiment_from
-from advunlearn.data.examples import examples_of
 from advunlearn.report.run.result import Result
+from advunlearn.stages.estimate import before_a_run
 
 pytestmark = pytest.mark.xdist_group("numbers")
 
 OPTIONS = {"lr": 0.01, "epochs": 2, "batch_size": 40, "alpha": 2.0, "audit_every": 2}
-ATTACKS = ["threshold", "classifier", "gradient_norm"]
-QUICK = ["dataset.train_size=200", "optimizer.epochs=4", "recipe=none", "threads=1", "device=cpu"]
+ATTACKS = ["threshold", "gradient_norm"]
+MODELS = {"mlp": ["model=mlp"], "cnn": ["model=cnn", "model.width=8", "channels_last=false"]}
+QUICK = ["dataset.train_size=100", "optimizer.epochs=4", "recipe=none", "threads=1", "device=cpu"]
 QUICK += [f"attack=[{','.join(ATTACKS)}]", *(f"unlearner.{name}={value}" for name, value in OPTIONS.items())]
 
 
-@pytest.fixture(scope="module", params=["mlp", "cnn"])
+@pytest.fixture(scope="module", params=MODELS)
 def both(folder: Path, request: pytest.FixtureRequest) -> tuple[Result, dict[str, Any], Any]:
     """Give a run, the parts of its data as the network takes them, and what the interface makes of the original."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    words = [*QUICK, f"model={request.param}"]
+    words = [*QUICK, *MODELS[request.param]]
     found = advunlearn.run(words, request.param)
-    experiment, splits = experiment_from(words), found.splits
-    assert splits is not None
-    pool = experiment.dataset.load()
-    examples = examples_of(pool, experiment.dataset, splits.train, torch.device("cpu"), channels_last=True)
-    parts = {name: next(examples.subset(rows).batches(len(rows))) for name, rows in vars(splits).items()}
+    examples = before_a_run(experiment_from(words)).trainer.examples
+    parts = {name: next(examples.subset(rows).batches(len(rows))) for name, rows in vars(found.splits).items()}
     needed = {name: parts[name] for name in ("retain", "forget", "audit", "selection")}
     unlearned = advunlearn.unlearn(found.networks["original"], **needed, method="sg", device="cpu", **OPTIONS)
     torch.set_num_threads(threads)

@@ -33,7 +33,13 @@ class Masked(Bag):
         vectors = self.embedding(ids) * mask[..., None]
         return self.head(vectors.sum(1) / mask.sum(1, keepdim=True))
 """
-QUICK = ["optimizer.epochs=15", "optimizer.lr=0.05", "unlearner.epochs=1", "attack=[threshold,lira]", "attack.shadows=2", "dataset=npz"]
+QUICK = [
+    "optimizer.epochs=15",
+    "optimizer.lr=0.05",
+    "unlearner.epochs=1",
+    "attack=[threshold,lira]",
+    "attack.shadows=2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def sentences(folder: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(("file", "network"), [("tokens", "Bag"), ("named", "Masked")])
 def test_by_the_command_line(cli: Cli, sentences: dict[str, np.ndarray], file: str, network: str) -> None:
     model = ["model=module", f"model.factory=bags:{network}"]
-    _, found = cli(*QUICK, f"dataset.path={file}.npz", *model, into=file)
+    _, found = cli(*QUICK, "dataset=npz", f"dataset.path={file}.npz", *model, into=file)
     assert found["models"]["retrained"]["accuracy"]["test"] > 0.6
     assert np.isfinite(found["models"]["unlearned"]["attacks"]["lira"]["auc"])
 

@@ -28,7 +28,7 @@ def audit_model(experiment: Experiment, manifest: Manifest) -> ModelMetrics:
     settings, folder = experiment.settings, manifest.folder
     with clean_state(settings.seed), settings.switches():
         manifest.computes(settings.torch_device(), settings.seed)
-        trainer, splits = prepare(experiment, manifest)
+        experiment, trainer, splits = prepare(experiment, manifest)
         given = given_original(experiment, splits)
         manifest.note(original=origin(experiment, given))
         network, artefact = original(experiment, trainer, splits)

@@ -43,6 +43,13 @@ GAME = {
 FLOOR = 1e-8  # losses below it are drawn on it: their axis is logarithmic
 
 
+class Shown(Figure):  # type: ignore[misc]
+    """A figure that a notebook shows, also if pyplot was never imported there."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
 def draw(trace: Trace, scores: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
     """Return the pictures of a run by name: `trace` (if there was a game), `roc` and `losses`.
 
@@ -65,7 +72,7 @@ def _figure(
     The margins are fixed: matplotlib's own layouts take as long as the drawing itself. `extra` more inches are left
     to the right of each panel, for the labels of a second axis.
     """
-    figure = Figure(figsize=(columns * width, rows * height))
+    figure = Shown(figsize=(columns * width, rows * height))
     left, right, bottom, top, gap = 0.8, 0.2 + extra, 0.5, 0.35, 0.65 + extra
     panels = figure.subplots(rows, columns, sharey=sharey, squeeze=False)
     inner_width = (columns * width - left - right - (columns - 1) * gap) / columns
