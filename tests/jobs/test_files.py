@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import Subset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
 import advunlearn
 from tests.jobs.conftest import Cli
@@ -36,7 +40,13 @@ def photos(folder: Path) -> Path:
 
 def test_files_of_a_list_are_forgotten(cli: Cli, photos: Path) -> None:
     words = ["dataset=folder", "dataset.root=photos", "dataset.train_size=40", "optimizer=adamw", "optimizer.epochs=5"]
-    words += ["recipe=none", "unlearner.epochs=1", "attack=[threshold,lira]", "attack.shadows=2"]
+    words += [
+        "recipe=none",
+        "unlearner.epochs=1",
+        "attack=[threshold,lira]",
+        "attack.shadows=2",
+        "attack.stacked=false",
+    ]
     words += ["model=module", "model.factory=pooled:Net"]
     chosen = [str(path.relative_to(photos)) for path in sorted(photos.rglob("*.jpg"))]
     _, first = cli(*words, "forget.fraction=0.2", into="first")
@@ -47,7 +57,12 @@ def test_files_of_a_list_are_forgotten(cli: Cli, photos: Path) -> None:
     assert len(rows) == 8
 
 
-def test_the_same_words_in_python(photos: Path) -> None:
-    words = ["dataset=folder", "dataset.root=photos", "dataset.size=32", "dataset.train_size=40", "model=cnn"]
-    words += ["recipe=none", "attack=threshold", "optimizer.epochs=1", "unlearner=finetune", "unlearner.epochs=1"]
-    assert set(advunlearn.run(words).networks) == {"original", "retrained", "unlearned"}
+def test_an_image_folder_in_python(photos: Path) -> None:
+    prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.25] * 3)])
+    pictures = ImageFolder(str(photos), transform=prepare)
+    rows = {"retain": range(0, 60, 3), "forget": range(1, 60, 6), "audit": range(4, 60, 6), "test": range(2, 60, 3)}
+    parts = {name: Subset(pictures, list(each)) for name, each in rows.items()}
+    test = parts.pop("test")
+    unlearned = advunlearn.unlearn(importlib.import_module("pooled").Net(), **parts, epochs=1)
+    found = advunlearn.audit(unlearned, forget=parts["forget"], test=test, attacks="threshold")
+    assert (found["threshold"]["members"], found["threshold"]["nonmembers"]) == (10, 20)
