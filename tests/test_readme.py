@@ -1,4 +1,4 @@
-"""Every command and every piece of code in the README, run as it stands there."""
+"""Every command and every piece of code in the README and in docs/extend.md, run as it stands there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from advunlearn.config.compose import jobs_to_check
 from advunlearn.unlearners.unlearner import Unlearner
 from tests.conftest import Command
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXTEND = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README + EXTEND, re.DOTALL)
 COMMANDS = [
     line.split("   #")[0].strip()
     for language, block in BLOCKS
@@ -28,6 +31,13 @@ COMMANDS = [
     if line.startswith("advunlearn")
 ]
 SMALL = ["optimizer.epochs=2", "attack.shadows=2"]
+NET = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 4))
+"""
 
 
 def code(marker: str) -> str:
@@ -47,12 +57,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def persons_folder(workplace: Path) -> Path:
-    """Give what the README supposes beside a person: arrays, rows, and a method and an attack of their own."""
+    """Give what the README supposes beside a person: arrays, rows, a trained model, a method and an attack."""
     rng = np.random.default_rng(0)
     labels = np.arange(240) % 4
     images = (40 * labels[:, None, None] + rng.integers(0, 90, (240, 8, 8))).astype(np.uint8)
     np.savez("mine.npz", images=images, labels=labels)
     Path("rows.txt").write_text("\n".join(map(str, range(0, 40, 2))), encoding="utf-8")
+    Path("mynet.py").write_text(NET, encoding="utf-8")
+    scope: dict[str, Any] = {}
+    exec(NET, scope)
+    torch.save(scope["Net"]().state_dict(), "model.pt")
     Path("mymethods.py").write_text(code("class Shrink"), encoding="utf-8")
     Path("my/unlearner").mkdir(parents=True)
     Path("my/unlearner/shrink.yaml").write_text(code("mymethods.Shrink"), encoding="utf-8")
@@ -72,7 +86,7 @@ def test_a_command_of_the_readme_is_right(
 ) -> None:
     """Run what is quick as it stands; of a run, check all of it, and run those on small data at a small size."""
     verb, *words = shlex.split(line)[1:]
-    if verb != "run":
+    if verb not in ("run", "unlearn"):
         if verb in ("report", "status", "resume"):
             shutil.copytree(finished, Path(words[0]) / "0")
         if verb == "submit":
@@ -108,13 +122,16 @@ def test_the_errors_are_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.splitlines() == session[1:]
 
 
-def test_the_python_code_runs() -> None:
+def test_the_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
+    monkeypatch.setenv("ADVUNLEARN_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     parts = {name: (torch.randn(30, 5), torch.arange(30) % 3) for name in ("", "f", "a", "t")}
     names = {f"{kind}{name}": value for name, pair in parts.items() for kind, value in zip("xy", pair, strict=True)}
-    scope = {**names, "model": torch.nn.Linear(5, 3)}
-    exec(code("advunlearn.unlearn("), scope)
-    assert 0 <= scope["found"]["threshold"]["auc"] <= 1
+    scope = {**names, "model": torch.nn.Linear(5, 3), "train": lambda dataset, seed: torch.nn.Linear(5, 3)}
+    exec(code("advunlearn.compare("), scope)
+    assert 0 <= scope["found"].metrics["models"]["unlearned"]["attacks"]["lira"]["auc"] <= 1
+    assert (tmp_path / "audit.html").stat().st_size > 10_000
 
 
 def test_the_method_is_one(persons_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,5 +140,6 @@ def test_the_method_is_one(persons_folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_files_that_it_points_to_are_there() -> None:
-    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+    for text, folder in ((README, ROOT), (EXTEND, ROOT / "docs")):
+        for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text):
+            assert (folder / target).exists(), target
