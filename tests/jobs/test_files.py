@@ -43,9 +43,7 @@ def test_files_of_a_list_are_forgotten(cli: Cli, photos: Path) -> None:
     words += [
         "recipe=none",
         "unlearner.epochs=1",
-        "attack=[threshold,lira]",
-        "attack.shadows=2",
-        "attack.stacked=false",
+        "attack=threshold",
     ]
     words += ["model=module", "model.factory=pooled:Net"]
     chosen = [str(path.relative_to(photos)) for path in sorted(photos.rglob("*.jpg"))]
