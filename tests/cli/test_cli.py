@@ -143,9 +143,14 @@ def test_check_prints_the_config_and_what_would_be_computed(
 def test_data_ls_says_where_they_are(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "ls"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "cifar10   not fetched yet",
-        "digits    embedded in scikit-learn",
-        "npz       your own file: dataset.path=mine.npz",
+        "cifar10      not fetched yet",
+        "digits       embedded in scikit-learn",
+        "folder       your own image files: dataset.root=FOLDER",
+        "huggingface  a folder or a set of the hub: dataset.path=FOLDER",
+        "npz          your own file: dataset.path=mine.npz",
+        "python       your own function: dataset.factory=mypkg.data:train_set",
+        "table        your own table: dataset.path=mine.csv dataset.label=COLUMN",
+        "torchvision  a set of torchvision: dataset.name=FashionMNIST",
     ]
     assert main(["data", "fetch", "digits"]) == 0
 
@@ -185,7 +190,8 @@ def test_tab_completion_knows_groups_options_and_keys(command: Command) -> None:
         answer = command("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)), COMP_CWORD="2")
         return answer.stdout.split()
 
-    assert completed("advunlearn run dataset=") == ["dataset=cifar10", "dataset=digits", "dataset=npz"]
+    assert completed("advunlearn run dataset=n") == ["dataset=npz"]
+    assert completed("advunlearn run dataset=t") == ["dataset=table", "dataset=torchvision"]
     assert "unlearner.alpha=" in completed("advunlearn run unlearner.a")
 
 

@@ -47,7 +47,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["model.hidden=null"], "model.hidden must be a whole number, got None"),
     (["unlearner.alpha=-1"], "unlearner.alpha must be at least 0, got -1.0"),
     (["unlearner.features=logit"], "unlearner.features must be one of logits_loss"),
-    (["unlearner.base=fintune"], "unlearner.base must be one of bad_teacher, cf_k, "),
+    (["unlearner.base=fintune"], "unlearner.base must be one of amun, bad_teacher, "),
     (["auditor=smv"], "auditor=smv: no such option"),
     (["unlearner=finetune", "auditor=svm"], "auditor: the chosen unlearner has no auditor (try unlearner=sg)"),
     (["auditor.regularization=0"], "unlearner.auditor.regularization must be greater than 0, got 0"),

@@ -46,9 +46,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _ls() -> int:
     from advunlearn.data.catalogue import datasets
+    from advunlearn.report.plain_text import align
 
-    for name, dataset in datasets().items():
-        sys.stdout.write(f"{name:<10}{dataset.status()}\n")
+    lines = align([(name, dataset.status()) for name, dataset in datasets().items()])
+    sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 
