@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import math
 import operator
 import secrets
@@ -168,7 +169,7 @@ def imported(path: str, key: str) -> Any:
         found = getattr(importlib.import_module(module), name) if module else None
     except Exception as error:  # importing a module of the user may raise any
         raise UserError(f"{key}={path}: cannot be imported ({type(error).__name__}: {error})") from error
-    if not callable(found):
+    if not (inspect.isclass(found) or inspect.isroutine(found)):  # whose source would not be found
         raise UserError(f"{key} must be the import path of a function or class, such as mypkg.net:Net, got {path}")
     return found
 
@@ -211,6 +212,11 @@ def is_shipped(part: object) -> bool:
 
 def _is_ours(module: str) -> bool:
     return module.partition(".")[0] == __name__.partition(".")[0]
+
+
+def is_own(module: str) -> bool:
+    """Return whether a module is the user's: a file that is not installed, or typed into an interpreter."""
+    return not _is_installed(module)
 
 
 def _own_file(module: str, package: str) -> Path | None:

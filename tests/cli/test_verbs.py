@@ -50,6 +50,7 @@ def test_a_request_prints_where_the_weights_are(trained: Path, capfd: pytest.Cap
         (["audit", *SMALL], "audit needs a trained model: original.path=model.pt, or original.run=RUN"),
         (["audit", "original.path=none.pt"], "original.path=none.pt: No such file or directory"),
         (["audit", "original.path=x", "attak=lira"], "attak"),
+        (["unlearn", *SMALL, "original.path=null"], "unlearn needs a trained model"),
     ],
 )
 def test_what_lacks_a_model_is_refused_in_one_line(
@@ -59,3 +60,20 @@ def test_what_lacks_a_model_is_refused_in_one_line(
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert any(expected in line for line in lines)
     assert not list(workplace.iterdir())
+
+
+def test_audits_of_other_rows_are_other_audits(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for name, rows in (("a", range(0, 900, 20)), ("b", range(7, 900, 20))):
+        Path(f"{name}.txt").write_text("\n".join(map(str, rows)), encoding="utf-8")
+        words = ["forget=indices", f"forget.path={name}.txt", f"original.path={trained / 'original.safetensors'}"]
+        assert main(["audit", "--folder", name, *SMALL, *words]) == 0
+        found.append(json.loads(Path(name, "audit.json").read_text(encoding="utf-8"))["metrics"]["attacks"])
+    assert found[0] != found[1]
+    assert main(["resume", "a"]) == 0  # completed already
+
+
+def test_words_for_the_unlearner_do_not_matter_to_an_audit(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["unlearner=sg", "unlearner.epochs=3", "auditor=logistic"]
+    assert main(["audit", *SMALL[:2], *words, f"original.path={trained / 'original.safetensors'}"]) == 0
+    assert "classifier" in capfd.readouterr().out

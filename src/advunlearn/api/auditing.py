@@ -79,8 +79,8 @@ def audit(
     settings = experiment.settings
     with clean_state(seed), settings.switches():
         given = {"forget": forget, "test": test, "retain": retain, "population": population}
-        parts = read_parts(given, settings.torch_device(), transform)
         own = copy.deepcopy(model.network if isinstance(model, UnlearnedModel) else model)
+        parts = read_parts(given, own, settings.torch_device(), transform)
         network = place(understand(own, parts, settings.torch_device(), forward), settings)
         where, others, remark = comparable(*(parts[name].labels.cpu().numpy() for name in ("forget", "test")))
         if remark:

@@ -97,7 +97,7 @@ def compare(
     settings = experiment.settings
     with clean_state(seed), settings.switches():
         given = dict(zip(PARTS, (retain, forget, audit, selection, test), strict=True))
-        parts = read_parts(given, settings.torch_device(), transform)
+        parts = read_parts(given, original, settings.torch_device(), transform)
 
         def placed(model: nn.Module) -> nn.Module:
             return place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings).eval()

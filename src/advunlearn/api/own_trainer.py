@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
+import inspect
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -24,8 +26,8 @@ from advunlearn.data.dataset import Pool
 from advunlearn.data.examples import Examples
 from advunlearn.data.inputs import Batch, mapped, named
 from advunlearn.data.splits import Splits
-from advunlearn.models.foreign import Forward, understood
-from advunlearn.options import UserError, located, source_digest
+from advunlearn.models.foreign import Forward, own_module, understood
+from advunlearn.options import UserError, is_own, located, source_digest
 from advunlearn.runtime.seeding import seed_sequence
 from advunlearn.storage.artefacts import index_digest
 from advunlearn.storage.store import Store
@@ -94,9 +96,13 @@ class OwnTrainer(Trainer):
 
     @cached_property
     def view(self) -> dict[str, Any]:
-        """Return the caller's own functions between inputs and logits."""
-        own = {"transform": self.examples.transform, "forward": self.forward}
-        return {name: None if each is None else function_digest(each) for name, each in own.items()}
+        """Return what is known of the caller's own functions and of the model's classes."""
+        own = {"transform": self.examples.transform, "forward": self.forward, "train": self.own}
+        classes = {type(module) for module in self.network.modules()} if self.network is not None else set()
+        return {
+            **{name: None if each is None else function_digest(each) for name, each in own.items()},
+            "classes": sorted(source_digest(cast("Any", each)) for each in classes),
+        }
 
     @cached_property
     def draws(self) -> bool:
@@ -110,7 +116,6 @@ class OwnTrainer(Trainer):
             "dataset": self.pool.checksum,
             "view": self.view,
             "rows": index_digest(rows),
-            "train": None if self.own is None else function_digest(self.own),
             "settings": self.settings.identity(),
             "stream": [stream, *index],
         }
@@ -136,7 +141,7 @@ class OwnTrainer(Trainer):
                 model = self.own(dataset, seed)
             except Exception as error:  # a function of the caller may raise any
                 raise UserError(f"train: {located(error)}") from error
-        check_trained(model)
+        check_trained(model, own_module(cast("nn.Module", self.network)))
         network = place(understood(model, self.pool.classes, self.forward), self.settings).eval()
         return network, {}
 
@@ -179,33 +184,43 @@ def _pool(examples: Examples, classes: int) -> Pool:
 
 
 def function_digest(function: Callable[..., Any]) -> str:
-    """Return a digest of a function: of its source, of what that imports, and of the values that it closes over.
+    """Return a digest of a function: of its code, its module's source, and every value that it uses from outside.
 
-    A function without a file, such as one typed into a notebook, or one that closes over something other than plain
-    values, gets a new digest in every process: its results are not reused later.
+    Anything else, such as an object that is called, a method of one, or a function that uses values that are not plain,
+    gets a new digest at each call: its results are not found again.
     """
-    values: list[Any] = []
-    while isinstance(function, functools.partial):
-        values += [function.args, sorted(function.keywords.items())]
-        function = function.func
-    closure = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    values += [closure, getattr(function, "__defaults__", None), getattr(function, "__qualname__", "")]
-    plain = _is_plain(values)
-    known = f"{source_digest(_hashable(function))} {values if plain else _of_process(id(function))}"
-    return hashlib.sha256(known.encode()).hexdigest()
+    parts = _parts(function, set())
+    return hashlib.sha256(repr(parts).encode()).hexdigest() if _is_plain(parts) else secrets.token_hex(32)
 
 
-def _hashable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function, or the class of an object that is called."""
-    return function if hasattr(function, "__qualname__") else type(function)
+def _parts(function: Any, seen: set[CodeType]) -> list[Any]:
+    """Return everything that a function depends on, as plain data; what is no function is returned as it is."""
+    if isinstance(function, functools.partial):
+        return [function.args, function.keywords, *_parts(function.func, seen)]
+    if not isinstance(function, FunctionType):
+        return [function]
+    if function.__code__ in seen:
+        return []
+    seen.add(function.__code__)
+    used = inspect.getclosurevars(function)
+    values = {**used.globals, **used.nonlocals}
+    functions = [each for each in values.values() if isinstance(each, FunctionType) and is_own(each.__module__)]
+    shipped = (ModuleType, type, FunctionType, BuiltinFunctionType)
+    others = {name: value for name, value in values.items() if not isinstance(value, shipped)}
+    own = [source_digest(function), _code(function.__code__), function.__defaults__, function.__kwdefaults__, others]
+    return own + [part for each in functions for part in _parts(each, seen)]
 
 
-@functools.cache
-def _of_process(_: int) -> str:
-    return secrets.token_hex(16)
+def _code(code: CodeType) -> list[Any]:
+    """Return what a function's code consists of, with that of the functions inside it."""
+    inner = [_code(each) for each in code.co_consts if isinstance(each, CodeType)]
+    plain = [each for each in code.co_consts if not isinstance(each, CodeType)]
+    return [code.co_code.hex(), repr(plain), list(code.co_names), inner]
 
 
 def _is_plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(map(_is_plain, value))
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.items()))
     return value is None or isinstance(value, (str, int, float, bool, torch.dtype, torch.device))

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -16,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from advunlearn.data.examples import Examples
 from advunlearn.data.inputs import Batch, mapped, named, shape_in_words
 from advunlearn.models.foreign import Forward, logits_of, understood
-from advunlearn.options import UserError
+from advunlearn.options import UserError, located
 from advunlearn.training.fit import first_logits, largest, mode
 
 Part = Any
@@ -31,15 +30,18 @@ LOADED = 256  # examples of a Dataset that are read at once
 
 
 def read_parts(
-    given: Mapping[str, Part | None], device: torch.device, transform: Transform | None = None
+    given: Mapping[str, Part | None], model: nn.Module, device: torch.device, transform: Transform | None = None
 ) -> dict[str, Examples]:
-    """Return the given parts, on the device.
+    """Return the given parts, on the device; fractions in the type of the model's weights, as NumPy's are float64.
 
     Raises:
         UserError: in one line that begins with the name of a part, if its inputs and labels cannot be used, or if two
             parts share examples.
     """
-    parts = {name: _read(part, name, device, transform) for name, part in given.items() if part is not None}
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
+    floats = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
+    parts = {name: _read(part, name, floats, device, transform) for name, part in given.items() if part is not None}
     (first, (shape, kind)), *others = [(name, (part.shape, _kinds(part))) for name, part in parts.items()]
     for name, (other, other_kind) in others:
         if other != shape:
@@ -96,15 +98,19 @@ def check_trainable(network: nn.Module) -> None:
 def _classes(model: nn.Module, part: Examples, forward: Forward | None) -> int:
     """Return the number of classes that a model's outputs have; one sigmoid logit stands for two."""
     inputs = part.prepared(2)
-    with mode(model, training=False), torch.no_grad():
-        if forward is not None:
-            outputs = forward(model, inputs)
-        else:
-            outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
-        return logits_of(outputs, 2).shape[1]
+    try:
+        with mode(model, training=False), torch.no_grad():
+            if forward is not None:
+                outputs = forward(model, inputs)
+            else:
+                outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+    except Exception as error:  # a model of the caller may raise any
+        shape, kinds = shape_in_words(part.shape), _kinds(part)
+        raise UserError(f"the model fails on inputs of {shape} ({kinds}): {located(error)}") from error
+    return logits_of(outputs, 2).shape[1]
 
 
-def _read(part: Part, name: str, device: torch.device, transform: Transform | None) -> Examples:
+def _read(part: Part, name: str, kind: torch.dtype, device: torch.device, transform: Transform | None) -> Examples:
     inputs, labels = _tensors(part, name)
     if any(each.dim() == 0 for each in named(inputs).values()):
         raise UserError(f"{name} inputs must have an axis of examples, got one number")
@@ -128,6 +134,7 @@ def _read(part: Part, name: str, device: torch.device, transform: Transform | No
         )
     if not all(each.isfinite().all() for each in named(inputs).values()):
         raise UserError(f"{name} inputs must be finite, got NaN or infinity")
+    inputs = mapped(lambda each: each.to(kind) if each.is_floating_point() else each, inputs)
     on_device = mapped(lambda each: _usable(each).to(device), inputs)
     return Examples(on_device, _usable(labels).long().to(device), transform=transform)
 
@@ -172,7 +179,7 @@ def _pair(batch: Any, name: str) -> tuple[Batch, Tensor]:
         batch = {other: value for other, value in batch.items() if other != key}, batch[key]
     try:
         inputs, labels = batch
-        return mapped(_tensor, dict(inputs) if isinstance(inputs, Mapping) else inputs), _tensor(labels)
+        return mapped(_tensor, dict(sorted(inputs.items())) if isinstance(inputs, Mapping) else inputs), _tensor(labels)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{name} must be a pair (inputs, labels) of tensors or arrays of numbers ({error})") from error
 
@@ -193,12 +200,16 @@ def _kinds(part: Examples) -> str:
 
 
 def _contents(part: Examples) -> set[int]:
-    whole = [np.ascontiguousarray(each.cpu().numpy()) for each in named(cast("Batch", part.inputs)).values()]
+    tensors = named(cast("Batch", part.inputs)).values()
+    whole = [each.cpu().reshape(len(part), -1).contiguous().view(torch.uint8).numpy() for each in tensors]
     labels = part.labels.tolist()
     return {hash((labels[row], *(each[row].tobytes() for each in whole))) for row in range(len(part))}
 
 
-def check_trained(model: Any) -> None:
-    """Raise a UserError, in one line, unless a training of the caller has returned a model."""
+def check_trained(model: Any, original: nn.Module) -> None:
+    """Raise a UserError, in one line, unless a training of the caller has returned a model like the original."""
     if not isinstance(model, nn.Module):
         raise UserError(f"train must return a torch.nn.Module, got {type(model).__name__}")
+    shapes = [{name: each.shape for name, each in one.state_dict().items()} for one in (model, original)]
+    if shapes[0] != shapes[1]:
+        raise UserError("train must return a model with the weights of the original's class, of the same shapes")

@@ -114,7 +114,7 @@ def unlearn(
     settings = experiment.settings
     with clean_state(seed), settings.switches():
         given = {"retain": retain, "forget": forget, "audit": audit, "selection": selection}
-        parts = read_parts(given, settings.torch_device(), transform)
+        parts = read_parts(given, model, settings.torch_device(), transform)
         network = place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings)
         check_trainable(network)
         experiment.unlearner.check_network(network)

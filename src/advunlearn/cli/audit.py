@@ -11,12 +11,14 @@ from advunlearn.cli.one_run import failures_in_words
 from advunlearn.cli.problems import RunFailed, fail, print_text, refuse
 
 OUTPUTS = Path("outputs") / "audit"
+PLAIN = "[threshold,classifier]"  # attacks that train no other model
 
 
 def main(arguments: list[str]) -> int:
     """`advunlearn audit`: attack a trained model, without unlearning and without a retrained model.
 
-    The forget options name the training examples whose traces are searched for.
+    The forget options name the training examples whose traces are searched for. Without `attack=`, only attacks that
+    train no other model are used. Words for the unlearner are ignored.
     """
     parser = argparse.ArgumentParser("advunlearn audit", description=main.__doc__)
     parser.add_argument("--config-dir", help="a folder with your own parts")
@@ -34,7 +36,10 @@ def main(arguments: list[str]) -> int:
     from advunlearn.stages.audit import audit_model
 
     try:
-        words = [*options.overrides, "unlearner=none"]
+        words = [word for word in options.overrides if not word.startswith(("unlearner", "auditor"))]
+        if not any(word.startswith("attack=") for word in words):
+            words.append(f"attack={PLAIN}")
+        words.append("unlearner=none")
         experiment = jobs_to_check(words, options.config_dir, multirun=False)[0].experiment
     except ConfigError as error:
         return refuse(error.problems)

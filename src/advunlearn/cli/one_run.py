@@ -74,6 +74,8 @@ def resume(folder: Path) -> int:
     try:
         config = read_yaml(config_of(folder))
         known = about(folder)
+        if known.get("verb") == "audit":
+            return refuse([f"{folder}: an audit is not resumed; repeat the command, its models are in the store"])
         run_in(folder, config, {key: known[key] for key in ("overrides", "choices") if key in known}, sweep=True)
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])

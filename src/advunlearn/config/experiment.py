@@ -127,6 +127,10 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield f"forget: {located(error)}"
     try:
         transformed = experiment.dataset.imported_transform() is not None
+    except ValueError as error:
+        yield f"dataset.{error}"
+        return
+    try:
         skeleton(experiment.model, info.shape, len(info.classes)) if not transformed else None
         yield from given_problems(experiment.weights_file, experiment.original, experiment.config)
     except OptionError as error:

@@ -23,6 +23,7 @@ from advunlearn.storage.files import UnreadableFile, open_regular
 
 PREFIX = "inputs."  # of the names of several arrays of inputs
 MOST_CLASSES = 10_000
+COLORS = (1, 2, 3, 4)  # channels of an image
 CHUNK = 1 << 20  # bytes of labels that are read at once
 
 
@@ -225,6 +226,8 @@ def _check_part(headers: dict[str, _Header], part: str, names: list[str]) -> Non
         about = headers[f"{part}{name}"]
         if name == "images" and (not _is_image(about) or 0 in about.shape):
             raise UserError(f"{part}images must be uint8 or fractions, (n, h, w) or (n, h, w, c), got {about}")
+        if name == "images" and len(about.shape) == 4 and about.shape[1] in COLORS and about.shape[3] not in COLORS:
+            raise UserError(f"{part}images must be (n, h, w, c), got {about} (try images.transpose(0, 2, 3, 1))")
         if about.kind.kind not in "iufb" or len(about.shape) < 1 or 0 in about.shape:
             raise UserError(f"{part}{name} must be numbers (n, ...), got {about}")
         if about.kind.kind != headers[name].kind.kind:

@@ -44,8 +44,8 @@ class Understood(nn.Module):
 def understood(network: nn.Module, classes: int, forward: Forward | None = None) -> nn.Module:
     """Return a network from inputs to logits (n, classes), which trains and holds the given one.
 
-    Understood are a tensor, a tuple or list (its first tensor), and a dict or an object with `logits`, such as a
-    ModelOutput of Hugging Face. For two classes, one logit z of a sigmoid, (n,) or (n, 1), means the logits [0, z].
+    Understood are a tensor, a tuple or list with one tensor (n,) or (n, k), and a dict or an object with `logits`,
+    such as a ModelOutput of Hugging Face. For two classes, one logit z of a sigmoid, (n,) or (n, 1), means [0, z].
 
     Args:
         network: maps inputs to outputs; inputs with names are its keyword arguments.
@@ -86,8 +86,21 @@ def _tensor_in(outputs: Any) -> Any:
     if hasattr(outputs, "logits"):
         return outputs.logits
     if isinstance(outputs, (tuple, list)):
-        return next((each for each in outputs if isinstance(each, Tensor)), None)
+        return _only(each for each in outputs if isinstance(each, Tensor))
     return outputs
+
+
+def _only(tensors: Iterable[Tensor]) -> Tensor | None:
+    """Return the tensor (n, ...) that can be logits, None without one.
+
+    Raises:
+        UserError: in one line, if there are several.
+    """
+    found = [each for each in tensors if each.is_floating_point() and each.dim() in (1, 2)]
+    if len(found) > 1:
+        shapes = ", ".join(str(tuple(each.shape)) for each in found)
+        raise UserError(f"the network returns several tensors that may be the logits, of shapes {shapes}")
+    return found[0] if found else None
 
 
 def _in_words(outputs: Any) -> str:

@@ -32,7 +32,7 @@ from advunlearn.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-ATTACK_SCHEMA = 6  # raise it when the results of this code change, as that of stage `unlearn`
+ATTACK_SCHEMA = 7  # raise it when the results of this code change, as that of stage `unlearn`
 ALGORITHM = "algorithm"  # the prefix of attacks on the unlearner, in contrast to those on a model
 
 
@@ -132,7 +132,7 @@ def attack_key(
     return {
         "schema": ATTACK_SCHEMA,
         "models": {name: [artefact.digest, artefact.content] for name, artefact in models.items()},
-        "test": index_digest(splits.test),
+        "splits": {part: index_digest(rows) for part, rows in vars(splits).items()},
         "attacks": {name: attack.identity() for name, attack in experiment.attacks.items()},
         "shadows": options.identity() if experiment.needs_shadows else None,
         "originals": originals.identity() if experiment.needs_originals else None,

@@ -93,6 +93,16 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
     return replace(experiment, attacks=able)
 
 
+def check_transform(trainer: Trainer) -> None:
+    """Raise a UserError, in one line, if the user's own preprocessing fails."""
+    try:
+        trainer.examples.prepared(2)
+    except Exception as error:
+        if trainer.dataset.transform is None:
+            raise
+        raise UserError(f"dataset.transform={trainer.dataset.transform} fails: {located(error)}") from error
+
+
 def check_network(trainer: Trainer, unlearner: Unlearner) -> None:
     """Check before any training that a network has an output for each class, and can be stored and unlearned from.
 
@@ -167,6 +177,7 @@ def trainer_of(experiment: Experiment, pool: Pool, train: Rows, store: Store) ->
     settings, dataset = experiment.settings, experiment.dataset
     examples = examples_of(pool, dataset, train, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, store)
+    check_transform(trainer)
     check_network(trainer, experiment.unlearner)
     if settings.channels_last and settings.torch_device().type == "cpu" and _has_narrow_shortcut(trainer):
         logger.info("channels_last=false: on a CPU, torch has an error in strided 1x1 convolutions of few channels")

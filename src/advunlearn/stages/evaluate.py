@@ -48,8 +48,9 @@ def evaluate(
         "unlearning_over_retraining": seconds.get("unlearn", math.nan) / seconds.get("retrain", math.nan),
         "references_over_retraining": seconds.get("references", 0.0) / seconds.get("retrain", math.inf),
         "trace": models.artefacts["unlearned"].record["trace"],
-        "unlearning": _resources(experiment, models),
     }
+    if "unlearn" in seconds:
+        metrics["unlearning"] = _resources(experiment, models)
     if given is not None:
         metrics["original"] = given
     return metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import GlobalGenerators, check_logits, fit, initialise, place, predict, seeded
 from advunlearn.training.stack import fit_stack
-from advunlearn.training.weights import load_weights
+from advunlearn.training.weights import load_weights, weights_of
 
 SCHEMA = 5  # raise it when this file's or fit's results change: stored models of the old code are then not reused
 
@@ -45,7 +46,7 @@ class Setup:
             "dataset": self.pool.checksum,
             "view": self.view,
             "rows": index_digest(rows),
-            "model": self.model.identity(),
+            "model": self.model.identity() | self.start,
             "optimizer": self.optimizer.identity(),
             "settings": self.settings.identity(),
             "stream": [stream, *index],
@@ -56,6 +57,16 @@ class Setup:
         """Return what determines how the pool's inputs are prepared for a network."""
         normalise = self.examples.normalise
         return {**self.dataset.identity(), "normalise": normalise.digest if normalise is not None else None}
+
+    @cached_property
+    def start(self) -> dict[str, str]:
+        """Return the digest of the weights that every network starts from; nothing if they are random."""
+        if not self.model.pretrained:
+            return {}
+        digest = hashlib.sha256()
+        for name, weight in weights_of(self.built("warm")).items():
+            digest.update(name.encode() + weight.view(-1).view(torch.uint8).numpy().tobytes())
+        return {"start": digest.hexdigest()}
 
     def built(self, stream: str, *index: int) -> nn.Module:
         """Return an untrained network of this experiment on the CPU."""
