@@ -103,8 +103,8 @@ class OwnFiles(ConfigSource):  # type: ignore[misc]
         return (Path(self.path) / config_path).is_dir()
 
     def is_config(self, config_path: str) -> bool:
-        """Return whether it is a file of options."""
-        return self._file(config_path).is_file()
+        """Return whether there is a file of options, or something in its place, which `load_config` refuses."""
+        return self._file(config_path).exists()
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """Return the names of the groups and options in a folder."""
