@@ -108,7 +108,7 @@ ROWS = b"# rows\n3\n\n17\n5\n"
 def test_index_files(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "rows.txt"
     path.write_bytes(content)
-    rows = read(lambda: Indices(path=str(path))._read(20))
+    rows = read(lambda: Indices(path=str(path))._read((), 20))
     assert rows is None or set(rows) <= set(range(20))
     if content == ROWS:
         assert rows.tolist() == [3, 5, 17]
