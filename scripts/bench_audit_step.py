@@ -51,7 +51,7 @@ def seconds_of(overrides: list[str], auditor: str, epochs: int, repeats: int) ->
     """Return the seconds of the base's epoch and of an audit step: the best of some repeats, taken in turns."""
     experiment = experiment_from(overrides if auditor == "none" else [*overrides, f"auditor={auditor}"])
     with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder)) as manifest:
-        trainer, splits = prepare(experiment, manifest)
+        experiment, trainer, splits = prepare(experiment, manifest)
     references = reference_set(experiment, trainer, splits, splits.forget)
     task = make_task(trainer, splits, splits.retain, splits.forget, references)
     assert isinstance(experiment.unlearner, SG)

@@ -36,7 +36,7 @@ def criterion(run: Run) -> float:
     """Return accuracy minus attack of the unlearned model on the selection set; see `BestEpoch`."""
     experiment = experiment_from((read_manifest(run.folder) or {})["overrides"])
     with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder) / "run") as manifest:
-        trainer, splits = prepare(experiment, manifest)
+        experiment, trainer, splits = prepare(experiment, manifest)
     network = trainer.fresh("original")
     network.load_state_dict(load_file(run.folder / "unlearned.safetensors"))
     best = BestEpoch(network, make_task(trainer, splits, splits.retain, splits.forget, None))

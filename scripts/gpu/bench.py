@@ -136,7 +136,7 @@ def setting(words: Sequence[str], device: torch.device) -> Iterator[Setting]:
         experiment.settings.switches(),
         Manifest(Path(folder)) as manifest,
     ):
-        yield Setting(experiment, *prepare(experiment, manifest))
+        yield Setting(*prepare(experiment, manifest))
 
 
 def fitting(batch_size: int, *, optimizer: str = "sgd", lr: float = 0.01, precision: str = "fp32") -> list[str]:
