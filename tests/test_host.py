@@ -27,7 +27,7 @@ def found(network: nn.Module) -> list[object]:
     """Return the results of the API: weights of the unlearned model, and an audit of it."""
     unlearned = advunlearn.unlearn(network, **PARTS, epochs=2)
     audited = advunlearn.audit(unlearned, forget=PARTS["forget"], test=TEST)
-    return [*(each.tolist() for each in unlearned.parameters()), audited]
+    return [*(each.tolist() for each in unlearned.network.parameters()), audited]
 
 
 def test_a_program_with_its_own_hydra_keeps_it(tmp_path: Path) -> None:
