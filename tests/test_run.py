@@ -278,9 +278,8 @@ def test_what_an_attack_cannot_do_is_said_before_anything_is_trained(
     with pytest.raises(ValueError, match=re.escape(wanted)):
         advunlearn.run([*words, "attack=classifier"])
     assert list(Store().entries()) == []
-    assert list(advunlearn.run([*words, "attack=[classifier,threshold]"]).metrics["gap"]["unlearned"]["attacks"]) == [
-        "threshold"
-    ]
+    attacks = advunlearn.run([*words, "attack=[classifier,threshold]"]).metrics["gap"]["unlearned"]["attacks"]
+    assert {name.split("/")[0] for name in attacks} == {"threshold"}
     assert f"the attack classifier is left out: {wanted}" in caplog.text
 
 

@@ -151,7 +151,9 @@ def calls(tree: ast.AST) -> list[str]:
             unpickles = name.startswith(("pickle.", "joblib.", "dill.", "marshal.", "shelve.")) and "dump" not in name
             if name in ("np.load", "numpy.load"):
                 unpickles = arguments.get("allow_pickle") != "False"
-            if unpickles or name in ("torch.load", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"):
+            if name == "torch.load":
+                unpickles = arguments.get("weights_only") != "True"
+            if unpickles or name in ("yaml.load", "yaml.unsafe_load", "yaml.full_load", "eval", "exec"):
                 found.append(ast.unparse(node))
     return found
 
