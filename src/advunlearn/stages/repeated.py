@@ -19,15 +19,15 @@ from advunlearn.training.trainer import Trainer
 
 
 class FirstEpochs(Optimizer):
-    """The first epochs of a training by another optimizer, with the learning rates of the whole."""
+    """The options of another optimizer with fewer epochs, and with the learning rates of the whole training."""
 
     def __init__(self, whole: Optimizer, epochs: int) -> None:
-        vars(self).update({**vars(whole), "whole": whole, "epochs": epochs})
+        vars(self).update(vars(whole), epochs=epochs)
+        self.whole = whole
 
     def create(self, parameters: Iterable[nn.Parameter], steps: int) -> tuple[TorchOptimizer, LambdaLR]:
         """Return torch's optimizer and the schedule of the whole training; see `Optimizer.create`."""
-        whole: Optimizer = vars(self)["whole"]
-        return whole.create(parameters, steps // self.epochs * whole.epochs)
+        return self.whole.create(parameters, steps // self.epochs * self.whole.epochs)
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,10 @@ class AdversarialDescent(Descent):
         """Return the cross-entropy, with the adversarial examples in their places; see `Descent.batch_loss`."""
         inputs, labels = self.examples.training_batch(draws)
         place = draws[0] - len(self.task.retain) - len(self.task.forget)
+        assert isinstance(inputs, Tensor)  # see `prepare`
         if len(self.moved):
             moved = self.moved[place.clamp(min=0)]
-            inputs = torch.where(by_example(place >= 0, moved), moved, inputs)  # type: ignore[arg-type]
+            inputs = torch.where(by_example(place >= 0, moved), moved, inputs)
         return F.cross_entropy(self.logits(inputs), labels)
 
 

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples
-from advunlearn.optimizers.adamw import AdamW
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.options import option
 from advunlearn.unlearners.descent import Descent, sampled_rows
@@ -77,21 +75,10 @@ class BadTeacher(GradientUnlearner):
         """Refuse layers that cannot be initialised again; see `Unlearner.check_network`."""
         check_fresh(network.modules(), "bad_teacher")
 
-    def examples(self, task: Task) -> Examples:
-        """Return the retain set, followed by the forget set; see `GradientUnlearner.examples`."""
-        return task.retain.followed_by(task.forget)
-
     def rows(self, task: Task) -> Tensor:
         """Return the sample of the retain set, and the forget set; see `GradientUnlearner.rows`."""
         return sampled_rows(task, self.retain_share, "bad_teacher/sample")
 
     def optimizer(self) -> Optimizer:
         """Return AdamW; see `GradientUnlearner.optimizer`."""
-        return AdamW(
-            lr=self.lr,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            beta1=self.momentum,
-        )
+        return self.adamw()

@@ -17,7 +17,7 @@ from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.fit import mode
 from advunlearn.unlearners.descent import Descent, Follower
 from advunlearn.unlearners.gradient import GradientUnlearner
-from advunlearn.unlearners.unlearner import Task, Unlearned
+from advunlearn.unlearners.unlearner import Unlearned
 
 
 class ExpandDescent(Descent):
@@ -63,10 +63,6 @@ class BoundaryExpand(GradientUnlearner):
     batch_size: int = option(64, at_least=1)
 
     descent: ClassVar[type[Descent]] = ExpandDescent
-
-    def examples(self, task: Task) -> Examples:
-        """Return the forget set; see `GradientUnlearner.examples`."""
-        return task.forget
 
     def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
         """Return the cross-entropy of the last class; see `GradientUnlearner.loss`."""

@@ -9,14 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples
 from advunlearn.options import option
 from advunlearn.runtime.signals import halt_point
 from advunlearn.training.fit import mode
 from advunlearn.unlearners.descent import Descent
 from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.perturbed import real_inputs
-from advunlearn.unlearners.unlearner import Task
 
 
 class ShrinkDescent(Descent):
@@ -62,10 +60,6 @@ class BoundaryShrink(GradientUnlearner):
     budget: float = option(0.1, above=0)
 
     descent: ClassVar[type[Descent]] = ShrinkDescent
-
-    def examples(self, task: Task) -> Examples:
-        """Return the forget set; see `GradientUnlearner.examples`."""
-        return task.forget
 
 
 def nearest_classes(network: nn.Module, inputs: Tensor, labels: Tensor, budget: float) -> Tensor:

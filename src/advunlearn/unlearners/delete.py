@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples
 from advunlearn.data.inputs import Batch
 from advunlearn.options import option
 from advunlearn.unlearners.descent import Descent
 from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.layers import frozen_copy
-from advunlearn.unlearners.unlearner import Task
 
 
 class DeleteDescent(Descent):
@@ -59,10 +57,6 @@ class Delete(GradientUnlearner):
     batch_size: int = option(128, at_least=1)
 
     descent: ClassVar[type[Descent]] = DeleteDescent
-
-    def examples(self, task: Task) -> Examples:
-        """Return the forget set; see `GradientUnlearner.examples`."""
-        return task.forget
 
 
 def without_label(logits: Tensor, labels: Tensor) -> Tensor:

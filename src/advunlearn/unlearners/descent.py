@@ -99,12 +99,17 @@ class Descent:
         size = batch_size or self.method.batch_size
         return self.examples.cut(self.examples.draw(size, self.order, self.augment, rows), size)
 
-    def cycled(self, rows: Tensor, count: int, batch_size: int | None = None) -> list[Tensor]:
+    def cycled(self, rows: Tensor, count: int) -> list[Tensor]:
         """Return so many batches of these positions, from as many passes as needed."""
         batches: list[Tensor] = []
         while len(batches) < count:
-            batches += self.drawn(rows, batch_size)
+            batches += self.drawn(rows)
         return batches[:count]
+
+    def paired(self, passed: Tensor, cycled: Tensor) -> list[Tensor]:
+        """Return a pass through some positions, each batch joined with a batch of other positions, cycled."""
+        batches = self.drawn(passed)
+        return [torch.cat(pair, -1) for pair in zip(batches, self.cycled(cycled, len(batches)), strict=True)]
 
     def retained(self) -> Tensor:
         """Return the positions of the retain examples."""
@@ -254,10 +259,16 @@ def sampled_rows(task: Task, share: float, stream: str) -> Tensor:
     return torch.cat([sample, kept + torch.arange(len(task.forget))])
 
 
+def cycled_sizes(examples: int, count: int, batch_size: int) -> list[int]:
+    """Return the sizes of the batches of `Descent.cycled`, for so many examples and so many batches."""
+    sizes = batch_sizes(examples, batch_size)
+    return [sizes[n % len(sizes)] for n in range(count)]
+
+
 def paired_sizes(passed: int, cycled: int, batch_size: int) -> list[int]:
-    """Return the sizes of an epoch's batches, each a batch of one set's pass beside one of the other set, cycled."""
-    others = batch_sizes(cycled, batch_size)
-    return [size + others[n % len(others)] for n, size in enumerate(batch_sizes(passed, batch_size))]
+    """Return the sizes of the batches of `Descent.paired`, for so many examples in each of the two sets."""
+    sizes = batch_sizes(passed, batch_size)
+    return [one + other for one, other in zip(sizes, cycled_sizes(cycled, len(sizes), batch_size), strict=True)]
 
 
 def _retained(examples: Examples, task: Task, reads: tuple[str, ...]) -> int:

@@ -7,26 +7,23 @@ from typing import ClassVar
 
 from torch import nn
 
-from advunlearn.options import option
+from advunlearn.unlearners.cf_k import CFK, LastLayers
 from advunlearn.unlearners.descent import Descent
-from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.layers import check_fresh, initialise_again, split_layers
 
 
-class FreshLayers(Descent):
+class FreshLayers(LastLayers):
     """Train the last layers only, from a fresh initialisation."""
-
-    method: EUK
 
     def prepare(self) -> None:
         """Freeze the other layers, and initialise the last ones; see `Descent.prepare`."""
-        frozen, last = split_layers(self.network, self.method.layers)
-        self.freeze(frozen)
+        super().prepare()
+        _, last = split_layers(self.network, self.method.layers)
         initialise_again(last, self.task.settings, "eu_k/initialise")
 
 
 @dataclass
-class EUK(Finetune):
+class EUK(CFK):
     """Train the last k layers from scratch on the retain set (EU-k; Goel et al. 2022): L = CE(D_r).
 
     It is exact for these layers and leaves all others as they are to the bit, as `cf_k` does; what those know of the
@@ -43,10 +40,6 @@ class EUK(Finetune):
     """
 
     descent: ClassVar[type[Descent]] = FreshLayers
-
-    epochs: int = option(10, at_least=1)
-    batch_size: int = option(64, at_least=1)
-    layers: int = option(1, at_least=1)
 
     def check_network(self, network: nn.Module) -> None:
         """Refuse last layers that cannot be initialised again; see `Unlearner.check_network`."""

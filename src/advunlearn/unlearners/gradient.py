@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples, batch_sizes
+from advunlearn.optimizers.adamw import AdamW
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.optimizers.sgd import SGD
 from advunlearn.options import option
@@ -56,7 +56,7 @@ class GradientOptions(Unlearner):
 
 @dataclass
 class GradientUnlearner(GradientOptions):
-    """Base class of unlearners that descend one loss: a subclass defines `examples`, and `loss` if it differs.
+    """Base class of unlearners that descend one loss: a subclass defines `reads`, and what differs from the defaults.
 
     Every step is one batch in training mode, in every epoch: BatchNorm normalises retain and forget examples by the
     same statistics, which do not depend on membership, and its running statistics are those of the examples of the
@@ -69,10 +69,15 @@ class GradientUnlearner(GradientOptions):
     descent: ClassVar[type[Descent]] = Descent
 
     def examples(self, task: Task) -> Examples:
-        """Return the examples of an epoch, before shuffling: the retain set, the forget set, or both in this order."""
-        raise NotImplementedError
+        """Return the examples of an epoch, before shuffling: the retain set, the forget set, or both in this order.
 
-    def rows(self, task: Task) -> torch.Tensor | None:
+        By default those of the two that `reads` names.
+        """
+        if "retain" not in self.reads:
+            return task.forget
+        return task.retain.followed_by(task.forget) if "forget" in self.reads else task.retain
+
+    def rows(self, task: Task) -> Tensor | None:
         """Return the positions of these examples that an epoch passes through, always the same; None for all."""
         return None
 
@@ -107,13 +112,13 @@ class GradientUnlearner(GradientOptions):
         return self.descent(self, network, task).run(follower)
 
     def optimizer(self) -> Optimizer:
-        """Return the optimizer of the steps."""
-        return SGD(
-            lr=self.lr,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            momentum=self.momentum,
-            nesterov=False,
-        )
+        """Return the optimizer of the steps: SGD, unless overridden."""
+        return SGD(**self._step_options(), momentum=self.momentum, nesterov=False)
+
+    def adamw(self) -> Optimizer:
+        """Return AdamW with the options of the steps; `momentum` is its beta1."""
+        return AdamW(**self._step_options(), beta1=self.momentum)
+
+    def _step_options(self) -> dict[str, Any]:
+        names = ("lr", "epochs", "batch_size", "weight_decay", "schedule")
+        return {name: getattr(self, name) for name in names}

@@ -10,12 +10,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples
 from advunlearn.options import option
 from advunlearn.training.fit import predict
 from advunlearn.unlearners.descent import AtEpoch, Descent, capped
 from advunlearn.unlearners.gradient import GradientUnlearner
-from advunlearn.unlearners.unlearner import Task
 
 logger = logging.getLogger(__name__)
 
@@ -73,10 +71,6 @@ class GradientAscent(GradientUnlearner):
     lr: float = option(1e-3, above=0)
     epochs: int = option(5, at_least=1)
     ceiling: float = option(1.0, above=0)
-
-    def examples(self, task: Task) -> Examples:
-        """Return the forget set; see `GradientUnlearner.examples`."""
-        return task.forget
 
     def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
         """Return minus the cross-entropy below the ceiling; see `GradientUnlearner.loss`."""

@@ -102,8 +102,8 @@ def gauss_newton_product(network: nn.Module, weights: Tensors, examples: Example
         logits = network(inputs)
         dual = torch.zeros_like(logits, requires_grad=True)
         back = torch.autograd.grad(logits, weights, dual, create_graph=True, allow_unused=True)
-        along = sum((each * own).sum() for each, own in zip(back, vector, strict=True) if each is not None)
-        (forward,) = torch.autograd.grad(along, dual, retain_graph=True)  # type: ignore[arg-type]
+        terms = [(each * own).sum() for each, own in zip(back, vector, strict=True) if each is not None]
+        (forward,) = torch.autograd.grad(sum(terms, start=logits.new_zeros(())), dual, retain_graph=True)
         p = logits.detach().softmax(1)
         curved = p * (forward - (p * forward).sum(1, keepdim=True)) / len(examples)
         _add(total, torch.autograd.grad(logits, weights, curved, allow_unused=True))

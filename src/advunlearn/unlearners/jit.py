@@ -8,14 +8,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from advunlearn.data.examples import Examples
 from advunlearn.options import option
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.fit import mode
 from advunlearn.unlearners.descent import Descent
 from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.perturbed import real_inputs
-from advunlearn.unlearners.unlearner import Task
 
 
 class LipschitzDescent(Descent):
@@ -76,10 +74,6 @@ class JiT(GradientUnlearner):
     samples: int = option(25, at_least=1)
 
     descent: ClassVar[type[Descent]] = LipschitzDescent
-
-    def examples(self, task: Task) -> Examples:
-        """Return the forget set; see `GradientUnlearner.examples`."""
-        return task.forget
 
 
 def slopes(network: nn.Module, inputs: Tensor, noise: Tensor) -> Tensor:

@@ -8,20 +8,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples
-from advunlearn.optimizers.adamw import AdamW
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.options import option
 from advunlearn.runtime.devices import to_device
 from advunlearn.runtime.seeding import torch_stream
-from advunlearn.training.fit import predict
 from advunlearn.unlearners.descent import AtEpoch, Descent, sampled_rows
 from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.layers import frozen_copy
-from advunlearn.unlearners.unlearner import Task
+from advunlearn.unlearners.unlearner import Task, accuracy
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +60,6 @@ class Smoothing(Descent):
         return F.cross_entropy(logits, torch.where(forgotten[:, None], soft, certain))
 
 
-def accuracy(network: nn.Module, examples: Examples) -> float:
-    """Return the share of correct predictions."""
-    return (predict(network, examples).argmax(1) == examples.labels.cpu()).double().mean().item()
-
-
 def temperature(gap: float, alpha: float) -> float:
     """Return exp(alpha gap), for a difference of two accuracies."""
     return math.exp(alpha * gap)
@@ -105,21 +97,10 @@ class LoTUS(GradientUnlearner):
     alpha: float = option(8.0, at_least=0)
     retain_share: float = option(0.3, above=0, at_most=1)
 
-    def examples(self, task: Task) -> Examples:
-        """Return the retain set, followed by the forget set; see `GradientUnlearner.examples`."""
-        return task.retain.followed_by(task.forget)
-
     def rows(self, task: Task) -> Tensor:
         """Return the sample of the retain set, and the forget set; see `GradientUnlearner.rows`."""
         return sampled_rows(task, self.retain_share, "lotus/sample")
 
     def optimizer(self) -> Optimizer:
         """Return AdamW; see `GradientUnlearner.optimizer`."""
-        return AdamW(
-            lr=self.lr,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            beta1=self.momentum,
-        )
+        return self.adamw()

@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from advunlearn.data.examples import Examples
 from advunlearn.options import option
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.runtime.signals import halt_point
@@ -16,7 +15,6 @@ from advunlearn.training.fit import first_logits, mode
 from advunlearn.unlearners.descent import Descent
 from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.perturbed import real_inputs
-from advunlearn.unlearners.unlearner import Task
 
 
 class SensitivityDescent(Descent):
@@ -72,10 +70,6 @@ class MUMis(GradientUnlearner):
     bound: float = option(2.0, at_least=0)
 
     descent: ClassVar[type[Descent]] = SensitivityDescent
-
-    def examples(self, task: Task) -> Examples:
-        """Return the forget set; see `GradientUnlearner.examples`."""
-        return task.forget
 
 
 def sensitivity(logits: Tensor, classes: Tensor, inputs: Tensor) -> Tensor:

@@ -23,8 +23,7 @@ class Bargaining(Descent):
 
     def draw(self) -> list[Tensor]:
         """Return retain batches, each with a forget batch; see `Descent.draw`."""
-        retain = self.drawn(self.retained())
-        return [torch.cat(pair, -1) for pair in zip(retain, self.cycled(self.forgotten(), len(retain)), strict=True)]
+        return self.paired(self.retained(), self.forgotten())
 
     def loss(self, inputs: Any, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
         """Return the losses of both kinds, (2,); see `Descent.loss`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples
 from advunlearn.options import option
+from advunlearn.unlearners.descent import capped
 from advunlearn.unlearners.gradient import GradientUnlearner
-from advunlearn.unlearners.unlearner import Task
 
 
 @dataclass
@@ -42,12 +40,8 @@ class NegGrad(GradientUnlearner):
         """Return the rate of the steps and the weight of the ascent; see `Unlearner.too_large`."""
         return f"{super().too_large()} or unlearner.forget_weight={self.forget_weight:g}"
 
-    def examples(self, task: Task) -> Examples:
-        """Return the retain set, followed by the forget set; see `GradientUnlearner.examples`."""
-        return task.retain.followed_by(task.forget)
-
     def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
         """Return the mean of signed losses; see `GradientUnlearner.loss`."""
         losses = F.cross_entropy(logits, labels, reduction="none")
-        ascended = -self.forget_weight * losses.clamp(max=math.log(logits.shape[1]))
+        ascended = -self.forget_weight * capped(losses, logits.shape[1])
         return torch.where(forgotten, ascended, losses).mean()

@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples
 from advunlearn.options import UserError, option
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.unlearners.descent import Descent
 from advunlearn.unlearners.gradient import GradientUnlearner
-from advunlearn.unlearners.unlearner import Task
 
 
 class ReferenceDescent(Descent):
@@ -82,10 +80,6 @@ class ReferenceDistillation(GradientUnlearner):
     def reference_models(self) -> int:
         """Return their number; see `Unlearner.reference_models`."""
         return self.references
-
-    def examples(self, task: Task) -> Examples:
-        """Return the retain set, followed by the forget set; see `GradientUnlearner.examples`."""
-        return task.retain.followed_by(task.forget)
 
 
 def out_predictions(outputs: ShadowOutputs) -> Tensor:

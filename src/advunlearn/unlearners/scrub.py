@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples, batch_sizes
+from advunlearn.data.examples import batch_sizes
 from advunlearn.options import option
 from advunlearn.unlearners.best_epoch import BestEpoch, check_selection
 from advunlearn.unlearners.descent import Descent, capped
@@ -114,10 +114,6 @@ class SCRUB(GradientUnlearner):
         super().check(labels)
         if self.rewind:
             check_selection(labels["forget"], labels.get("selection"), "rewind=true")
-
-    def examples(self, task: Task) -> Examples:
-        """Return the retain set, followed by the forget set; see `GradientUnlearner.examples`."""
-        return task.retain.followed_by(task.forget)
 
     def epoch_sizes(self, task: Task, epoch: int) -> list[int]:
         """Return the sizes of both passes; see `GradientUnlearner.epoch_sizes`."""

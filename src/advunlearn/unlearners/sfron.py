@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples, batch_sizes
+from advunlearn.data.examples import batch_sizes
 from advunlearn.options import option
-from advunlearn.unlearners.descent import Descent, capped
+from advunlearn.unlearners.descent import Descent, capped, cycled_sizes
 from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.gradients import Factors, mean_gradients
 from advunlearn.unlearners.unlearner import Task
@@ -99,11 +99,7 @@ class SFRon(GradientUnlearner):
     every: int = option(5, at_least=1)
     most_norm: float = option(7.0, above=0)
 
-    def examples(self, task: Task) -> Examples:
-        """Return the retain set, followed by the forget set; see `GradientUnlearner.examples`."""
-        return task.retain.followed_by(task.forget)
-
     def epoch_sizes(self, task: Task, epoch: int) -> list[int]:
         """Return the sizes of retain batches, and then of forget batches; see `GradientUnlearner.epoch_sizes`."""
-        descent, others = batch_sizes(len(task.retain), self.batch_size), batch_sizes(len(task.forget), self.batch_size)
-        return descent + [others[n % len(others)] for n in range(math.ceil(len(descent) / self.every))]
+        descent = batch_sizes(len(task.retain), self.batch_size)
+        return descent + cycled_sizes(len(task.forget), math.ceil(len(descent) / self.every), self.batch_size)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples
 from advunlearn.options import option
 from advunlearn.unlearners.descent import Descent, capped, paired_sizes
 from advunlearn.unlearners.gradient import GradientUnlearner
@@ -24,9 +23,7 @@ class Pairs(Descent):
     def draw(self) -> list[Tensor]:
         """Return the pairs; see `Descent.draw`."""
         sets = self.retained(), self.forgotten()
-        passed, other = sets if self.method.through == "retain" else sets[::-1]
-        batches = self.drawn(passed)
-        return [torch.cat(pair, -1) for pair in zip(batches, self.cycled(other, len(batches)), strict=True)]
+        return self.paired(*(sets if self.method.through == "retain" else sets[::-1]))
 
     def loss(self, inputs: Any, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
         """Return the weighted difference of both means; see `Descent.loss`."""
@@ -76,10 +73,6 @@ class UGradSL(GradientUnlearner):
     retain_weight: float = option(0.9, at_least=0, at_most=1)
     smoothing: float = option(-0.5, at_most=0)
     through: str = option("forget", choices=("forget", "retain"))
-
-    def examples(self, task: Task) -> Examples:
-        """Return the retain set, followed by the forget set; see `GradientUnlearner.examples`."""
-        return task.retain.followed_by(task.forget)
 
     def epoch_sizes(self, task: Task, epoch: int) -> list[int]:
         """Return the sizes of the pairs of batches; see `GradientUnlearner.epoch_sizes`."""

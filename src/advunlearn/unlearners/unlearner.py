@@ -148,15 +148,16 @@ class Unlearner(Component):
         """
         _check_task(task)
         self.check_network(network)
+        sample = _sample(task.retain)
         before = largest(first_logits(network, task.retain))
-        known = _share_known(network, task)
+        known = accuracy(network, sample)
         try:
             unlearned = self._unlearned(network, task)
             if math.isinf(largest(first_logits(unlearned.network, task.retain))):
                 raise Diverged("unlearning diverged (infinite logits)")
         except Diverged as error:
             raise self._blamed(error, before) from error
-        if _collapsed(known, _share_known(unlearned.network, task), task):
+        if _collapsed(known, accuracy(unlearned.network, sample), sample.labels):
             unlearned = replace(unlearned, trace={**unlearned.trace, "collapsed": True})
         return unlearned
 
@@ -176,8 +177,9 @@ class Unlearner(Component):
 
     def _seen(self, task: Task) -> Task:
         """Return the task without the parts that this unlearner does not read."""
-        hidden = {part: Withheld(type(self).__name__, part) for part in PARTS if part not in self.parts_read()}
-        return replace(task, **hidden)  # type: ignore[arg-type]
+        read, name = self.parts_read(), type(self).__name__
+        hidden: dict[str, Any] = {part: Withheld(name, part) for part in PARTS if part not in read}
+        return replace(task, **hidden)
 
     def too_large(self) -> str:
         """Return what to lower if this unlearner diverges, such as `lower unlearner.lr=0.1`; empty if unknown."""
@@ -233,21 +235,23 @@ def _check_task(task: Task) -> None:
         raise UserError("the forget set is the whole training set: there is nothing to retain (forget less)")
 
 
-def _sample(task: Task) -> Examples:
+def accuracy(network: nn.Module, examples: Examples) -> float:
+    """Return the share of correct predictions."""
+    return (predict(network, examples).argmax(1) == examples.labels.cpu()).double().mean().item()
+
+
+def _sample(retain: Examples) -> Examples:
     """Return retain examples evenly spaced, since a dataset may be sorted by class."""
-    count = len(task.retain)
-    return task.retain.subset(torch.linspace(0, count - 1, min(SAMPLE, count)).long())
+    return retain.subset(torch.linspace(0, len(retain) - 1, min(SAMPLE, len(retain))).long())
 
 
-def _share_known(network: nn.Module, task: Task) -> float:
-    """Return the accuracy on the sample of the retain set."""
-    sample = _sample(task)
-    return (predict(network, sample).argmax(1) == sample.labels.cpu()).double().mean().item()
+def _collapsed(before: float, after: float, labels: Tensor) -> bool:
+    """Return, and log, whether the accuracy has fallen to that of a constant prediction, and was above it.
 
-
-def _collapsed(before: float, after: float, task: Task) -> bool:
-    """Return, and log, whether the accuracy has fallen to that of one answer for all, which it was above."""
-    labels = _sample(task).labels
+    Args:
+        before, after: accuracies on examples with these labels, before and after unlearning.
+        labels: (n,).
+    """
     guess = labels.bincount().max().item() / len(labels)
     if not after <= guess < before:
         return False
