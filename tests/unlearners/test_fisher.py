@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from advunlearn.data.examples import Examples
+from advunlearn.options import UserError
 from advunlearn.unlearners.curvature import mean_squared_gradients, sample
 from advunlearn.unlearners.fisher import Fisher, fisher_losses
+from advunlearn.unlearners.ssd import SSD
 from tests.unlearners.tasks import CPU, examples, network, same, task
 
 
@@ -65,6 +67,24 @@ def test_strength_zero_changes_nothing_and_the_seed_decides_the_noise() -> None:
     assert same(none, original)
     assert same(first, again)
     assert not same(first, original)
+
+
+class Recurrent(nn.Module):
+    """Read images line by line, which torch.func.vmap cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        lines, _ = self.lstm(images[:, 0])
+        return self.head(lines[:, -1])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", [Fisher(), SSD()])
+def test_a_network_without_gradients_of_single_examples_is_refused_in_one_line(method: Fisher | SSD) -> None:
+    with pytest.raises(UserError, match=r"^unlearners fisher and ssd need gradients of single examples, .*lstm.*\)$"):
+        method.run(Recurrent(), task())
 
 
 def test_a_sample_is_drawn_without_repetition_and_keeps_the_order() -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from advunlearn.config.compose import experiment_from
 from advunlearn.optimizers.adamw import AdamW
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.optimizers.sgd import SGD
-from advunlearn.options import UserError
+from advunlearn.options import ConfigError, UserError
 from advunlearn.stages.repeated import Repeated
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
@@ -88,6 +90,15 @@ class At:
 
     def shards(self, count: int) -> Iterator[nn.Module]:
         raise NotImplementedError
+
+
+@pytest.mark.parametrize("unlearner", [["rewind"], ["sisa"], ["sg", "unlearner.base=rewind"]])
+def test_a_given_original_is_refused_before_any_work(unlearner: list[str], tmp_path: Path) -> None:
+    name, *options = unlearner
+    save_file({"weight": torch.zeros(1)}, tmp_path / "original.safetensors")
+    words = [f"unlearner={name}", *options, f"original.path={tmp_path / 'original.safetensors'}", "device=cpu"]
+    with pytest.raises(ConfigError, match=r"^unlearner: it repeats the original's training, so the original cannot be"):
+        experiment_from(words)
 
 
 def test_a_model_without_a_training_setup_is_refused_in_one_line() -> None:

@@ -61,6 +61,13 @@ class BestEpoch:
 
     def judge(self, step: int) -> None:
         """Record the utility of the network at the end of an epoch, after `step` steps."""
+        record = self.measured(step)
+        if not self.records or record["utility"] > max(each["utility"] for each in self.records):
+            self.chosen, self.weights = len(self.records), copy.deepcopy(self.network.state_dict())
+        self.records.append(record)
+
+    def measured(self, step: int) -> dict[str, Any]:
+        """Return the record of the network after `step` steps, by column."""
         from sklearn.metrics import roc_auc_score
 
         members, _ = self._look(self.forget)
@@ -70,9 +77,7 @@ class BestEpoch:
             raise Diverged("unlearning diverged (its losses are not finite)")
         auc = float(roc_auc_score(np.arange(len(losses)) < len(self.members), -losses))
         utility = right - max(auc, 1 - auc)
-        if not self.records or utility > max(record["utility"] for record in self.records):
-            self.chosen, self.weights = len(self.records), copy.deepcopy(self.network.state_dict())
-        self.records.append({"step": step, "selection_accuracy": right, "attack_auc": auc, "utility": utility})
+        return {"step": step, "selection_accuracy": right, "attack_auc": auc, "utility": utility}
 
     def _look(self, part: Examples) -> tuple[Tensor, float]:
         """Return the losses (n,) of these examples, float64, and the share of correct predictions."""

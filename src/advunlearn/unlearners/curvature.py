@@ -10,12 +10,14 @@ from torch.func import functional_call, vmap
 
 from advunlearn.data.examples import Examples
 from advunlearn.data.inputs import Batch, mapped
+from advunlearn.options import UserError, located
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.runtime.signals import halt_point
 from advunlearn.training.fit import mode
 
 NUMBERS = 2**27  # gradients held at once: 512 MiB
 Losses = Callable[[Tensor, Tensor], Tensor]
+Answer = Callable[[dict[str, Tensor], Batch], Tensor]
 
 
 def mean_squared_gradients(network: nn.Module, examples: Examples, losses: Losses) -> dict[str, Tensor]:
@@ -44,13 +46,30 @@ def mean_squared_gradients(network: nn.Module, examples: Examples, losses: Losse
         for inputs, labels in examples.batches(at_once):
             # Each example has weights of its own, all equal: no copies, but gradients of their own.
             own = {name: weight.expand(len(labels), *weight.shape).requires_grad_() for name, weight in weights.items()}
-            for loss in losses(vmap(answer)(own, inputs), labels).sum(0):
+            for loss in losses(_logits_alone(answer, own, inputs), labels).sum(0):
                 gradients = torch.autograd.grad(loss, list(own.values()), retain_graph=True, allow_unused=True)
                 for name, gradient in zip(own, gradients, strict=True):
                     if gradient is not None:
                         totals[name] += gradient.square().sum(0)
                 halt_point()
     return {name: total / len(examples) for name, total in totals.items()}
+
+
+def _logits_alone(answer: Answer, weights: dict[str, Tensor], inputs: Batch) -> Tensor:
+    """Return the logits (n, classes) of examples that each have weights of their own.
+
+    Raises:
+        UserError: if vmap cannot run the network.
+    """
+    try:
+        return vmap(answer)(weights, inputs)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # vmap fails on what a network does, such as .item() or nn.LSTM, in many ways
+        raise UserError(
+            "unlearners fisher and ssd need gradients of single examples, which torch.func.vmap cannot compute for "
+            f"this network (use another unlearner): {located(error)}"
+        ) from error
 
 
 def sample(examples: Examples, size: int, seed: int, stream: str) -> Examples:

@@ -61,6 +61,10 @@ class Rewind(GradientUnlearner):
         """Return the retain set; see `GradientUnlearner.examples`."""
         return task.retain
 
+    def repeats_training(self) -> bool:
+        """Return True; see `Unlearner.repeats_training`."""
+        return True
+
     def steps(self, task: Task) -> list[Steps] | None:
         """Return None: the time of the earlier epochs is unknown; see `Unlearner.steps`."""
         return None

@@ -18,7 +18,7 @@ from advunlearn.unlearners.best_epoch import BestEpoch, check_selection
 from advunlearn.unlearners.descent import Descent, capped
 from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.layers import frozen_copy
-from advunlearn.unlearners.rewound import Rewound
+from advunlearn.unlearners.matched_epoch import MatchedEpoch
 from advunlearn.unlearners.unlearner import Task, ordered
 
 
@@ -55,7 +55,7 @@ class Distillation(Descent):
 
     def choice(self) -> BestEpoch | None:
         """Return the choice of the rewinding; see `Descent.choice`."""
-        return Rewound(self.network, self.task) if self.method.rewind else super().choice()
+        return MatchedEpoch(self.network, self.task) if self.method.rewind else super().choice()
 
 
 @dataclass

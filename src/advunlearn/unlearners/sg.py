@@ -129,6 +129,10 @@ class SG(GradientOptions):
         """Return how many the auditor uses; see `Unlearner.reference_models`."""
         return int(self.auditor.reference_models())
 
+    def repeats_training(self) -> bool:
+        """Return whether the base does; see `Unlearner.repeats_training`."""
+        return self.leader().repeats_training()
+
     def steps(self, task: Task) -> list[Steps] | None:
         """Return the base's steps, separately those with an audit; see `Unlearner.steps`."""
         steps = self.leader().steps(task)

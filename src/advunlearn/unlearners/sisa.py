@@ -50,6 +50,10 @@ class SISA(Unlearner):
         if count < 2 * self.shards:
             raise UserError(f"unlearner.shards must be at most {count // 2}, half of the examples, got {self.shards}")
 
+    def repeats_training(self) -> bool:
+        """Return True; see `Unlearner.repeats_training`."""
+        return True
+
     def result(self, build: Callable[[], nn.Module]) -> nn.Module:
         """Return an ensemble; see `Unlearner.result`."""
         return Ensemble(build() for _ in range(self.shards))

@@ -189,6 +189,10 @@ class Unlearner(Component):
         """Return how many reference models it uses, trained on random halves of the training and audit examples."""
         return 0
 
+    def repeats_training(self) -> bool:
+        """Return whether it uses `Task.training`, which is None for a given original."""
+        return False
+
     def steps(self, task: Task) -> list[Steps] | None:
         """Return the steps that `unlearn` takes, by their cost; None if that is unknown.
 

@@ -1,4 +1,4 @@
-"""Choose the epoch whose forget error is that of held-out examples."""
+"""Choose the epoch whose error on the forget set matches that on held-out examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from advunlearn.unlearners.best_epoch import BestEpoch
 from advunlearn.unlearners.unlearner import Task
 
 
-class Rewound(BestEpoch):
+class MatchedEpoch(BestEpoch):
     """Return to the epoch whose error on the forget set is nearest to a reference (SCRUB+R; Kurmanji et al. 2023).
 
     The reference is the last epoch's error on selection examples of the forget set's classes, in the same shares. The
@@ -27,7 +27,7 @@ class Rewound(BestEpoch):
 
     def judge(self, step: int) -> None:
         """Record the errors of the network at the end of an epoch, after `step` steps."""
-        super().judge(step)
+        self.records.append(self.measured(step))
         pairs = ((self.forget, self.members), (self.selection, self.nonmembers))
         self.errors.append([1 - self._look(part.subset(torch.as_tensor(rows)))[1] for part, rows in pairs])
         self.epochs.append(copy.deepcopy(self.network.state_dict()))
