@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,6 +24,11 @@ def examples(count: int, seed: int) -> Examples:
     labels = torch.arange(count) % 3
     inputs = torch.randn(count, 1, 8, 8, generator=generator)
     return Examples(inputs + 0.5 * labels[:, None, None, None], labels)
+
+
+def double(part: Examples) -> Examples:
+    """Return the examples with inputs in float64."""
+    return replace(part, inputs=part.inputs.double())
 
 
 def task(**changes: Any) -> Task:
@@ -62,6 +68,10 @@ def known(build: Callable[[], nn.Module] = network) -> nn.Module:
 def mlp() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 3))
+
+
+def flat(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([each.flatten() for each in tensors])
 
 
 def weights(model: nn.Module) -> dict[str, torch.Tensor]:

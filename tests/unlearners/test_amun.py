@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from advunlearn.data.examples import Examples, FlipCrop
 from advunlearn.unlearners.amun import AMUN, adversarial, predictions
-from tests.unlearners.tasks import examples, memorised, mlp, task
+from tests.unlearners.tasks import examples, known, mlp, task
 
 
 @pytest.fixture(scope="module")
 def original() -> nn.Module:
-    return memorised(mlp(), [examples(60, 0), examples(30, 1)]).eval()
+    return known(mlp).eval()
 
 
 def test_adversarial_examples_are_misclassified_and_within_their_radii(original: nn.Module) -> None:

@@ -11,18 +11,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from advunlearn.data.examples import Examples
 from advunlearn.unlearners.descent import Descent, capped
 from advunlearn.unlearners.gradient_ascent import GradientAscent
 from advunlearn.unlearners.sfron import Alternation, SFRon, adaptive_weights
 from advunlearn.unlearners.ugradsl import Pairs, UGradSL, smoothed_losses
-from tests.unlearners.tasks import examples, known, mlp, network, same, task, weights
+from tests.unlearners.tasks import double, examples, known, mlp, network, same, task, weights
 
 WHOLE = {"epochs": 1, "batch_size": 90, "momentum": 0.0}
-
-
-def double(part: Examples) -> Examples:
-    return replace(part, inputs=part.inputs.double())
 
 
 def test_gradient_ascent_goes_against_the_descent_by_finite_differences() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from advunlearn.unlearners.delete import Delete, DeleteDescent, without_label
-from tests.unlearners.tasks import examples, memorised, mlp, network, task, weights
+from tests.unlearners.tasks import examples, known, mlp, network, task, weights
 
 
 def test_the_target_by_hand() -> None:
@@ -39,7 +39,7 @@ def test_the_original_is_asked_in_evaluation_mode_and_does_not_learn() -> None:
 
 
 def test_the_label_loses_its_probability() -> None:
-    original, forget = memorised(mlp(), [examples(60, 0), examples(30, 1)]), examples(30, 1)
+    original, forget = known(mlp), examples(30, 1)
     unlearned = Delete(lr=0.05).unlearn(copy.deepcopy(original), task()).network
     before, after = (F.nll_loss(model(forget.inputs).softmax(1), forget.labels) for model in (original, unlearned))
     assert -after < 0.2 < 0.9 < -before

@@ -12,11 +12,7 @@ from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples
 from advunlearn.unlearners.influence import Influence, conjugate_gradients, gauss_newton_product, mean_gradient
-from tests.unlearners.tasks import examples, network, same, task
-
-
-def flat(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([each.flatten() for each in tensors])
+from tests.unlearners.tasks import examples, flat, network, same, task
 
 
 def test_conjugate_gradients_solve_a_system() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from advunlearn.unlearners.jit import JiT, slopes
-from tests.unlearners.tasks import examples, memorised, mlp, task
+from tests.unlearners.tasks import examples, known, mlp, task
 
 
 def test_the_slopes_of_a_linear_model_are_those_of_its_weights() -> None:
@@ -33,7 +33,7 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
 
 
 def test_it_smooths_the_outputs_around_forget_examples() -> None:
-    original, forget = memorised(mlp(), [examples(60, 0), examples(30, 1)]), examples(30, 1)
+    original, forget = known(mlp), examples(30, 1)
     noise = 0.1 * torch.randn(10, 30, 1, 8, 8, generator=torch.Generator().manual_seed(5))
     before = slopes(original, forget.inputs, noise).mean()  # type: ignore[arg-type]
     after = slopes(JiT(lr=0.1, epochs=10).unlearn(original, task()).network, forget.inputs, noise).mean()  # type: ignore[arg-type]

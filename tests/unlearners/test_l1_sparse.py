@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from advunlearn.data.examples import Examples
 from advunlearn.options import OptionError
 from advunlearn.unlearners.finetune import Finetune
 from advunlearn.unlearners.l1_sparse import L1Sparse
-from tests.unlearners.tasks import examples, mlp, network, same, task
+from tests.unlearners.tasks import double, examples, mlp, network, same, task
 
 
 def test_the_penalty_falls_linearly_and_ends_before_the_free_epochs() -> None:
@@ -28,10 +25,7 @@ def test_without_a_penalty_it_is_fine_tuning() -> None:
 
 
 def test_a_step_moves_each_weight_by_the_strength_of_the_penalty_towards_zero() -> None:
-    def double(count: int, seed: int) -> Examples:
-        return replace(examples(count, seed), inputs=examples(count, seed).inputs.double())
-
-    parts = {"retain": double(60, 0), "forget": double(30, 1), "audit": double(45, 2)}
+    parts = {"retain": double(examples(60, 0)), "forget": double(examples(30, 1)), "audit": double(examples(45, 2))}
     once = {"epochs": 1, "lr": 0.1, "batch_size": 60}
     plain, sparse = (
         method.unlearn(mlp().double(), task(**parts)).network

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from advunlearn.unlearners.mu_mis import MUMis, mean_sensitivity, other_classes, sensitivity
-from tests.unlearners.tasks import examples, memorised, mlp, same, task
+from tests.unlearners.tasks import examples, known, mlp, same, task
 
 
 def smooth() -> nn.Module:
@@ -67,7 +67,7 @@ def test_without_a_bound_above_zero_only_the_label_loses_sensitivity() -> None:
 
 
 def test_it_lowers_the_labels_sensitivity_against_the_other_classs() -> None:
-    original, forget = memorised(mlp(), [examples(60, 0), examples(30, 1)]), examples(30, 1)
+    original, forget = known(mlp), examples(30, 1)
     unlearned = MUMis(lr=1e-4, epochs=3).unlearn(copy.deepcopy(original), task()).network
     others = other_classes(forget.labels, 3, 0)
 

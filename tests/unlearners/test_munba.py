@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from advunlearn.data.examples import Examples
 from advunlearn.unlearners.gradients import bisector, gradients_norm
 from advunlearn.unlearners.munba import Bargaining, MUNBa
-from tests.unlearners.tasks import examples, mlp, task
+from tests.unlearners.tasks import double, examples, flat, mlp, task
 
 
 def two(seed: int, ratio: float = 1.0) -> tuple[list[Tensor], list[Tensor]]:
@@ -20,10 +18,6 @@ def two(seed: int, ratio: float = 1.0) -> tuple[list[Tensor], list[Tensor]]:
     shapes = ((20, 5), (7,), ())
     first, second = ([torch.randn(shape, generator=generator).double() for shape in shapes] for _ in range(2))
     return first, [ratio * each for each in second]
-
-
-def flat(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([each.flatten() for each in tensors])
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1e-6, 1e6])
@@ -55,10 +49,7 @@ def test_a_vanishing_gradient_leaves_the_other_and_opposed_ones_nothing() -> Non
 
 
 def test_a_step_is_that_long_at_the_learning_rate() -> None:
-    def double(count: int, seed: int) -> Examples:
-        return replace(examples(count, seed), inputs=examples(count, seed).inputs.double())
-
-    parts = {"retain": double(60, 0), "forget": double(30, 1), "audit": double(45, 2)}
+    parts = {"retain": double(examples(60, 0)), "forget": double(examples(30, 1)), "audit": double(examples(45, 2))}
     end = MUNBa(lr=0.1, epochs=1, batch_size=60).unlearn(mlp().double(), task(**parts)).network
     vectors = [nn.utils.parameters_to_vector(each.parameters()) for each in (end, mlp().double())]
     assert (vectors[0] - vectors[1]).norm().item() == pytest.approx(0.1 * math.sqrt(2), rel=1e-6)

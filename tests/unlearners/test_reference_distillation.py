@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from advunlearn.options import OptionError, UserError
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.unlearners.reference_distillation import ReferenceDistillation, out_predictions
-from tests.unlearners.tasks import examples, memorised, mlp, task
+from tests.unlearners.tasks import examples, known, mlp, task
 
 
 def outputs(logits: torch.Tensor, membership: np.ndarray) -> ShadowOutputs:
@@ -43,7 +43,7 @@ def test_a_target_equal_to_the_own_output_leaves_the_retain_sets_part_of_the_ste
 
 
 def test_forget_examples_come_to_what_the_references_say() -> None:
-    original = memorised(mlp(), [examples(60, 0), examples(30, 1)])
+    original = known(mlp)
     targets = torch.tensor([0.2, 0.5, 0.3]).log().expand(2, 30, 3)
     references = outputs(targets, np.array([[True, False] * 15, [False, True] * 15]))
     options = ReferenceDistillation(lr=0.05, epochs=40)
