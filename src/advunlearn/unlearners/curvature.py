@@ -1,4 +1,4 @@
-"""The information that examples carry about the weights: mean squared gradients, by which weights are changed."""
+"""The importance of each weight to some examples: the mean of their squared gradients."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ from advunlearn.runtime.seeding import torch_stream
 from advunlearn.runtime.signals import halt_point
 from advunlearn.training.fit import mode
 
-NUMBERS = 2**27  # gradients held at once: 512 MiB
+NUMBERS = 2**27  # entries of gradients in memory at once: 512 MiB
 Losses = Callable[[Tensor, Tensor], Tensor]
 Answer = Callable[[dict[str, Tensor], Batch], Tensor]
 
 
 def mean_squared_gradients(network: nn.Module, examples: Examples, losses: Losses) -> dict[str, Tensor]:
-    """Return, for each weight, the mean over examples of the squared gradients of their losses, float64, by name.
+    """Return the mean over examples of the squared gradient of their losses, in float64, by the names of the weights.
 
-    The gradient is that of each example alone, in evaluation mode and without augmentation. The squared gradient of a
-    batch's mean, which published codes use instead, depends on the size of the batch.
+    Each example has its own gradient, in evaluation mode and without augmentation. Published codes square the mean
+    gradient of a batch instead, which depends on the batch size.
 
     Args:
-        network: whose weights they are.
+        network: the network; only weights that require gradients are in the result.
         examples: at least one.
-        losses: from logits (n, classes) and labels (n,) to k losses (n, k) of each example, whose squared gradients are
-            added up.
+        losses: returns k losses of each example, (n, k), from logits (n, classes) and labels (n,); their squared
+            gradients are added up.
+
+    Raises:
+        UserError: if torch.func.vmap cannot run the network.
     """
     weights = {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
     fixed = {name: tensor.detach() for name, tensor in network.state_dict().items() if name not in weights}
@@ -44,7 +47,7 @@ def mean_squared_gradients(network: nn.Module, examples: Examples, losses: Losse
     at_once = max(1, min(1000, NUMBERS // sum(weight.numel() for weight in weights.values())))
     with mode(network, training=False):
         for inputs, labels in examples.batches(at_once):
-            # Each example has weights of its own, all equal: no copies, but gradients of their own.
+            # A view of the weights for each example, not a copy: autograd then returns the gradient of each example.
             own = {name: weight.expand(len(labels), *weight.shape).requires_grad_() for name, weight in weights.items()}
             for loss in losses(_logits_alone(answer, own, inputs), labels).sum(0):
                 gradients = torch.autograd.grad(loss, list(own.values()), retain_graph=True, allow_unused=True)
@@ -56,7 +59,7 @@ def mean_squared_gradients(network: nn.Module, examples: Examples, losses: Losse
 
 
 def _logits_alone(answer: Answer, weights: dict[str, Tensor], inputs: Batch) -> Tensor:
-    """Return the logits (n, classes) of examples that each have weights of their own.
+    """Return the logits (n, classes) of examples, where each example has its own view of the weights.
 
     Raises:
         UserError: if vmap cannot run the network.
@@ -73,6 +76,6 @@ def _logits_alone(answer: Answer, weights: dict[str, Tensor], inputs: Batch) -> 
 
 
 def sample(examples: Examples, size: int, seed: int, stream: str) -> Examples:
-    """Return so many examples at random, in their order, or all if there are fewer."""
+    """Return `size` random examples in their original order, or all examples if there are fewer."""
     drawn = torch.randperm(len(examples), generator=torch_stream(seed, stream))[:size]
     return examples.subset(drawn.sort().values)

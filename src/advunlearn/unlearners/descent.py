@@ -1,4 +1,4 @@
-"""The loop of all unlearning by gradient steps, and what a method may change about it."""
+"""The loop of unlearning by gradient steps, and the parts of it that a method may override."""
 
 from __future__ import annotations
 
@@ -47,16 +47,17 @@ class Follower(Protocol):
 
 
 class Descent:
-    """One descent of a network by a method; a method that needs more than `examples` and `loss` subclasses it.
+    """The gradient steps of a method on one network; a method that needs more than its `loss` defines a subclass.
 
-    The given network is the original one, also where an interrupted unlearning resumes. What a subclass prepares from
-    it is therefore the same then, and only what changes later, from step to step, belongs into `parts`.
+    The given network is the original, also when an interrupted unlearning resumes. Therefore `prepare` computes the
+    same again, and `parts` needs only the state that changes from step to step.
 
     Attributes:
         examples: those of the method; positions below `kept` are retain examples, the others forget examples.
-        order, augment: generators of batches and of augmentation.
-        epoch: the current one, from 0 on.
-        steps: of all epochs.
+        order, augment: random generators of batches and of augmentation.
+        epoch: the current epoch; the first is 0.
+        steps: number of steps in all epochs.
+        frozen: modules that are not trained; see `freeze`.
     """
 
     def __init__(self, method: GradientUnlearner, network: nn.Module, task: Task) -> None:
@@ -70,44 +71,44 @@ class Descent:
         self.frozen: list[nn.Module] = []
 
     def prepare(self) -> None:
-        """Prepare from the original network, and change it, before the first step."""
+        """Compute what the steps need from the original network, or change the network, before the first step."""
 
     def freeze(self, modules: list[nn.Module]) -> None:
-        """Leave these modules as they are, their parameters and running statistics."""
+        """Exclude modules from training: neither their parameters nor their running statistics change."""
         self.frozen = modules
         for module in modules:
             module.requires_grad_(False)
 
     def parts(self) -> dict[str, Any]:
-        """Return what changes from step to step besides the network, for a checkpoint; see `Loop`."""
+        """Return the state that changes from step to step, without the network's, for a checkpoint; see `Loop`."""
         return {}
 
     def choice(self) -> BestEpoch | None:
-        """Return what chooses among the epochs; None keeps the last."""
+        """Return the object that chooses an epoch; None keeps the last epoch."""
         return BestEpoch(self.network, self.task) if self.method.keep_epoch == "best" else None
 
     def goes_on(self) -> bool:
-        """Return whether to begin this epoch; also asked where an epoch is resumed."""
+        """Return whether to run the current epoch; also called when an interrupted epoch resumes."""
         return True
 
     def draw(self) -> list[Tensor]:
-        """Return the batches of this epoch, by their draws; see `Examples.training_batch`."""
+        """Return the batches of the current epoch, each as the draws that `Examples.training_batch` takes."""
         return self.drawn(self.method.rows(self.task))
 
     def drawn(self, rows: Tensor | None, batch_size: int | None = None) -> list[Tensor]:
-        """Return a pass through these positions, all by default, in random order."""
+        """Return the batches of one pass through these positions, None for all, in random order."""
         size = batch_size or self.method.batch_size
         return self.examples.cut(self.examples.draw(size, self.order, self.augment, rows), size)
 
     def cycled(self, rows: Tensor, count: int) -> list[Tensor]:
-        """Return so many batches of these positions, from as many passes as needed."""
+        """Return `count` batches of these positions, from as many passes as needed."""
         batches: list[Tensor] = []
         while len(batches) < count:
             batches += self.drawn(rows)
         return batches[:count]
 
     def paired(self, passed: Tensor, cycled: Tensor) -> list[Tensor]:
-        """Return a pass through some positions, each batch joined with a batch of other positions, cycled."""
+        """Return the batches of one pass through `passed`, each joined with one of the repeated passes of `cycled`."""
         batches = self.drawn(passed)
         return [torch.cat(pair, -1) for pair in zip(batches, self.cycled(cycled, len(batches)), strict=True)]
 
@@ -120,7 +121,7 @@ class Descent:
         return torch.arange(self.kept, len(self.examples))
 
     def batch_loss(self, draws: Tensor) -> Tensor:
-        """Return the loss of a batch by its draws; overridden where `loss` does not know enough."""
+        """Return the loss of a batch, given its draws; overridden if `loss` has too few arguments for a method."""
         inputs, labels = self.examples.training_batch(draws)
         return self.loss(inputs, self.logits(inputs), labels, draws[0] >= self.kept)
 
@@ -137,12 +138,18 @@ class Descent:
         return self.method.loss(logits, labels, forgotten)
 
     def differentiate(self, loss: Tensor) -> Tensor:
-        """Put the gradients of the loss into the parameters; return its value, a scalar."""
+        """Compute the gradients of the loss into the parameters' `grad`; return the loss, a scalar."""
         loss.backward()
         return loss.detach()
 
     def step(self, optimizer: torch.optim.Optimizer, forgotten: Tensor, answer: Callable[[], None]) -> None:
-        """Take a step by the gradients of a batch, after the follower's answer."""
+        """Take a step with the gradients of a batch, after the follower's answer.
+
+        Args:
+            optimizer: of the network's parameters.
+            forgotten: (n,) bool, which examples of the batch are forget examples.
+            answer: lets the follower answer.
+        """
         answer()
         optimizer.step()
 
@@ -213,7 +220,7 @@ class Descent:
 
     @property
     def progress(self) -> float:
-        """Return the share of the steps that are made."""
+        """Return the share of all steps that have been taken."""
         schedule: LambdaLR = self._schedule
         return schedule.last_epoch / self.steps
 
@@ -226,13 +233,13 @@ class Descent:
 
 
 class AtEpoch:
-    """A number that is measured once, at the beginning of each epoch: one that is resumed does not measure it again."""
+    """A number that is measured once, at the start of each epoch; a resumed epoch keeps its number."""
 
     def __init__(self) -> None:
         self.epoch, self.value = -1, 0.0
 
     def of(self, epoch: int, measure: Callable[[], float]) -> float:
-        """Return the number of this epoch."""
+        """Return the number that was measured at the start of this epoch; measure it if it was not."""
         if epoch != self.epoch:
             self.epoch, self.value = epoch, measure()
         return self.value
@@ -247,12 +254,18 @@ class AtEpoch:
 
 
 def capped(losses: Tensor, classes: int, ceiling: float = 1.0) -> Tensor:
-    """Return losses without the part above that of a guess among all classes, times `ceiling`: it is not ascended."""
+    """Return the losses, clipped at `ceiling` times the loss of a uniform prediction: ascent ends there.
+
+    Args:
+        losses: cross-entropies or divergences, (n,).
+        classes: the number of classes; the loss of a uniform prediction is log(classes).
+        ceiling: the factor.
+    """
     return losses.clamp(max=ceiling * math.log(classes))
 
 
 def sampled_rows(task: Task, share: float, stream: str) -> Tensor:
-    """Return the positions of a random share of the retain set, one at least, and of the forget set after it."""
+    """Return the positions of a random share of the retain set, at least one, followed by those of the forget set."""
     kept = len(task.retain)
     generator = torch_stream(task.settings.seed, stream)
     sample = torch.randperm(kept, generator=generator)[: max(1, round(share * kept))]
@@ -260,13 +273,13 @@ def sampled_rows(task: Task, share: float, stream: str) -> Tensor:
 
 
 def cycled_sizes(examples: int, count: int, batch_size: int) -> list[int]:
-    """Return the sizes of the batches of `Descent.cycled`, for so many examples and so many batches."""
+    """Return the sizes of the `count` batches that `Descent.cycled` returns for a number of examples."""
     sizes = batch_sizes(examples, batch_size)
     return [sizes[n % len(sizes)] for n in range(count)]
 
 
 def paired_sizes(passed: int, cycled: int, batch_size: int) -> list[int]:
-    """Return the sizes of the batches of `Descent.paired`, for so many examples in each of the two sets."""
+    """Return the sizes of the batches that `Descent.paired` returns for the numbers of examples of both sets."""
     sizes = batch_sizes(passed, batch_size)
     return [one + other for one, other in zip(sizes, cycled_sizes(cycled, len(sizes), batch_size), strict=True)]
 

@@ -1,4 +1,4 @@
-"""Unlearning by gradient steps: the options of all such unlearners, and what one of them defines."""
+"""Base classes of unlearners by gradient steps: their options, and their loss."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class GradientOptions(Unlearner):
             check_selection(labels["forget"], labels.get("selection"))
 
     def parts_read(self) -> tuple[str, ...]:
-        """Add what the choice of an epoch reads; see `Unlearner.parts_read`."""
+        """Return also the parts that the choice of an epoch uses; see `Unlearner.parts_read`."""
         chosen = ("forget", "selection") if self.keep_epoch == "best" else ()
         return ordered({*super().parts_read(), *chosen})
 
@@ -56,14 +56,14 @@ class GradientOptions(Unlearner):
 
 @dataclass
 class GradientUnlearner(GradientOptions):
-    """Base class of unlearners that descend one loss: a subclass defines `reads`, and what differs from the defaults.
+    """Base class of unlearners that descend one loss: a subclass defines `reads`, and overrides `loss` or `examples`.
 
     Every step is one batch in training mode, in every epoch: BatchNorm normalises retain and forget examples by the
     same statistics, which do not depend on membership, and its running statistics are those of the examples of the
     loss. Each such unlearner can be the base of the game; see `SG`.
 
-    A method that changes more than the loss, such as one with a teacher, a mask or epochs of several kinds, has a
-    `Descent` of its own.
+    A method that changes more than the loss, such as one with a teacher, a mask or epochs of several kinds, defines a
+    subclass of `Descent`.
     """
 
     descent: ClassVar[type[Descent]] = Descent
@@ -71,14 +71,14 @@ class GradientUnlearner(GradientOptions):
     def examples(self, task: Task) -> Examples:
         """Return the examples of an epoch, before shuffling: the retain set, the forget set, or both in this order.
 
-        By default those of the two that `reads` names.
+        By default the set or sets that `reads` names.
         """
         if "retain" not in self.reads:
             return task.forget
         return task.retain.followed_by(task.forget) if "forget" in self.reads else task.retain
 
     def rows(self, task: Task) -> Tensor | None:
-        """Return the positions of these examples that an epoch passes through, always the same; None for all."""
+        """Return the positions, among `examples`, that every epoch uses; None for all."""
         return None
 
     def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class GradientUnlearner(GradientOptions):
         return F.cross_entropy(logits, labels)
 
     def epoch_sizes(self, task: Task, epoch: int) -> list[int]:
-        """Return the sizes of the batches of an epoch, counted from 0, as `Descent.draw` draws them."""
+        """Return the sizes of the batches that `Descent.draw` draws in an epoch; the first epoch is 0."""
         rows = self.rows(task)
         return batch_sizes(len(self.examples(task)) if rows is None else len(rows), self.batch_size)
 
@@ -108,7 +108,13 @@ class GradientUnlearner(GradientOptions):
         return self.descend(network, task)
 
     def descend(self, network: nn.Module, task: Task, follower: Callable[[], Follower] | None = None) -> Unlearned:
-        """Descend the loss; a follower, if given, is created after the preparation and answers each step."""
+        """Descend the loss.
+
+        Args:
+            network: the original, which is changed in place.
+            task: the request to forget.
+            follower: creates the player that answers each step; called after `Descent.prepare`.
+        """
         return self.descent(self, network, task).run(follower)
 
     def optimizer(self) -> Optimizer:

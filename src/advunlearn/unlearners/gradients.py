@@ -23,23 +23,24 @@ def gradients_cosine(first: list[Tensor], first_norm: Tensor, second: list[Tenso
     It is |a + b|^2 / 2 - 1 for a and b of norm 1: torch has a norm of many tensors at once, but no inner product.
     """
     length = gradients_norm(list(torch._foreach_add(*_units(first, first_norm, second, second_norm))))
-    exist = exists(torch.stack([first_norm, second_norm])).all()
+    exist = nonzero(torch.stack([first_norm, second_norm])).all()
     return torch.where(exist, length.square() / 2 - 1, 0.0).clamp(-1.0, 1.0)
 
 
 def _units(
     first: list[Tensor], first_norm: Tensor, second: list[Tensor], second_norm: Tensor
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return both gradients at norm 1; one that vanishes stays 0."""
+    """Return both gradients, scaled to norm 1; a zero gradient stays zero."""
     norms = torch.stack([first_norm, second_norm])
-    scales = torch.where(exists(norms), 1 / norms, 0.0).to(first[0].dtype)
+    scales = torch.where(nonzero(norms), 1 / norms, 0.0).to(first[0].dtype)
     return list(torch._foreach_mul(first, scales[0])), list(torch._foreach_mul(second, scales[1]))
 
 
 def bisector(first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
     """Return the bisector of two gradients at norm sqrt(2): (a + b) / sqrt(1 + cos) for a and b of norm 1.
 
-    If one of them vanishes it is the other one at norm 1; if they are opposed, which leaves no direction, it is 0.
+    If one gradient is zero, the result is the other gradient at norm 1. Opposite gradients have no bisector: the
+    result is zero.
     """
     norms = gradients_norm(first), gradients_norm(second)
     cosine = gradients_cosine(first, norms[0], second, norms[1])
@@ -48,19 +49,19 @@ def bisector(first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
     return list(torch._foreach_mul(both, scale))
 
 
-def exists(norms: Tensor) -> Tensor:
-    """Return which norms are those of a gradient that does not vanish."""
+def nonzero(norms: Tensor) -> Tensor:
+    """Return which norms belong to a gradient that is not zero, apart from underflow."""
     return norms > torch.finfo(torch.float32).tiny
 
 
 def mean_gradients(network: nn.Module, examples: Examples, batch_size: int, power: int = 1) -> list[Tensor]:
-    """Return the gradient of the mean cross-entropy by each parameter, in evaluation mode and without augmentation.
+    """Return the gradient of the mean cross-entropy for each parameter, in evaluation mode, without augmentation.
 
     Args:
-        network: its gradients are left as they are.
-        examples: of which there is at least one.
-        batch_size: of a pass.
-        power: with 2, each batch counts by its squared mean gradient, which depends on the batch size.
+        network: the network; the `grad` of its parameters is neither used nor changed.
+        examples: at least one.
+        batch_size: examples in one pass.
+        power: 2 returns the mean over batches of the squared gradient of the batch, which depends on the batch size.
     """
     parameters = list(network.parameters())
     totals = [torch.zeros_like(parameter) for parameter in parameters]
@@ -77,13 +78,13 @@ def mean_gradients(network: nn.Module, examples: Examples, batch_size: int, powe
 
 
 class Factors:
-    """Factors on the gradient of each weight; a weight of factor 0 stays as it is, to the bit.
+    """Factors that multiply the gradient of each weight; a weight with factor 0 does not change, to the bit.
 
-    Multiplying gradients alone would not hold a weight, which momentum and weight decay move as well: weights of
-    factor 0, and their momentum, are set back after the step.
+    A gradient of 0 does not keep a weight fixed, because momentum and weight decay also change it. Weights with factor
+    0, and their momentum, are therefore restored after each step.
 
     Args:
-        factors: by parameter, of its shape, at least 0; a parameter without any is of factor 1.
+        factors: for each parameter a tensor of its shape, at least 0; a parameter without an entry has factor 1.
     """
 
     def __init__(self, factors: Mapping[nn.Parameter, Tensor]) -> None:
@@ -96,9 +97,9 @@ class Factors:
         """Take a step, after the follower's answer.
 
         Args:
-            optimizer: of these weights.
-            answer: adds to the gradients.
-            most_norm: to which the norm of all gradients is clipped, after the factors.
+            optimizer: of the network's parameters.
+            answer: lets the follower answer, which may add to the gradients.
+            most_norm: largest norm of all gradients together, to which they are clipped after the multiplication.
         """
         before = {weight: weight.detach().clone() for weight in self.held}
         states = {weight: _state(optimizer, weight) for weight in self.held}

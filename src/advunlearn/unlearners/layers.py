@@ -1,4 +1,4 @@
-"""Layers of a network: its last ones, fresh ones, and a copy that is not trained."""
+"""Split off the last layers of a network, reinitialise layers, and copy a network as a teacher."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from advunlearn.training.fit import seeded
 
 
 def frozen_copy(network: nn.Module) -> nn.Module:
-    """Return a copy in evaluation mode that takes no gradients: a teacher."""
+    """Return a copy in evaluation mode that requires no gradients, for use as a teacher."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 def split_layers(network: nn.Module, last: int) -> tuple[list[nn.Module], list[nn.Module]]:
-    """Return the modules that own parameters or buffers: those before the `last` layers, and those from there on.
+    """Return the modules that own parameters or buffers, in two lists: before the `last` layers, and of these layers.
 
     A layer is a module with a weight of two dimensions or more, such as a convolution, and the modules after it, such
-    as its BatchNorm, up to the next one. Modules count in the order in which the network registers them.
+    as its BatchNorm, up to the next such module. The order is that in which the network registers its modules.
     """
     owners = [each for each in network.modules() if _own(each) or any(True for _ in each.buffers(recurse=False))]
     starts = [n for n, each in enumerate(owners) if any(weight.dim() > 1 for weight in _own(each))]
@@ -30,7 +30,7 @@ def split_layers(network: nn.Module, last: int) -> tuple[list[nn.Module], list[n
 
 
 def check_fresh(modules: Iterable[nn.Module], name: str) -> None:
-    """Raise a UserError, in one line that names the unlearner, unless these modules can be initialised again."""
+    """Raise a UserError, in one line that names the unlearner, unless these modules can be reinitialised."""
     for module in modules:
         if _own(module) and not hasattr(module, "reset_parameters"):
             raise UserError(
@@ -40,7 +40,7 @@ def check_fresh(modules: Iterable[nn.Module], name: str) -> None:
 
 
 def initialise_again(modules: Iterable[nn.Module], settings: Settings, stream: str) -> None:
-    """Initialise modules in place, by their own `reset_parameters`, from a stream: the same on every device."""
+    """Reinitialise modules in place by their `reset_parameters`, from a random stream: the same on every device."""
     with seeded(settings, stream):
         for module in modules:
             if hasattr(module, "reset_parameters"):

@@ -15,9 +15,9 @@ from advunlearn.unlearners.unlearner import Task
 class MatchedEpoch(BestEpoch):
     """Return to the epoch whose error on the forget set is nearest to a reference (SCRUB+R; Kurmanji et al. 2023).
 
-    The reference is the last epoch's error on selection examples of the forget set's classes, in the same shares. The
-    utility of an epoch is minus the distance to it; of equal epochs the earliest is chosen. The weights of all epochs
-    are kept until the last one.
+    The reference is the last epoch's error on selection examples of the forget set's classes, in the same proportions.
+    The utility of an epoch is minus the distance of its error from the reference; among equal epochs the earliest is
+    chosen. The reference is known only after the last epoch, so the weights of all epochs are kept until then.
     """
 
     def __init__(self, network: nn.Module, task: Task) -> None:

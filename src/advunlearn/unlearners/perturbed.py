@@ -1,4 +1,4 @@
-"""Inputs that a method changes or differentiates by."""
+"""Inputs that a method perturbs, or with respect to which it differentiates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def real_inputs(examples: Examples, method: str) -> Tensor:
     """Return all inputs (n, ...) as the network takes them, without augmentation.
 
     Raises:
-        UserError: if they are not floating-point numbers, which alone can be changed a little.
+        UserError: if they are not floating-point numbers: others cannot be perturbed.
     """
     parts: list[Tensor] = []
     for inputs, _ in examples.batches():

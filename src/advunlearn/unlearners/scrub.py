@@ -1,4 +1,4 @@
-"""A student that leaves its teacher on the forget set and stays with it on the retain set."""
+"""SCRUB: a student that moves away from its teacher on the forget set, and stays near it on the retain set."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
 
 
 class Distillation(Descent):
-    """In each epoch, first a pass through the forget set while it is ascended, then one through the retain set."""
+    """In every epoch a pass through the retain set; in the first epochs an ascent pass through the forget set before it."""
 
     method: SCRUB
 
     def prepare(self) -> None:
-        """Keep the original as the teacher; see `Descent.prepare`."""
+        """Copy the original as the teacher; see `Descent.prepare`."""
         self.teacher = frozen_copy(self.network)
 
     def draw(self) -> list[Tensor]:
-        """Return forget batches, in the first epochs, and then retain batches; see `Descent.draw`."""
+        """Return forget batches (in the first epochs only), then retain batches; see `Descent.draw`."""
         ascends = self.epoch < self.method.ascent_epochs
         ascent = self.drawn(self.forgotten(), self.method.forget_batch_size) if ascends else []
         return ascent + self.drawn(self.retained())
@@ -64,20 +64,20 @@ class SCRUB(GradientUnlearner):
 
     With d(x) = T^2 KL(softmax(z_o(x) / T) || softmax(z(x) / T)), each of the first `ascent_epochs` epochs begins with a
     pass through D_f that ascends d, and every epoch has a pass through D_r that descends gamma CE + alpha d. The
-    teacher z_o is the original model in evaluation mode. The ascent is bounded, unlike the authors': a forget example
-    whose KL divergence has reached log(classes) is not moved any further. With the published rates it forgets next to
-    nothing of a random tenth; with larger ones the ascent takes accuracy with it.
+    teacher z_o is the original model in evaluation mode. The ascent is bounded, unlike the authors': for a forget
+    example whose KL divergence has reached log(classes), it ends. With the published learning rates it forgets almost
+    nothing of a random tenth; with larger ones the ascent also lowers the accuracy on other data.
 
     Attributes:
-        ascent_epochs: epochs with an ascent; the authors' `msteps`.
-        forget_batch_size: of the ascent; `batch_size` is that of the descent.
-        temperature: T.
+        ascent_epochs: number of first epochs that have an ascent pass; the authors' `msteps`.
+        forget_batch_size: batch size of the ascent; `batch_size` is that of the descent.
+        temperature: T of the softmax.
         alpha, gamma: weights of d and of CE on the retain set.
         rewind: SCRUB+R: return to the epoch whose error on the forget set is nearest to the last epoch's error on
             held-out examples of the same classes, those of the selection set.
 
     The defaults are the authors' for CIFAR-10 and attacks (SGD, lr 5e-4, 5 epochs, 3 with an ascent, batches of 32 and
-    16), but for the learning rate's falls, here at half and three quarters of the steps.
+    16), except for the learning-rate schedule, which here falls at half and three quarters of the steps.
 
     References:
         [kurmanji2023] M. Kurmanji, P. Triantafillou, J. Hayes and E. Triantafillou, "Towards Unbounded Machine
@@ -106,11 +106,11 @@ class SCRUB(GradientUnlearner):
         return []
 
     def parts_read(self) -> tuple[str, ...]:
-        """Add what the rewinding reads; see `Unlearner.parts_read`."""
+        """Return also the part that the rewinding uses; see `Unlearner.parts_read`."""
         return ordered({*super().parts_read(), *(("selection",) if self.rewind else ())})
 
     def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
-        """Refuse to rewind without held-out examples of the forget set's classes; see `Unlearner.check`."""
+        """Refuse rewinding without held-out examples of the forget set's classes; see `Unlearner.check`."""
         super().check(labels)
         if self.rewind:
             check_selection(labels["forget"], labels.get("selection"), "rewind=true")

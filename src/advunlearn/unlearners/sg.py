@@ -101,15 +101,15 @@ class SG(GradientOptions):
         return problems
 
     def parts_read(self) -> tuple[str, ...]:
-        """Add what the base reads; see `Unlearner.parts_read`."""
+        """Return also the parts that the base uses; see `Unlearner.parts_read`."""
         return ordered({*super().parts_read(), *self.leader().parts_read()})
 
     def check_network(self, network: nn.Module) -> None:
-        """Refuse what the base refuses; see `Unlearner.check_network`."""
+        """Refuse a network that the base refuses; see `Unlearner.check_network`."""
         self.leader().check_network(network)
 
     def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
-        """Refuse fewer than two audit examples, and what the base refuses; see `Unlearner.check`."""
+        """Refuse fewer than two audit examples, and labels that the base refuses; see `Unlearner.check`."""
         self.leader().check(labels)
         _check_audit(int(np.isin(labels["audit"], labels["forget"]).sum()))
         if len(labels["forget"]) == 1 and isinstance(self.auditor, CrossValidated):
@@ -206,7 +206,7 @@ class Game:
             )
         audit = task.audit.subset(audited)
         self.counts = len(task.forget), len(audit)
-        # As many of both, unless one forget example stands against a distribution.
+        # Equally many of both sets, except that a single forget example is compared with more audit examples.
         most = self.counts[1] if self.counts[0] == 1 else min(self.counts)
         self.sizes = [min(options.audit_size, most, count) for count in self.counts]
         _check_audit(self.counts[1])

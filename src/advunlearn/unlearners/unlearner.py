@@ -33,15 +33,19 @@ class Training(Protocol):
     """The training of the original."""
 
     def earlier(self, share: float) -> nn.Module:
-        """Return the original as it was after a share of its epochs, from 0 to 1, which are repeated."""
+        """Return the original as it was after a share of its epochs, by training these epochs again.
+
+        Args:
+            share: from 0 to 1.
+        """
 
     def shards(self, count: int) -> Iterator[nn.Module]:
-        """Yield a model for each of so many random shards of the training examples, without the forget examples.
+        """Yield a model for each of `count` random shards of the training examples, trained without forget examples.
 
-        The shards do not depend on what is forgotten, nor does the model of a shard that holds no forget example.
+        The shards do not depend on the forget set. The model of a shard without forget examples does not either.
 
         Raises:
-            UserError: if all examples of a shard are to be forgotten.
+            UserError: if all examples of a shard are forget examples.
         """
 
 
@@ -56,12 +60,14 @@ class Task:
         selection: held-out non-members on which an unlearner may choose among its own epochs; None if not given.
         retrain: trains a model from scratch on the retain set, from a random stream of its own; None without a training
             setup, as for the caller's own model in the Python API.
-        training: the original's training, which can be repeated in part; None without a training setup.
+        training: the original's training, which can be repeated in part; None without a training setup, and if the
+            original is given.
         references: the outputs of the unlearner's reference models on the forget and on the audit examples; None if it
             uses none, or without a training setup.
         checkpoint: from which an interrupted unlearning resumes; None keeps nothing.
-        loss: of logits (n, classes) and labels (n,), a scalar, in place of the cross-entropy; None keeps that.
-        optimizer: makes the torch optimizer of gradient steps; None takes that of the unlearner's options.
+        loss: returns a scalar from logits (n, classes) and labels (n,); it replaces the cross-entropy. None keeps the
+            cross-entropy.
+        optimizer: creates the torch optimizer of gradient steps; None creates that of the unlearner's options.
     """
 
     retain: Examples
@@ -83,8 +89,8 @@ class Unlearned:
 
     Attributes:
         network: without the forget set's influence, in evaluation mode.
-        trace: columns of the game, each a list of values, under `epochs` the choice of an epoch, and `collapsed` if
-            the network has; empty without any of them.
+        trace: the columns that the game records, each a list of values; `epochs`, the columns that the choice of an
+            epoch records; `collapsed`, True if the network has collapsed. Each is present only where it applies.
     """
 
     network: nn.Module
@@ -117,15 +123,15 @@ class Unlearner(Component):
     """Base class of unlearners.
 
     Attributes:
-        reads: the parts of the data that it reads, of `retain`, `forget`, `audit` and `selection`. `run` withholds the
-            others.
+        reads: names of the parts of the data that it uses, among `retain`, `forget`, `audit` and `selection`. `run`
+            withholds the other parts.
     """
 
     group: ClassVar[str] = "unlearner"
     reads: ClassVar[tuple[str, ...]] = PARTS
 
     def parts_read(self) -> tuple[str, ...]:
-        """Return the parts of the data that it reads with these options."""
+        """Return the names of the parts of the data that it uses with these options."""
         return self.reads
 
     def check(self, labels: Mapping[str, NDArray[np.int64]]) -> None:
@@ -136,14 +142,14 @@ class Unlearner(Component):
         """
 
     def check_network(self, network: nn.Module) -> None:
-        """Raise a UserError, in one line, if this unlearner cannot work with a network, for example without a layer."""
+        """Raise a UserError, in one line, if this unlearner cannot work with the network."""
 
     def run(self, network: nn.Module, task: Task) -> Unlearned:
         """Call `unlearn` with the random stream of unlearning, and check its result.
 
         Raises:
-            UserError: if there is nothing to forget or to retain, if the network cannot be used, if the unlearner uses
-                a part that it does not read, and if the result is not an `Unlearned`.
+            UserError: if the forget set or the retain set is empty, if the network cannot be used, if the unlearner
+                uses a part that is not in `parts_read`, and if the result is not an `Unlearned`.
             Diverged: if the unlearned logits are not finite; `Unsound` if the given network is the reason.
         """
         _check_task(task)
@@ -176,7 +182,7 @@ class Unlearner(Component):
         return Diverged("; ".join(filter(None, [str(error), self.too_large()])))
 
     def _seen(self, task: Task) -> Task:
-        """Return the task without the parts that this unlearner does not read."""
+        """Return the task without the parts of the data that this unlearner does not use."""
         read, name = self.parts_read(), type(self).__name__
         hidden: dict[str, Any] = {part: Withheld(name, part) for part in PARTS if part not in read}
         return replace(task, **hidden)
@@ -190,7 +196,7 @@ class Unlearner(Component):
         return 0
 
     def repeats_training(self) -> bool:
-        """Return whether it uses `Task.training`, which is None for a given original."""
+        """Return whether it needs `Task.training`, which is None if the original is given."""
         return False
 
     def steps(self, task: Task) -> list[Steps] | None:
@@ -201,10 +207,10 @@ class Unlearner(Component):
         return None
 
     def result(self, build: Callable[[], nn.Module]) -> nn.Module:
-        """Return a network of the kind that `unlearn` returns, to be given stored weights: by default an original's.
+        """Return a network with the architecture of `unlearn`'s result, into which stored weights can be loaded.
 
         Args:
-            build: returns a network like the original.
+            build: returns a network with the architecture of the original, which is the default.
         """
         return build()
 
@@ -214,7 +220,7 @@ class Unlearner(Component):
 
 
 class Withheld:
-    """Stands for a part that an unlearner does not read; any use of it is an error."""
+    """Replaces a part of the data that an unlearner does not read; any use of it is an error."""
 
     def __init__(self, unlearner: str, part: str) -> None:
         self._error = f"{unlearner} does not read the {part} set (if it is to, add {part!r} to its `reads`)"
@@ -259,6 +265,6 @@ def _collapsed(before: float, after: float, labels: Tensor) -> bool:
     guess = labels.bincount().max().item() / len(labels)
     if not after <= guess < before:
         return False
-    words = "unlearning collapsed: accuracy on retain examples fell from %.3f to %.3f; one answer for all reaches %.3f"
+    words = "unlearning collapsed: accuracy on retain examples fell from %.3f to %.3f; a constant class reaches %.3f"
     logger.warning(words, before, after, guess)
     return True
