@@ -1,4 +1,4 @@
-"""The training of a model that is to forget, repeated in part: its first epochs, or on shards of its examples."""
+"""Repeat a part of the original's training: its first epochs, or a training on shards of its examples."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class FirstEpochs(Optimizer):
 class Repeated:
     """The training of a run's original; see `Training`.
 
-    A shadow original comes from a stream of its own. Its earlier state, as computed here, is that of another model with
-    the same distribution.
+    A shadow original was trained with another random stream than the one used here. Its earlier state, as computed
+    here, is that of another model from the same distribution.
     """
 
     trainer: Trainer

@@ -1,4 +1,4 @@
-"""Fine-tuning on adversarial examples of the forget set."""
+"""AMUN: fine-tuning on adversarial examples of the forget set."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class AdversarialDescent(Descent):
     method: AMUN
 
     def prepare(self) -> None:
-        """Search the adversarial examples, and let the examples that have one follow a second time."""
+        """Find the adversarial examples, and add them to the examples of an epoch; see `Descent.prepare`."""
         method, forget = self.method, self.task.forget
         inputs = real_inputs(forget, "amun")
         radius = method.radius * (inputs.max() - inputs.min()).item()
         moved, radii = adversarial(self.network, inputs, forget.labels, radius, method.attack_steps, method.doublings)
         found = radii.isfinite().nonzero()[:, 0]
         self.moved = moved[found]
-        beside = replace(forget.subset(found), labels=predictions(self.network, self.moved))
-        self.examples = self.task.retain.followed_by(forget).followed_by(beside)
+        labelled = replace(forget.subset(found), labels=predictions(self.network, self.moved))
+        self.examples = self.task.retain.followed_by(forget).followed_by(labelled)
         self.steps = self.method.epochs * len(batch_sizes(len(self.examples), self.method.batch_size))
 
     def batch_loss(self, draws: Tensor) -> Tensor:
-        """Return the cross-entropy, with the adversarial examples in their places; see `Descent.batch_loss`."""
+        """Return the cross-entropy on given and adversarial examples; see `Descent.batch_loss`."""
         inputs, labels = self.examples.training_batch(draws)
         place = draws[0] - len(self.task.retain) - len(self.task.forget)
         assert isinstance(inputs, Tensor)  # see `prepare`
@@ -49,24 +49,24 @@ class AdversarialDescent(Descent):
 
 @dataclass
 class AMUN(GradientUnlearner):
-    """Go on training on all examples and on the nearest adversarial example of each forget example (AMUN, ICML 2025).
+    """Train further on all examples and on the nearest adversarial example of each forget example (AMUN, ICML 2025).
 
     L = CE(D_r u D_f u D_A),   D_A = {(x', the original's prediction at x') : x in D_f}
 
     with x' from projected gradient ascent of CE(x', y) within radius r of x (in the Euclidean norm), r doubled until
-    the original no longer predicts y. D_f keeps its labels: the wrong one right beside it lowers the confidence. D_A is
-    not augmented. An example that resists all doublings has no x'.
+    the original no longer predicts y. D_f keeps its labels; the other label of the nearby x' lowers the confidence.
+    D_A is not augmented. A forget example for which no r is large enough has no x'.
 
     It costs up to `attack_steps` passes for each radius and forget example. It fails where x' is far from x, as for
     models that are robust to such attacks.
 
     Attributes:
-        lr, epochs, batch_size, schedule: the authors' are 0.01 (tuned from 1e-6 to 0.1), 10 and 128, with a learning
+        lr, epochs, batch_size, schedule: the authors use 0.01 (tuned from 1e-6 to 0.1), 10 and 128, with a learning
             rate that falls in steps.
-        radius: the first r, as a part of the range of the forget set's inputs; the authors' is 0.04 of that from black
-            to white.
-        attack_steps: ascent steps of a tenth of r for each r.
-        doublings: of r, at most.
+        radius: the first r, as a fraction of the range of the forget set's inputs; the authors use 0.04 of the range
+            from black to white.
+        attack_steps: ascent steps of length r / 10 for each r.
+        doublings: largest number of doublings of r.
 
     References:
         [ebrahimpour2025] A. Ebrahimpour-Boroojeny, H. Sundaram and V. Chandrasekaran, "AMUN: Adversarial Machine
@@ -92,16 +92,17 @@ class AMUN(GradientUnlearner):
 def adversarial(
     network: nn.Module, inputs: Tensor, labels: Tensor, radius: float, steps: int, doublings: int
 ) -> tuple[Tensor, Tensor]:
-    """Return inputs (n, ...) near the given ones that the network does not give their label, and their radii (n,).
+    """Return misclassified inputs (n, ...) near the given ones, and the radii (n,) within which they were found.
 
-    A radius is infinite where none was found. The inputs stay within the range of the given ones.
+    The radius is infinite for an input near which no misclassified one was found. Values stay within the range of the
+    given inputs.
 
     Args:
-        network: in any mode; asked in evaluation mode.
+        network: used in evaluation mode.
         inputs, labels: (n, ...) and (n,).
-        radius: the first one, in the Euclidean norm.
-        steps: of ascent within a radius, each of a tenth of it, from where the smaller radius ended.
-        doublings: of the radius.
+        radius: the first radius, in the Euclidean norm.
+        steps: ascent steps for each radius, each of a tenth of the radius; they start where the last radius ended.
+        doublings: largest number of doublings of the radius.
     """
     low, high = inputs.min(), inputs.max()
     moved, radii = inputs.clone(), torch.full((len(inputs),), torch.inf, dtype=inputs.dtype, device=inputs.device)
@@ -127,7 +128,7 @@ def predictions(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _ascent(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return which inputs are not given their label (n,), and the direction (n, ...) of steepest ascent of the loss."""
+    """Return which inputs are misclassified (n,), and the direction (n, ...) of steepest ascent of the loss."""
     away, directions = [], []
     for each, own in zip(inputs.split(1000), labels.split(1000), strict=True):
         each = each.detach().requires_grad_()
@@ -141,6 +142,6 @@ def _ascent(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[Tensor,
 
 
 def _shortened(change: Tensor, radius: float) -> Tensor:
-    """Return the changes (n, ...), those longer than the radius shortened to it."""
+    """Return the changes (n, ...), projected onto the ball of this radius."""
     norms = change.flatten(1).norm(dim=1).clamp_min(radius)
     return change * by_example(radius / norms, change)

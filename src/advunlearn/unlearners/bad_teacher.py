@@ -1,4 +1,4 @@
-"""A good teacher for the retain set, and a bad one for the forget set."""
+"""Bad teacher: distillation from the original on the retain set, and from a random network on the forget set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TwoTeachers(Descent):
     method: BadTeacher
 
     def prepare(self) -> None:
-        """Keep the original, and initialise the other teacher; see `Descent.prepare`."""
+        """Copy the original as the good teacher, and initialise the bad one; see `Descent.prepare`."""
         self.good, self.bad = frozen_copy(self.network), frozen_copy(self.network)
         initialise_again(self.bad.modules(), self.task.settings, "bad_teacher/initialise")
 
@@ -35,7 +35,14 @@ class TwoTeachers(Descent):
 
 
 def taught(good: Tensor, bad: Tensor, student: Tensor, forgotten: Tensor, temperature: float) -> Tensor:
-    """Return the mean of KL(q || p) over a batch, with q of the bad teacher where `forgotten`, else of the good one."""
+    """Return the mean of KL(q || p) over a batch, a scalar.
+
+    Args:
+        good, bad: logits (n, classes) of the teachers: q is that of the bad one for forget examples, else of the good.
+        student: logits (n, classes), of which p is the softmax.
+        forgotten: (n,) bool, which are forget examples.
+        temperature: of all softmax functions.
+    """
     target = torch.where(forgotten[:, None], F.softmax(bad / temperature, 1), F.softmax(good / temperature, 1))
     return F.kl_div(F.log_softmax(student / temperature, 1), target, reduction="batchmean")
 
@@ -44,16 +51,16 @@ def taught(good: Tensor, bad: Tensor, student: Tensor, forgotten: Tensor, temper
 class BadTeacher(GradientUnlearner):
     """Learn a random network's outputs on the forget set, and the original's on retain examples (Chundawat et al.).
 
-    L = mean over D_f and a sample of D_r of KL(q || p), with q = softmax(z_u / T) of a network of random weights for
+    L = mean over D_f and a sample of D_r of KL(q || p), with q = softmax(z_u / T) of a network with random weights for
     forget examples, and softmax(z_o / T) of the original for retain examples; both in evaluation mode. The divergence
-    is summed over classes; the authors' code divides it by their number as well, which Adam does not notice. Outputs on
-    the forget set become nearly uniform, which is more uncertain than those of a retrained model: such examples are
-    conspicuous. The random network takes each layer's own `reset_parameters`.
+    is summed over classes; the authors' code also divides it by their number, to which Adam is invariant. Outputs on
+    the forget set become nearly uniform. Those of a retrained model are more confident, so an attack can recognise
+    forget examples. The random network is initialised by each layer's own `reset_parameters`.
 
     Attributes:
-        lr, epochs, batch_size: the authors' are 1e-4, 1 and 256, by Adam.
+        lr, epochs, batch_size: the authors use 1e-4, 1 and 256, with Adam.
         momentum: AdamW's beta1; beta2 is 0.999.
-        retain_share: of the retain set, drawn once; published 0.3.
+        retain_share: share of the retain set that is used, drawn once; published 0.3.
         temperature: T, published 1.
 
     References:
@@ -72,7 +79,7 @@ class BadTeacher(GradientUnlearner):
     temperature: float = option(1.0, above=0)
 
     def check_network(self, network: nn.Module) -> None:
-        """Refuse layers that cannot be initialised again; see `Unlearner.check_network`."""
+        """Refuse layers that cannot be reinitialised; see `Unlearner.check_network`."""
         check_fresh(network.modules(), "bad_teacher")
 
     def rows(self, task: Task) -> Tensor:

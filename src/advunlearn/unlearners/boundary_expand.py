@@ -24,7 +24,7 @@ class ExpandDescent(Descent):
     """The steps of `BoundaryExpand`."""
 
     def run(self, follower: Callable[[], Follower] | None = None) -> Unlearned:
-        """Return the network, with an extra class meanwhile; see `Descent.run`."""
+        """Train the network with an extra class, and return it without that class; see `Descent.run`."""
         network = self.network
         name, head = linear_head(network, self.examples)
         expanded = Expanded(head, torch_stream(self.task.settings.seed, "boundary_expand"))
@@ -42,13 +42,14 @@ class BoundaryExpand(GradientUnlearner):
 
     L = CE of D_f under the label C, of a network whose last linear layer has C + 1 outputs
 
-    for C classes. The extra output exists only in the steps: the result has C again. A copy of the method in other
-    repositories leaves it there, so that every forget example counts as wrong. No retain example is used.
+    for C classes. The extra output exists only during the steps; the result has C outputs. Some other implementations
+    keep the extra output, so that every forget example counts as misclassified. No retain example is used.
 
-    It fails as boundary shrink does, see there, and where pruning undoes it: the features may still tell the class.
+    It fails where boundary shrink fails (see `BoundaryShrink`), and where the removal of the extra class undoes the
+    unlearning, because the features still determine the true class.
 
     Attributes:
-        lr, epochs, batch_size, momentum: the authors' are 1e-5, 10, 64 and 0.9.
+        lr, epochs, batch_size, momentum: the authors use 1e-5, 10, 64 and 0.9.
 
     References:
         [chen2023] M. Chen, W. Gao, G. Liu, K. Peng and C. Wang, "Boundary Unlearning: Rapid Forgetting of Deep Networks
@@ -70,7 +71,7 @@ class BoundaryExpand(GradientUnlearner):
 
 
 class Expanded(nn.Module):
-    """A linear layer with one more output in training mode, drawn at random at first, and without it in evaluation."""
+    """A linear layer that has an extra output, initialised at random, in training mode only."""
 
     def __init__(self, head: nn.Linear, generator: torch.Generator) -> None:
         super().__init__()
@@ -89,10 +90,10 @@ class Expanded(nn.Module):
 
 
 def linear_head(network: nn.Module, examples: Examples) -> tuple[str, nn.Linear]:
-    """Return the name and the layer whose outputs are the network's.
+    """Return the linear layer whose outputs are the network's logits, and its name before it.
 
     Raises:
-        UserError: if they are not those of a linear layer.
+        UserError: if the logits are not the outputs of a linear layer.
     """
     inputs, _ = next(examples.subset(torch.arange(1)).batches())
     outputs: dict[str, Tensor] = {}
@@ -112,7 +113,7 @@ def linear_head(network: nn.Module, examples: Examples) -> tuple[str, nn.Linear]
 
 
 def _with_layer(network: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """Return the network with this layer in the place of that name; the layer itself if it is the whole network."""
+    """Return the network after replacing its layer of this name; the new layer if the name is empty."""
     if not name:
         return layer
     parent, _, own = name.rpartition(".")

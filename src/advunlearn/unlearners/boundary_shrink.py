@@ -23,7 +23,7 @@ class ShrinkDescent(Descent):
     method: BoundaryShrink
 
     def prepare(self) -> None:
-        """Give each example its nearest other class."""
+        """Replace each label by the nearest other class; see `Descent.prepare`."""
         inputs, budget = real_inputs(self.examples, "boundary_shrink"), self.method.budget
         labels = nearest_classes(self.network, inputs, self.examples.labels, budget)
         self.examples = replace(self.examples, labels=labels)
@@ -33,18 +33,18 @@ class ShrinkDescent(Descent):
 class BoundaryShrink(GradientUnlearner):
     """Train forget examples on the class across the nearest decision boundary (Chen et al., CVPR 2023).
 
-    L = CE(D_f with labels y'),   y' = the most likely class but y at x + budget * range * sign(d CE(x, y) / dx)
+    L = CE(D_f with labels y'),   y' = the most likely class other than y at x + budget * range * sign(d CE(x, y) / dx)
 
     under the original, clipped to the range of the forget set's inputs. No retain example is used. In the authors' code
-    y' is the most likely class, y itself where the step does not cross a boundary: it then trains on the true label.
+    y' may be y itself: if the step does not cross a boundary, the example keeps its true label.
 
-    It is made for whole classes, and its learning rate has a narrow range: on a random forget set it changes nothing,
-    or it ruins the model.
+    It was designed for forgetting whole classes. Its useful learning rates lie in a narrow range; on a random forget
+    set it either changes nothing or ruins the model.
 
     Attributes:
-        lr, epochs, batch_size, momentum: the authors' are 1e-5, 10, 64 and 0.9.
-        budget: largest change of an input, as a part of the range of the forget set's inputs; the authors' is 0.1 of
-            that from black to white.
+        lr, epochs, batch_size, momentum: the authors use 1e-5, 10, 64 and 0.9.
+        budget: largest change of an input, as a fraction of the range of the forget set's inputs; the authors use 0.1
+            of the range from black to white.
 
     References:
         [chen2023] M. Chen, W. Gao, G. Liu, K. Peng and C. Wang, "Boundary Unlearning: Rapid Forgetting of Deep Networks
@@ -63,7 +63,13 @@ class BoundaryShrink(GradientUnlearner):
 
 
 def nearest_classes(network: nn.Module, inputs: Tensor, labels: Tensor, budget: float) -> Tensor:
-    """Return for each input (n, ...) the class but its own that is the most likely after one step of sign ascent."""
+    """Return for each input the most likely class other than its label after one step of sign ascent, (n,).
+
+    Args:
+        network: used in evaluation mode.
+        inputs, labels: (n, ...) and (n,).
+        budget: length of the step, as a fraction of the range of the inputs.
+    """
     low, high = inputs.min(), inputs.max()
     found = []
     for each, own in zip(inputs.split(1000), labels.split(1000), strict=True):

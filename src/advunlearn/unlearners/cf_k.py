@@ -1,4 +1,4 @@
-"""Fine-tuning of the last layers."""
+"""CF-k: fine-tuning of the last layers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class LastLayers(Descent):
 class CFK(Finetune):
     """Fine-tune the last k layers on the retain set (CF-k; Goel et al. 2022): L = CE(D_r).
 
-    All other layers stay as they are to the bit, BatchNorm's running statistics among them. A layer is a module with a
-    weight of two dimensions or more, with the modules behind it up to the next one; layers count in the order in which
-    the network registers them. What the frozen layers know of the forget set stays in the model, so it forgets little;
-    with all layers it is `finetune`.
+    All other layers, including BatchNorm's running statistics, do not change, to the bit. A layer is a module with a
+    weight of two dimensions or more, and the modules after it up to the next such module, in the order in which the
+    network registers them. Information about the forget set in the frozen layers stays in the model, so the method
+    forgets little; with all layers it equals `finetune`.
 
     Attributes:
         layers: k. SCRUB's authors train the last stage of a ResNet or the last convolution of an All-CNN, with lr 0.01,

@@ -1,4 +1,4 @@
-"""Transposed convolution kernels, and fine-tuning."""
+"""CT: transposed convolution kernels, and fine-tuning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from advunlearn.unlearners.finetune import Finetune
 
 
 class Transposed(Descent):
-    """Begin with transposed kernels."""
+    """Transpose the kernels first."""
 
     def prepare(self) -> None:
         """Transpose the kernels; see `Descent.prepare`."""
@@ -38,12 +38,12 @@ def transpose_kernels(network: nn.Module) -> None:
 class CT(Finetune):
     """Transpose the convolution kernels, then fine-tune on the retain set (CT, Convolution Transpose).
 
-    The fifth place of the NeurIPS 2023 unlearning challenge, and among the best two of 18 methods in a comparison
-    (Cadet et al. 2024). It knows nothing of the forget set, so every method that does should beat it. Kernels that are
-    not square stay as they are. It needs enough fine-tuning to repair the layers, and convolutions to break.
+    CT took fifth place in the NeurIPS 2023 unlearning challenge, and was among the best two of 18 methods in a
+    comparison (Cadet et al. 2024). It does not use the forget set, so every method that does should be better. Kernels
+    that are not square do not change. It needs a network with square kernels, and enough fine-tuning to repair them.
 
     Attributes:
-        lr, epochs: published 1e-3 and 3, for sets of tens of thousands; with less data that leaves a wrecked model.
+        lr, epochs: published 1e-3 and 3, for tens of thousands of examples; with fewer, the model stays damaged.
         batch_size, weight_decay, schedule: as published.
 
     References:

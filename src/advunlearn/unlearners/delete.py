@@ -1,4 +1,4 @@
-"""Distillation of forget examples towards the original's prediction without their class."""
+"""DELETE: distillation of forget examples towards the original's prediction without their class."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class DeleteDescent(Descent):
     """The steps of `Delete`."""
 
     def prepare(self) -> None:
-        """Keep the original."""
+        """Copy the original; see `Descent.prepare`."""
         self.original = frozen_copy(self.network)
 
     def loss(self, inputs: Batch, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
-        """Return the distance to the original's prediction without the label; see `Descent.loss`."""
+        """Return the divergence from the original's prediction without the label; see `Descent.loss`."""
         with torch.no_grad(), self.task.settings.autocast():
             targets = without_label(self.original(inputs).float(), labels)
         return F.kl_div(F.log_softmax(logits, 1), targets, reduction="batchmean")
@@ -38,11 +38,11 @@ class Delete(GradientUnlearner):
 
     on the same augmented inputs, the original in evaluation mode. No retain example is used.
 
-    It is made for whole classes. It fails on a random forget set: a model that never saw an example of a class it knows
-    still gives that class most of the probability, and here it gets none.
+    It was designed for forgetting whole classes. It fails on a random forget set: a model that was trained without an
+    example, but on its class, gives that class most of the probability, and this target gives it none.
 
     Attributes:
-        lr, epochs, batch_size, momentum: the authors' are 1e-4, 20, 128 and 0.9.
+        lr, epochs, batch_size, momentum: the authors use 1e-4, 20, 128 and 0.9.
 
     References:
         [zhou2025] Y. Zhou, D. Zheng, Q. Mo, R. Lu, K. Lin and W. Zheng, "Decoupled Distillation to Erase: A General

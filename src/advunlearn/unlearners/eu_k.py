@@ -1,4 +1,4 @@
-"""Retraining of the last layers."""
+"""EU-k: retraining of the last layers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class FreshLayers(LastLayers):
 class EUK(CFK):
     """Train the last k layers from scratch on the retain set (EU-k; Goel et al. 2022): L = CE(D_r).
 
-    It is exact for these layers and leaves all others as they are to the bit, as `cf_k` does; what those know of the
-    forget set stays in the model. The last layers are initialised by their own `reset_parameters`. With all layers it
-    is retraining with the options of the unlearner.
+    It is exact for these layers. All other layers do not change, to the bit, as with `cf_k`, and information about the
+    forget set in them stays in the model. The last layers are initialised by their own `reset_parameters`. With all
+    layers it is retraining with the options of the unlearner.
 
     Attributes:
         layers: k; see `CFK`. SCRUB's authors use the same settings as for CF-k.
@@ -42,6 +42,6 @@ class EUK(CFK):
     descent: ClassVar[type[Descent]] = FreshLayers
 
     def check_network(self, network: nn.Module) -> None:
-        """Refuse last layers that cannot be initialised again; see `Unlearner.check_network`."""
+        """Refuse last layers that cannot be reinitialised; see `Unlearner.check_network`."""
         _, last = split_layers(network, self.layers)
         check_fresh(last, "eu_k")

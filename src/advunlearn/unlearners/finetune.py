@@ -12,7 +12,7 @@ from advunlearn.unlearners.unlearner import Task
 
 @dataclass
 class Finetune(GradientUnlearner):
-    """Go on training on the retain set alone: L = CE(D_r).
+    """Continue training on the retain set alone: L = CE(D_r).
 
     References:
         [golatkar2020] A. Golatkar, A. Achille and S. Soatto, "Eternal Sunshine of the Spotless Net: Selective

@@ -18,24 +18,24 @@ from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
 
 @dataclass
 class Fisher(Unlearner):
-    """Add noise to every weight, the more the less the retain set depends on it (Golatkar et al., CVPR 2020).
+    """Add noise to every weight, with more noise the less the retain set depends on it (Golatkar et al., CVPR 2020).
 
     theta + n, with n_i ~ N(0, alpha min(1 / F_i, largest)), and the diagonal of the retain set's Fisher information
 
         F_i = mean over x in D_r of sum over classes y of p(y | x) (d log p(y | x) / d theta_i)^2.
 
-    The gradients are those of each example alone; the authors' code squares the mean gradient of a batch, so that its
+    The gradients are those of single examples; the authors' code squares the mean gradient of a batch, so that its
     alpha depends on the batch size. It also averages the variance over a layer's inputs, multiplies it by ten in the
-    last layer and in vectors, and resets the last layer's row of a forgotten class; none of this is in the formula.
+    last layer and in one-dimensional parameters, and resets the last layer's row of a forgotten class; none of this is
+    in the formula.
 
-    It fails by a cliff: the same alpha that changes nothing in one network ruins another. Noise does not know what is
-    to be forgotten: it removes from the weights whatever the retain set does not need.
+    It fails abruptly: an alpha that changes nothing in one network ruins another. The noise does not depend on the
+    forget set: it removes whatever information the retain set does not need.
 
     Attributes:
-        alpha: of the variance. Published values are 1e-9 to 1e-6; at 0 nothing changes.
-        largest: bound of 1 / F_i; the authors' value is 1000.
-        sample_size: retain examples that F is computed from, drawn at random; it needs a backward pass for each class
-            of each.
+        alpha: factor of the variance. Published values are 1e-9 to 1e-6; 0 changes nothing.
+        largest: upper bound of 1 / F_i; the authors use 1000.
+        sample_size: retain examples that F is computed from, drawn at random. Each needs a backward pass per class.
 
     References:
         [golatkar2020] A. Golatkar, A. Achille and S. Soatto, "Eternal Sunshine of the Spotless Net: Selective
@@ -50,7 +50,7 @@ class Fisher(Unlearner):
     sample_size: int = option(1000, at_least=1)
 
     def too_large(self) -> str:
-        """Return the strength of the noise; see `Unlearner.too_large`."""
+        """Return the option for the strength of the noise; see `Unlearner.too_large`."""
         return f"lower unlearner.alpha={self.alpha:g}"
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:

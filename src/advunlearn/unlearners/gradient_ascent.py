@@ -19,12 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 class Ascent(Descent):
-    """End before the first epoch in which all of the forget set has reached the ceiling."""
+    """Stop before the first epoch at whose start the forget set's mean loss has reached the ceiling."""
 
     method: GradientAscent
 
     def prepare(self) -> None:
-        """Begin with no measured loss; see `Descent.prepare`."""
+        """Start without a measured loss; see `Descent.prepare`."""
         self.measured = AtEpoch()
 
     def parts(self) -> dict[str, Any]:
@@ -35,12 +35,12 @@ class Ascent(Descent):
         """Return whether the forget set's mean loss is below the ceiling; see `Descent.goes_on`."""
         loss = self.measured.of(self.epoch, self._forget_loss)
         if loss >= self.method.ceiling:
-            words = "gradient ascent ends before epoch %d: the forget loss is %.3g times that of a guess"
+            words = "gradient ascent stops before epoch %d: the forget loss is %.3g times that of a uniform prediction"
             logger.info(words, self.epoch, loss)
         return loss < self.method.ceiling
 
     def _forget_loss(self) -> float:
-        """Return the mean loss in units of that of a guess among all classes."""
+        """Return the mean loss in units of log(classes), the loss of a uniform prediction."""
         logits = predict(self.network, self.task.forget).double()
         return F.cross_entropy(logits, self.task.forget.labels.cpu()).item() / math.log(logits.shape[1])
 
@@ -49,15 +49,16 @@ class Ascent(Descent):
 class GradientAscent(GradientUnlearner):
     """Ascend the loss of the forget set (NegGrad; Golatkar et al., CVPR 2020): L = - CE(D_f).
 
-    It uses no retain example. Unbounded, the ascent wrecks the model within a few steps; here a forget example whose
-    loss is `ceiling` times that of a guess among all classes is ascended no further, and unlearning ends before the
-    first epoch at whose beginning the mean loss has reached it. Too small a learning rate forgets nothing, a slightly
-    larger one costs accuracy on all data: a wrecked model is reported as collapsed.
+    It uses no retain example. Unbounded ascent ruins the model within a few steps. Here the ascent ends for a forget
+    example whose loss has reached the ceiling, which is `ceiling` times the loss of a uniform prediction, log(classes).
+    Unlearning stops before the first epoch at whose start the mean loss has reached the ceiling. Too small a learning
+    rate forgets nothing, and a slightly larger one lowers the accuracy on all data. A ruined model is reported as
+    collapsed.
 
     Attributes:
         lr: published values are 1e-4 for whole classes (Jia et al. 2023) and 5e-4 to 1e-3 for random examples (the
             authors of SalUn), each for 5 epochs of batches of 256.
-        ceiling: in units of log(classes).
+        ceiling: loss at which the ascent ends, in units of log(classes).
 
     References:
         [golatkar2020] A. Golatkar, A. Achille and S. Soatto, "Eternal Sunshine of the Spotless Net: Selective

@@ -17,7 +17,7 @@ from advunlearn.training.fit import mode
 from advunlearn.unlearners.curvature import sample
 from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
 
-BATCH = 250  # examples in one pass; sums over the batches do not depend on it
+BATCH = 250  # examples in one pass; the results do not depend on it, except for rounding
 Tensors = Sequence[Tensor]
 
 
@@ -30,17 +30,17 @@ class Influence(Unlearner):
     with the Gauss-Newton matrix G of the cross-entropy on retain examples. If the original is the optimum of CE +
     damping / 2 |theta|^2, then v is minus the gradient of that loss on D_r, so the step is Newton's, and exact for a
     quadratic loss. The inverse is applied by conjugate gradients, one pass over the sample per iteration. The published
-    code for networks uses a recursion over single examples that never leaves the direction of the first gradient
-    (its estimate of G has rank one).
+    code for networks uses a recursion over single examples, whose result is always parallel to the first gradient (its
+    estimate of G has rank one).
 
-    It fails away from an optimum, and where G has changed before the step ends: an almost linear model follows, a
-    network with small damping is thrown far off, with large damping nothing happens.
+    It fails if the original is not at an optimum, or if G changes along the step. It works for almost linear models. In
+    other networks, small damping leads far away from any solution, and large damping changes nothing.
 
     Attributes:
-        scale: of the step; 1 is Newton's, at 0 nothing changes.
-        damping: added to every eigenvalue of G. The weight decay of the training if the original is at its optimum;
-            more for networks that are not.
-        iterations: of conjugate gradients, at most.
+        scale: factor of the step; 1 is Newton's step, 0 changes nothing.
+        damping: added to every eigenvalue of G: the weight decay of the training if the original is at the optimum of
+            that loss, and more if it is not.
+        iterations: largest number of iterations of conjugate gradients.
         sample_size: retain examples that G is computed from, drawn at random; the published code uses 1000.
 
     References:
@@ -59,7 +59,7 @@ class Influence(Unlearner):
     sample_size: int = option(1000, at_least=1)
 
     def too_large(self) -> str:
-        """Return the size of the step; see `Unlearner.too_large`."""
+        """Return the options for the size of the step; see `Unlearner.too_large`."""
         return f"lower unlearner.scale={self.scale:g} or raise unlearner.damping={self.damping:g}"
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
@@ -95,7 +95,7 @@ def mean_gradient(network: nn.Module, weights: Tensors, examples: Examples) -> l
 def gauss_newton_product(network: nn.Module, weights: Tensors, examples: Examples, vector: Tensors) -> list[Tensor]:
     """Return G v for the Gauss-Newton matrix G of the mean cross-entropy of the examples, for each weight tensor.
 
-    G = mean of J^T (diag(p) - p p^T) J with the Jacobian J of the logits; J v is the derivative of J^T u v by u.
+    G = mean of J^T (diag(p) - p p^T) J with the Jacobian J of the logits; J v is the gradient of u^T J v for u.
     """
     total = [torch.zeros_like(weight) for weight in weights]
     for inputs, _ in examples.batches(BATCH):
@@ -116,7 +116,7 @@ def conjugate_gradients(
 ) -> list[Tensor]:
     """Return x with product(x) = target, for a symmetric positive definite product.
 
-    It ends early when the residual's norm is `tolerance` of the target's.
+    It stops early when the norm of the residual is at most `tolerance` times that of the target.
     """
     solution = [torch.zeros_like(each) for each in target]
     residual = [each.clone() for each in target]

@@ -1,4 +1,4 @@
-"""Lipschitz regularisation around forget examples."""
+"""JiT: Lipschitz regularisation around forget examples."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ class JiT(GradientUnlearner):
 
     L = mean over x in D_f and over noise e of |f(x) - f(x + e)| / |e|,   e_i ~ N(0, noise^2)
 
-    with the logits f, in evaluation mode. No retain example and no label is used. The authors' code adds up the terms
-    of a batch (its learning rates are those here divided by the batch size) and takes f(x + e) as a constant.
+    with the logits f, in evaluation mode. Neither retain examples nor labels are used. The authors' code adds up the
+    terms of a batch (its learning rates are those here divided by the batch size) and treats f(x + e) as a constant.
 
-    It fails where it smooths the model everywhere. The learning rate that forgets depends on the network: the published
-    ones span three orders of magnitude.
+    It fails where it smooths the model everywhere. The learning rate that is needed depends on the network: the
+    published ones span three orders of magnitude.
 
     Attributes:
-        lr, epochs, batch_size, momentum: the authors' for random forget sets are 3e-4 * 128 (VGG) to 0.1 * 128 (vision
+        lr, epochs, batch_size, momentum: for random forget sets the authors use 3e-4 * 128 (VGG) to 0.1 * 128 (vision
             transformer), 1, 128 and 0.
-        noise: deviation of the noise, in units of the network's inputs; the authors' are 0.01 (VGG) to 0.5.
-        samples: of the noise for each example and step.
+        noise: standard deviation of the noise, in units of the network's inputs; the authors use 0.01 (VGG) to 0.5.
+        samples: noise samples for each example and step.
 
     References:
         [foster2024jit] J. Foster, K. Fogarty, S. Schoepf, Z. Dugue, C. Oztireli and A. Brintrup, "An Information

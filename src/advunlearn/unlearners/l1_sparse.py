@@ -1,4 +1,4 @@
-"""Fine-tuning with a penalty that makes weights small."""
+"""l1-sparse: fine-tuning with an l1 penalty."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from advunlearn.unlearners.finetune import Finetune
 
 
 class Penalised(Descent):
-    """Add the penalty of the epoch to the loss."""
+    """Add the penalty of the current epoch to the loss."""
 
     method: L1Sparse
 
@@ -32,12 +32,12 @@ class L1Sparse(Finetune):
     """Fine-tune on the retain set with an l1 penalty (l1-sparse; Jia et al., NeurIPS 2023).
 
     L = CE(D_r) + gamma_t |theta|_1 over all parameters, with gamma_t = gamma (1 - t / (E - E_0)) in epoch t of E,
-    counted from 0, and gamma_t = 0 in the last E_0 epochs. It costs some accuracy on all data, since it also shrinks
-    BatchNorm's scales; without a penalty it is `finetune`.
+    counted from 0, and gamma_t = 0 in the last E_0 epochs. It lowers the accuracy on all data somewhat, since it also
+    shrinks BatchNorm's scales. With gamma = 0 it equals `finetune`.
 
     Attributes:
         gamma: published 5e-4, with lr 0.01, 10 epochs, weight decay 5e-4 and batches of 256.
-        free_epochs: E_0, the last epochs, which are without a penalty.
+        free_epochs: E_0, the number of last epochs without a penalty.
 
     References:
         [jia2023] J. Jia, J. Liu, P. Ram, Y. Yao, G. Liu, Y. Liu, P. Sharma and S. Liu, "Model Sparsity Can Simplify
@@ -58,7 +58,7 @@ class L1Sparse(Finetune):
         return [f"free_epochs must be less than epochs={self.epochs}, got {self.free_epochs} (try free_epochs=0)"]
 
     def too_large(self) -> str:
-        """Return the rate of the steps and the penalty; see `Unlearner.too_large`."""
+        """Return the options for the learning rate and the penalty; see `Unlearner.too_large`."""
         return f"{super().too_large()} or unlearner.gamma={self.gamma:g}"
 
     def strength(self, epoch: int) -> float:

@@ -1,4 +1,4 @@
-"""Smoothed outputs of the original on the forget set, as uncertain as the model is on held-out examples."""
+"""LoTUS: distillation from the original, with outputs on the forget set smoothed to held-out uncertainty."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from advunlearn.unlearners.unlearner import Task, accuracy
 
 logger = logging.getLogger(__name__)
 
-ENOUGH = -0.01  # the authors' end: forget accuracy below that of held-out examples, by so much
+ENOUGH = -0.01  # the authors' stopping rule: a difference of forget accuracy and held-out accuracy of at most this
 
 
 class Smoothing(Descent):
-    """Learn the original's outputs: certain ones on retain examples, and at a temperature on forget examples."""
+    """Learn the original's predicted classes on retain examples, and its smoothed outputs on forget examples."""
 
     method: LoTUS
 
     def prepare(self) -> None:
-        """Keep the original as the teacher, and its accuracy on held-out examples; see `Descent.prepare`."""
+        """Copy the original as the teacher, and measure its accuracy on held-out examples; see `Descent.prepare`."""
         self.teacher = frozen_copy(self.network)
         self.noise = torch_stream(self.task.settings.seed, "lotus/noise")
         self.gap = AtEpoch()
@@ -43,10 +43,12 @@ class Smoothing(Descent):
         return {"gap": self.gap, "noise": self.noise}
 
     def goes_on(self) -> bool:
-        """Return whether forget examples are still better known than held-out ones; see `Descent.goes_on`."""
+        """Return whether the accuracy on forget examples is still above its target; see `Descent.goes_on`."""
         gap = self.gap.of(self.epoch, lambda: accuracy(self.network, self.task.forget) - self.wanted)
         if gap <= ENOUGH:
-            logger.info("lotus ends before epoch %d: accuracy on forget examples is lower by %.3g", self.epoch, -gap)
+            logger.info(
+                "lotus stops before epoch %d: accuracy on forget examples is %.3g below its target", self.epoch, -gap
+            )
         return gap > ENOUGH
 
     def loss(self, inputs: Any, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
@@ -67,19 +69,19 @@ def temperature(gap: float, alpha: float) -> float:
 
 @dataclass
 class LoTUS(GradientUnlearner):
-    """Smooth the original's outputs on the forget set until it is as uncertain as on held-out examples (LoTUS).
+    """Smooth the outputs on the forget set until the model is as uncertain as on held-out examples (LoTUS).
 
     L = mean over D_f and a sample of D_r of CE(q, p). For forget examples q = softmax((z_o + G) / tau), with Gumbel
-    noise G and tau = exp(alpha (acc(theta, D_f) - acc(theta_o, held-out))), set anew in each epoch; for retain examples
-    q is the class that the original predicts. It ends when the difference is -0.01 or less; where whole classes are
-    forgotten, the accuracy to reach is 0. Since it ends at equal accuracies, an original that is hardly worse on
-    held-out examples forgets hardly anything. The held-out examples are the audit set.
+    noise G and tau = exp(alpha (acc(theta, D_f) - acc(theta_o, held-out))), updated before each epoch; for retain
+    examples q is one-hot at the class that the original predicts. The held-out examples are the audit set. Unlearning
+    stops when the difference of accuracies is -0.01 or less; if whole classes are forgotten, 0 replaces the held-out
+    accuracy. An original with almost the same accuracy on both sets therefore forgets almost nothing.
 
     Attributes:
-        lr, epochs, batch_size, weight_decay: the authors', by AdamW.
+        lr, epochs, batch_size, weight_decay: as the authors use, with AdamW.
         momentum: AdamW's beta1; beta2 is 0.999.
-        alpha: published 8 for CIFAR-10 and 2 for CIFAR-100.
-        retain_share: of the retain set, drawn once; published 0.3.
+        alpha: of the temperature tau; published 8 for CIFAR-10 and 2 for CIFAR-100.
+        retain_share: share of the retain set that is used, drawn once; published 0.3.
 
     References:
         [spartalis2025] C. N. Spartalis, T. Semertzidis, E. Gavves and P. Daras, "LoTUS: Large-Scale Machine Unlearning

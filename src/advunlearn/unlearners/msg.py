@@ -1,4 +1,4 @@
-"""Convolution weights that matter to neither set alone, initialised again, and fine-tuning."""
+"""MSG: reinitialised convolution weights, and fine-tuning."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from advunlearn.unlearners.gradients import Factors, mean_gradients
 
 
 class PartlyFresh(Descent):
-    """Begin with some weights of each convolution initialised again, and train the other ones slowly."""
+    """Reinitialise some weights of each convolution first, and train its other weights with smaller gradients."""
 
     method: MSG
 
     def prepare(self) -> None:
-        """Initialise weights again; see `Descent.prepare`."""
+        """Reinitialise weights; see `Descent.prepare`."""
         generator = torch_stream(self.task.settings.seed, "msg")
         count = min(len(self.task.retain), len(self.task.forget))
         sample = self.task.retain.subset(torch.randperm(len(self.task.retain), generator=generator)[:count])
@@ -44,7 +44,7 @@ class PartlyFresh(Descent):
         return {weight: a - b for weight, a, b in zip(self.network.parameters(), *both, strict=True)}
 
     def step(self, optimizer: torch.optim.Optimizer, forgotten: Tensor, answer: Callable[[], None]) -> None:
-        """Step with the factors on the gradients; see `Descent.step`."""
+        """Take a step with gradients multiplied by the factors; see `Descent.step`."""
         self.factors.step(optimizer, answer)
 
 
@@ -56,7 +56,7 @@ def convolution_weights(network: nn.Module) -> list[nn.Parameter]:
 
 
 def smallest_entries(tensor: Tensor, share: float) -> Tensor:
-    """Return a mask of the entries with the smallest absolute values; of equal ones, the first."""
+    """Return a mask of the entries with the smallest absolute values; among equal ones, the first."""
     mask = torch.zeros(tensor.numel(), dtype=torch.bool, device=tensor.device)
     mask[tensor.abs().flatten().argsort(stable=True)[: round(share * tensor.numel())]] = True
     return mask.view(tensor.shape)
@@ -64,19 +64,20 @@ def smallest_entries(tensor: Tensor, share: float) -> Tensor:
 
 @dataclass
 class MSG(Finetune):
-    """Initialise again the weights on which both sets agree, then fine-tune on the retain set (MSG).
+    """Reinitialise the weights on which the gradients of both sets agree, then fine-tune on the retain set (MSG).
 
-    In each convolution, the `share` of weights with the smallest |g| is drawn anew (Kaiming's normal distribution by
-    the outputs), with g the mean gradient of CE over a sample of D_r of the size of D_f minus that over D_f, at the
-    original model in evaluation mode. Fine-tuning multiplies the gradients of the other convolution weights by
-    `rest_factor`. The second place of the NeurIPS 2023 unlearning challenge, and among the best two of 18 methods in a
-    comparison (Cadet et al. 2024). It needs enough fine-tuning to repair the layers, and convolutions.
+    In each convolution, the `share` of weights with the smallest |g| is reinitialised (Kaiming normal, fan-out), where
+    g is the mean gradient of CE over a sample of D_r, as large as D_f, minus that over D_f, at the original model in
+    evaluation mode. Fine-tuning multiplies the gradients of the other convolution weights by `rest_factor`. MSG took
+    second place in the NeurIPS 2023 unlearning challenge, and was among the best two of 18 methods in a comparison
+    (Cadet et al. 2024). It needs a network with convolutions, and enough fine-tuning to repair them.
 
     Attributes:
         share: of each convolution's weights; published 0.3.
-        rest_factor: published 0.1; 0 leaves the other weights of convolutions as they are, to the bit.
-        lr, epochs: published 1e-3 and 5, for sets of tens of thousands; with less data that leaves a damaged model.
-        batch_size, weight_decay: as published. The schedule, there a rise and a linear fall, is cosine.
+        rest_factor: published 0.1; with 0 the other weights of convolutions do not change, to the bit.
+        lr, epochs: published 1e-3 and 5, for tens of thousands of examples; with fewer, the model stays damaged.
+        batch_size, weight_decay: as published.
+        schedule: cosine; the published one rises and falls linearly.
 
     References:
         [cadet2024] X. F. Cadet, A. Borovykh, M. Malekzadeh, S. Ahmadi-Abhari and H. Haddadi, "Deep Unlearn:

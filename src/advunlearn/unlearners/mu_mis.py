@@ -1,4 +1,4 @@
-"""Suppression of the sensitivity to forget examples."""
+"""MU-Mis: suppression of the sensitivity to forget examples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SensitivityDescent(Descent):
     method: MUMis
 
     def prepare(self) -> None:
-        """Draw the other classes, and measure the original's sensitivity."""
+        """Draw the other classes, and measure the original's sensitivity; see `Descent.prepare`."""
         inputs, labels = real_inputs(self.examples, "mu_mis"), self.examples.labels
         classes = first_logits(self.network, self.examples).shape[1]
         self.others = other_classes(labels, classes, self.task.settings.seed)
@@ -42,20 +42,20 @@ class SensitivityDescent(Descent):
 
 @dataclass
 class MUMis(GradientUnlearner):
-    """Lower the sensitivity of the label's logit to the input against that of another class (MU-Mis, ICLR 2026).
+    """Lower the input sensitivity of the label's logit relative to that of another class (MU-Mis, ICLR 2026).
 
     L = mean over D_f of |d z_y / dx|^2 - min(|d z_y' / dx|^2, bound S),   y' != y drawn once for each example
 
     with the logits z, in evaluation mode, and S the mean of |d z_y' / dx|^2 over D_f under the original. No retain
-    example is used. Without the bound the second term has no end; the paper ends the steps instead, when the
+    example is used. Without the bound the second term could grow without limit; the paper instead stops when the
     sensitivity of the other class has recovered.
 
-    It costs a double backward pass for each step. It is made for whole classes; on random forget sets a third-party
-    comparison finds it behind methods that use the retain set.
+    It needs a double backward pass in each step. It was designed for forgetting whole classes; on random forget sets a
+    third-party comparison finds it worse than methods that use the retain set.
 
     Attributes:
         lr: 1e-4 in a third-party port; the authors' code was not available.
-        bound: of the other class's sensitivity, as a multiple of its mean under the original.
+        bound: upper bound of the other class's sensitivity, as a multiple of the mean S under the original.
 
     References:
         [cheng2026] X. Cheng, Z. Huang, W. Zhou, Z. He, R. Yang, Y. Wu and X. Huang, "Remaining-data-free Machine
@@ -73,7 +73,13 @@ class MUMis(GradientUnlearner):
 
 
 def sensitivity(logits: Tensor, classes: Tensor, inputs: Tensor) -> Tensor:
-    """Return the squared norm (n,) of the gradient of a class's logit by each input, differentiable by the weights."""
+    """Return the squared norm (n,) of the gradient of a class's logit with respect to each input.
+
+    Args:
+        logits: (n, classes), computed from `inputs`; the result is differentiable with respect to the weights.
+        classes: (n,), the class of each input.
+        inputs: (n, ...), which require gradients.
+    """
     chosen = logits.gather(1, classes[:, None]).sum()
     (gradient,) = torch.autograd.grad(chosen, inputs, create_graph=True)
     return gradient.flatten(1).square().sum(1)
@@ -91,6 +97,6 @@ def mean_sensitivity(network: nn.Module, inputs: Tensor, classes: Tensor) -> flo
 
 
 def other_classes(labels: Tensor, classes: int, seed: int) -> Tensor:
-    """Return a class but its own for each label (n,), drawn uniformly."""
+    """Return another class for each label (n,), drawn uniformly."""
     shift = torch.randint(1, classes, (len(labels),), generator=torch_stream(seed, "mu_mis"))
     return (labels + shift.to(labels.device)) % classes

@@ -1,4 +1,4 @@
-"""Steps between the gradients of keeping and of forgetting."""
+"""MUNBa: steps along the bisector of the gradients of retaining and of forgetting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from advunlearn.unlearners.unlearner import Task
 
 
 class Bargaining(Descent):
-    """In each step, a batch of the retain set beside one of the forget set, and the bisector of their gradients."""
+    """In each step, a batch of the retain set with a batch of the forget set, and the bisector of their gradients."""
 
     method: MUNBa
 
@@ -26,7 +26,7 @@ class Bargaining(Descent):
         return self.paired(self.retained(), self.forgotten())
 
     def loss(self, inputs: Any, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
-        """Return the losses of both kinds, (2,); see `Descent.loss`."""
+        """Return the mean losses of retain and of forget examples, (2,); see `Descent.loss`."""
         losses = F.cross_entropy(logits, labels, reduction="none")
         count = forgotten.sum()
         return torch.stack(
@@ -34,7 +34,7 @@ class Bargaining(Descent):
         )
 
     def differentiate(self, loss: Tensor) -> Tensor:
-        """Put the bisector of both gradients into the parameters; see `Descent.differentiate`."""
+        """Compute the bisector of both gradients into the parameters' `grad`; see `Descent.differentiate`."""
         weights = [weight for weight in self.network.parameters() if weight.requires_grad]
         both = []
         for kind in torch.eye(2, device=loss.device):
@@ -47,17 +47,17 @@ class Bargaining(Descent):
 
 @dataclass
 class MUNBa(RandomLabel):
-    """Step along the bargaining solution between keeping and forgetting (Wu and Harandi, ICCV 2025).
+    """Step along the bargaining solution between retaining and forgetting (Wu and Harandi, ICCV 2025).
 
     The direction maximises log <g_r, d> + log <g_f, d> over a ball, with g_r the gradient of CE on a batch of D_r, and
     g_f that of CE under wrong labels, drawn once, on a batch of D_f. Its closed form, d = a_r g_r + a_f g_f with a_i =
     sqrt((1 - cos) / sin^2) / |g_i|, is the bisector of the unit gradients at norm sqrt(2): d = (g_r / |g_r| + g_f /
-    |g_f|) / sqrt(1 + cos). Both batches are one batch for BatchNorm. Since d never gets shorter, the learning rate
-    alone ends the way, and too large a one ruins the model; hence the cosine schedule, and no momentum. Opposed
-    gradients leave no direction, and no step is taken.
+    |g_f|) / sqrt(1 + cos). Both batches pass through the network as one, also for BatchNorm. The norm of d does not
+    fall near a solution, so only the learning rate limits the steps, and too large a rate ruins the model; hence the
+    cosine schedule, and no momentum. For opposite gradients d is 0.
 
     Attributes:
-        lr: of a direction of norm sqrt(2); 0.03 with 10 epochs is reported for CIFAR-10 by others than the authors.
+        lr: multiplies a direction of norm sqrt(2); others than the authors report 0.03 with 10 epochs for CIFAR-10.
 
     References:
         [wu2025] J. Wu and M. Harandi, "MUNBa: Machine Unlearning via Nash Bargaining", ICCV 2025.

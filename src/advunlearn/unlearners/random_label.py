@@ -19,7 +19,7 @@ from advunlearn.unlearners.unlearner import Task
 
 @dataclass
 class RandomLabel(GradientUnlearner):
-    """Go on training with wrong labels on the forget set (amnesiac unlearning; Graves, Nagisetty, Ganesh, AAAI 2021).
+    """Continue training with wrong labels on the forget set (amnesiac unlearning; Graves et al., AAAI 2021).
 
     L = CE(D_r u {(x, y~) : D_f}), with y~ != y drawn once, uniformly among the other classes. Both sets are shuffled
     into the same batches, and an example of either counts the same. Few epochs are enough: sooner or later the wrong

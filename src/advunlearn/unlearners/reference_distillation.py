@@ -21,7 +21,7 @@ class ReferenceDescent(Descent):
     method: ReferenceDistillation
 
     def prepare(self) -> None:
-        """Compute what the references predict.
+        """Compute the mean predictions of the reference models; see `Descent.prepare`.
 
         Raises:
             UserError: without a training setup.
@@ -31,7 +31,7 @@ class ReferenceDescent(Descent):
         self.targets = out_predictions(self.task.references[0]).to(self.examples.labels.device)
 
     def batch_loss(self, draws: Tensor) -> Tensor:
-        """Return the mean of both losses; see `Descent.batch_loss`."""
+        """Return the mean loss over retain and forget examples; see `Descent.batch_loss`."""
         inputs, labels = self.examples.training_batch(draws)
         logs = F.log_softmax(self.logits(inputs), 1)
         targets = self.targets[(draws[0] - self.kept).clamp(min=0)]
@@ -46,18 +46,18 @@ class ReferenceDistillation(GradientUnlearner):
 
     L = mean over D_r u D_f of CE for retain examples and of forget_weight KL(q || p) for forget examples
 
-    with q the mean of the softmax over those reference models that are OUT for the example, of its image without
-    augmentation. It is the game's goal without a game: the game with auditor `likelihood_ratio` asks the same reference
-    models how far the unlearned model still is from those that never saw an example; here it is told where to go.
+    with q the mean of the softmax over those reference models that are OUT for the example, without augmentation. It
+    has the goal of the game with auditor `likelihood_ratio`, which compares the unlearned model with the same reference
+    models; here their predictions are the targets.
 
-    It fails where the references are weaker than the model: each is trained on half of the training and audit examples,
-    so its predictions are less certain than those of a retrained model if there are few examples. The preparation
-    trains all reference models, once for every request.
+    It fails if the reference models are weaker than the original: each is trained on half of the training and audit
+    examples, so with few examples its predictions are less confident than those of a retrained model. All reference
+    models are trained before the first request to forget; later requests use them again.
 
     Attributes:
-        references: models, a multiple of 2 and at least 2, trained on random halves of the training and audit examples;
-            the same as those of auditor `likelihood_ratio`.
-        forget_weight: of a forget example against a retain example.
+        references: number of reference models, even and at least 2, trained on random halves of the training and audit
+            examples; the same models as those of auditor `likelihood_ratio`.
+        forget_weight: weight of a forget example relative to a retain example.
 
     References:
         [hinton2015] G. Hinton, O. Vinyals and J. Dean, "Distilling the Knowledge in a Neural Network", 2015.
@@ -78,7 +78,7 @@ class ReferenceDistillation(GradientUnlearner):
         return [f"references must be an even whole number, got {self.references} (try references=16)"] if odd else []
 
     def reference_models(self) -> int:
-        """Return their number; see `Unlearner.reference_models`."""
+        """Return the number of reference models; see `Unlearner.reference_models`."""
         return self.references
 
 

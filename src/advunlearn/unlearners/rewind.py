@@ -18,7 +18,7 @@ class RewoundDescent(Descent):
     method: Rewind
 
     def prepare(self) -> None:
-        """Return to the earlier state.
+        """Load the earlier state of the original; see `Descent.prepare`.
 
         Raises:
             UserError: without a training setup.
@@ -32,19 +32,20 @@ class RewoundDescent(Descent):
 
 @dataclass
 class Rewind(GradientUnlearner):
-    """Return to an earlier state of the original's training and go on with the retain set (R2D, NeurIPS 2025).
+    """Return to an earlier state of the original's training, and continue on the retain set (R2D, NeurIPS 2025).
 
     theta_k of the original's training on all examples, after the first k of its epochs, then L = CE(D_r)
 
-    The earlier state is computed by repeating these epochs, from the same random streams, with the learning rates of
-    the whole training; their time is counted. Whoever keeps a checkpoint saves it. The paper adds noise at the end, for
-    a certificate that holds for gradient descent without momentum and small steps; here there is none.
+    The earlier state is computed by repeating these epochs, with the same random streams and the learning rates of the
+    whole training. Their time is part of the unlearning time; a user who keeps a checkpoint from the training does not
+    need it. The paper adds noise at the end and certifies the result for gradient descent with small steps and without
+    momentum. This implementation adds no noise and gives no certificate.
 
-    It fails by its price: what the first epochs have memorised stays, and what the later ones have learned of the
-    retain set is learned again.
+    Information about the forget set that the first epochs have memorised stays in the model, and what the later epochs
+    have learned from the retain set must be learned again.
 
     Attributes:
-        share: of the original's epochs that are kept. 0 retrains with the steps given here, 1 is fine-tuning.
+        share: share of the original's epochs that is kept; 0 retrains with the options given here, 1 is fine-tuning.
 
     References:
         [mu2025] S. Mu and D. Klabjan, "Rewind-to-Delete: Certified Machine Unlearning for Nonconvex Functions",

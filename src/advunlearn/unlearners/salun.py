@@ -1,4 +1,4 @@
-"""Random labels on the weights that matter to the forget set."""
+"""SalUn: random labels, with only the weights trained that are salient for the forget set."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Masked(Descent):
         self.factors = Factors({weight: mask.to(weight.dtype) for weight, mask in chosen})
 
     def step(self, optimizer: torch.optim.Optimizer, forgotten: Tensor, answer: Callable[[], None]) -> None:
-        """Step with the chosen weights; see `Descent.step`."""
+        """Change only the chosen weights; see `Descent.step`."""
         self.factors.step(optimizer, answer)
 
 
 def largest_entries(tensors: Sequence[Tensor], share: float) -> list[Tensor]:
-    """Return masks of the entries with the largest absolute values among all tensors; of equal ones, the first."""
+    """Return masks of the entries with the largest absolute values among all tensors; among equal ones, the first."""
     flat = torch.cat([tensor.abs().flatten() for tensor in tensors])
     mask = torch.zeros_like(flat, dtype=torch.bool)
     mask[flat.argsort(descending=True, stable=True)[: round(share * len(flat))]] = True
@@ -44,15 +44,15 @@ def largest_entries(tensors: Sequence[Tensor], share: float) -> list[Tensor]:
 class SalUn(RandomLabel):
     """Random labels, with only the weights that are salient for the forget set trained (SalUn; Fan et al., ICLR 2024).
 
-    Trained are the `share` of all weights with the largest |g|, where g is the gradient of CE(D_f) at the original
-    model, in evaluation mode and without augmentation; the others stay as they are to the bit. The loss is that of
-    `random_label`: wrong labels, drawn once, in the same batches as retain examples. The authors draw them anew in each
-    epoch, the true label among them. As with random labels, too many steps make forget examples conspicuous by their
-    losses. BatchNorm's running statistics are no weights, and move.
+    Only the `share` of all weights with the largest |g| is trained, where g is the gradient of CE(D_f) at the original
+    model, in evaluation mode and without augmentation; the other weights do not change, to the bit. BatchNorm's running
+    statistics are not weights, and change. The loss is that of `random_label`: wrong labels, drawn once, in the same
+    batches as retain examples. The authors draw new labels in each epoch, which may be the true ones. As with random
+    labels, too many steps make the losses of forget examples conspicuous.
 
     Attributes:
-        share: of the weights that are trained; published 0.5, with lr 0.013 and 10 epochs of batches of 256 for a tenth
-            of CIFAR-10.
+        share: share of the weights that is trained; published 0.5, with lr 0.013 and 10 epochs of batches of 256 for a
+            tenth of CIFAR-10.
 
     References:
         [fan2024] C. Fan, J. Liu, Y. Zhang, E. Wong, D. Wei and S. Liu, "SalUn: Empowering Machine Unlearning via

@@ -29,7 +29,7 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
 
 
 class Distillation(Descent):
-    """In every epoch a pass through the retain set; in the first epochs an ascent pass through the forget set before it."""
+    """A pass through the retain set in each epoch, after an ascent pass through the forget set in the first epochs."""
 
     method: SCRUB
 

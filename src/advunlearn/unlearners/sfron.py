@@ -1,4 +1,4 @@
-"""Ascent steps on the weights that matter more to the forget set, between descent steps on the retain set."""
+"""SFR-on: ascent steps on the weights that matter more to the forget set, between descent steps on the retain set."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.gradients import Factors, mean_gradients
 from advunlearn.unlearners.unlearner import Task
 
-TINY = 1e-15  # the authors'; it decides where both importances vanish
+TINY = 1e-15  # the authors' value; with it, the ratio of two importances of 0 is 1
 
 
 class Alternation(Descent):
-    """A pass through the retain set, with an ascent step on forget examples before every few steps."""
+    """A pass through the retain set, with an ascent step on forget examples before every `every`-th step."""
 
     method: SFRon
 
@@ -49,7 +49,7 @@ class Alternation(Descent):
         return torch.where(forgotten, -strength * ascended, losses).mean()
 
     def step(self, optimizer: torch.optim.Optimizer, forgotten: Tensor, answer: Callable[[], None]) -> None:
-        """Step with the chosen weights if the batch is one of forget examples; see `Descent.step`."""
+        """Change only the chosen weights if the batch is one of forget examples; see `Descent.step`."""
         if bool(forgotten[0]):
             self.factors.step(optimizer, answer, self.method.most_norm)
         else:
@@ -69,16 +69,16 @@ class SFRon(GradientUnlearner):
     Before every `every`-th step on CE(D_r) there is an ascent step on the mean of w_i CE_i over a batch of D_f, with
     w_i proportional to 1 / CE_i^lambda, at the strength forget_scale (1 + cos(pi t)) / 2 for t from 0 to 1. It moves
     only weights with F_f / F_r >= threshold, where F is the mean of squared gradients of batches at the original model;
-    the others, and their momentum, stay as they are to the bit. Forget examples with the loss of a guess among all
-    classes are not ascended any further; the authors' ascent is unbounded. Their average of slow and fast weights has
-    the factor 1 in their code, which is without effect, and is left out.
+    the other weights, and their momentum, do not change, to the bit. For a forget example whose loss has reached that
+    of a uniform prediction, log(classes), the ascent ends; the authors' ascent is unbounded. Their code also averages
+    slow and fast weights with the factor 1, which has no effect and is left out here.
 
     Attributes:
-        exponent: lambda, published 0.5.
-        threshold: published 1.
-        forget_scale: published 25, for 1500 steps with lr 0.01 on a tenth of CIFAR-10.
-        every: published 5.
-        most_norm: to which the gradient of an ascent step is clipped, published 7.
+        exponent: lambda; published 0.5.
+        threshold: smallest F_f / F_r of a weight that an ascent step moves; published 1.
+        forget_scale: strength of the ascent; published 25, for 1500 steps with lr 0.01 on a tenth of CIFAR-10.
+        every: descent steps for each ascent step; published 5.
+        most_norm: largest norm of the gradient of an ascent step, to which it is clipped; published 7.
 
     References:
         [huang2024] Z. Huang, X. Cheng, J. Zheng, H. Wang, Z. He, T. Li and X. Huang, "Unified Gradient-Based Machine

@@ -1,4 +1,4 @@
-"""Sharded exact unlearning."""
+"""SISA: sharded exact unlearning."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
 
 @dataclass
 class SISA(Unlearner):
-    """Train an ensemble on shards of the data, and again those members whose shard held a forget example (SISA).
+    """Train an ensemble on shards of the data, and retrain the members whose shard contains forget examples (SISA).
 
     p(y | x) = mean over shards of softmax f_s(x),   f_s trained on shard s of D without D_f
 
-    It is exact: no member was trained on a forget example, and a shard without any keeps its model to the bit. The
-    store holds that model for the next request; the first one also trains it, and its time is counted. Slices within a
-    shard, of which the paper keeps a checkpoint each, are not used.
+    It is exact: no member was trained on a forget example, and the model of a shard without forget examples does not
+    change, to the bit. The store keeps such models for later requests. The first request trains them, and the time is
+    part of its unlearning time. The paper also divides shards into slices, with a checkpoint for each; this
+    implementation does not.
 
-    Its price is accuracy. The original of a run is one model, not the ensemble, so what `sisa` costs is the difference
-    of the unlearned model's test accuracy from that of the retrained one, which it would equal with one shard. It grows
-    with the number of shards, since each member sees a part of the data. It saves no time where every shard holds a
-    forget example, as with a random tenth: then it is a whole retraining.
+    The ensemble is less accurate than one model, since each member sees only a part of the data, and more so with more
+    shards. The original of a run is one model and not the ensemble, so compare the test accuracies of the unlearned and
+    the retrained model, which have the same distribution with one shard. SISA saves no time if every shard contains a
+    forget example, as for a random tenth: it then retrains all members.
 
     Attributes:
-        shards: members of the ensemble, each trained with the optimizer of the run.
+        shards: number of shards and of members of the ensemble, which are trained with the optimizer of the run.
 
     References:
         [bourtoule2021] L. Bourtoule, V. Chandrasekaran, C. A. Choquette-Choo, H. Jia, A. Travers, B. Zhang, D. Lie and
@@ -45,7 +46,7 @@ class SISA(Unlearner):
     shards: int = option(5, at_least=1)
 
     def check(self, labels: Mapping[str, Labels]) -> None:
-        """Refuse shards of less than two examples; see `Unlearner.check`."""
+        """Refuse shards of fewer than two examples; see `Unlearner.check`."""
         count = len(labels["retain"]) + len(labels["forget"])
         if count < 2 * self.shards:
             raise UserError(f"unlearner.shards must be at most {count // 2}, half of the examples, got {self.shards}")

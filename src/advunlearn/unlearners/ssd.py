@@ -23,15 +23,15 @@ class SSD(Unlearner):
 
         theta_i <- theta_i min(dampening I(D)_i / I(D_f)_i, 1)   where   I(D_f)_i > selection I(D)_i
 
-    for D = D_r u D_f. The gradients are those of each example alone, as in the formula. The authors' code squares the
-    mean gradient of a batch, which is inflated where D_f is smaller than a batch.
+    for D = D_r u D_f. The gradients are those of single examples, as in the formula. The authors' code squares the mean
+    gradient of a batch, which gives larger values if D_f is smaller than a batch.
 
-    It fails on random forget sets: their importance is that of all examples up to chance, so either no weight is
-    selected or many useful ones are. For the same reason its result varies much with the forgotten class.
+    It fails on random forget sets: there I(D_f) equals I(D) up to sampling error, so either no weight is selected or
+    many useful ones are. For the same reason the result depends strongly on which class is forgotten.
 
     Attributes:
-        selection: how much more important to D_f a selected weight is; the paper's alpha, 10 for ResNet-18. With a very
-            large one nothing changes.
+        selection: smallest I(D_f)_i / I(D)_i of a selected weight; the paper's alpha, 10 for ResNet-18. A very large
+            value changes nothing.
         dampening: the paper's lambda, 1.
 
     References:
@@ -57,7 +57,7 @@ class SSD(Unlearner):
         return Unlearned(network)
 
     def factors(self, whole: Tensor, forget: Tensor) -> Tensor:
-        """Return what weights are multiplied by, from their importance to all examples and to the forget set."""
+        """Return the factors of weights with these importances to all examples and to the forget set."""
         dampened = (self.dampening * whole / forget).clamp(max=1.0)
         return torch.where(forget > self.selection * whole, dampened, torch.ones_like(dampened))
 

@@ -1,4 +1,4 @@
-"""Ascent on smoothed labels of the forget set together with descent on the retain set."""
+"""UGradSL: ascent on smoothed labels of the forget set together with descent on the retain set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from advunlearn.unlearners.unlearner import Task
 
 
 class Pairs(Descent):
-    """In each step, a batch of one set's pass beside one of the other set."""
+    """In each step, a batch of the set that the epoch passes through, with a batch of the other set."""
 
     method: UGradSL
 
@@ -26,10 +26,10 @@ class Pairs(Descent):
         return self.paired(*(sets if self.method.through == "retain" else sets[::-1]))
 
     def loss(self, inputs: Any, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
-        """Return the weighted difference of both means; see `Descent.loss`."""
+        """Return the weighted difference of the mean losses of both sets; see `Descent.loss`."""
         kept = F.cross_entropy(logits, labels, reduction="none")
         left = smoothed_losses(logits, labels, self.method.smoothing)
-        # Capped by the true label: the smoothed loss has no fixed value at a guess among all classes.
+        # The loss with the true label decides where the ascent ends.
         left = torch.where(capped(kept, logits.shape[1]) == kept, left, left.detach())
         count = forgotten.sum()
         weight = self.method.retain_weight
@@ -38,7 +38,7 @@ class Pairs(Descent):
 
 
 def smoothed_losses(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Return the cross-entropies (n,) with the labels (1 - a) y + a / classes, for any a, a negative one too."""
+    """Return the cross-entropies (n,) with the labels (1 - a) y + a / classes; a may be negative."""
     inverse = F.log_softmax(logits, 1)
     own = inverse.gather(1, labels[:, None])[:, 0]
     return -(1 - smoothing) * own - smoothing * inverse.mean(1)
@@ -49,16 +49,17 @@ class UGradSL(GradientUnlearner):
     """Ascend the loss of negatively smoothed labels on the forget set, and descend on the retain set (Di et al. 2026).
 
     L = p CE(D_r) - (1 - p) CE(D_f, (1 - a) y + a / K) with a < 0, for K classes: the ascent lowers the true class's
-    probability and raises those of all classes. In each step a batch of either set goes through the network as one.
-    A forget example that has the loss of a guess among all classes is not ascended any further; the authors' ascent is
-    unbounded. They set a for each batch by how many retain examples are near its forget examples; here it is fixed,
-    since inputs of any kind have no distance. Sensitive to p and a: with too small a p it wrecks the model.
+    probability and raises those of all classes. In each step, a batch of each set passes through the network as one
+    batch. For a forget example whose loss has reached that of a uniform prediction, log(K), the ascent ends; the
+    authors' ascent is unbounded. They choose a for each batch by the number of retain examples near its forget
+    examples; here a is fixed, since inputs of some types have no distance. The result is sensitive to p and a: too
+    small a p ruins the model.
 
     Attributes:
-        retain_weight: p. Neither it nor a fixed `smoothing` is published as a default: these are this project's.
+        retain_weight: p. The defaults of p and of a are this project's; the paper gives none.
         smoothing: a.
-        through: the set that an epoch passes through, with batches of the other one repeated: `forget` is UGradSL, a
-            few steps; `retain` is UGradSL+, as long as fine-tuning.
+        through: the set that an epoch passes through, while batches of the other set are repeated: `forget` is UGradSL,
+            with few steps; `retain` is UGradSL+, with as many as fine-tuning.
 
     References:
         [di2026] Z. Di, Z. Zhu, J. Jia, J. Liu, Z. Takhirov, B. Jiang, Y. Yao, S. Liu and Y. Liu, "Label Smoothing
