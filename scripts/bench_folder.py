@@ -14,6 +14,7 @@ import os
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def network() -> nn.Module:
     )
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> None:
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Any, labels: Tensor) -> None:
     optimizer.zero_grad()
     F.cross_entropy(model(inputs), labels).backward()
     optimizer.step()
@@ -87,7 +88,7 @@ def ours(root: str, cache: str) -> dict[str, Any]:
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     clock = Clock()
     for draws in examples.shuffled(BATCH, torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)):
-        step(model, optimizer, *examples.training_batch(draws))  # type: ignore[arg-type]
+        step(model, optimizer, *examples.training_batch(draws))
     epoch = clock.read()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"decode": decoded, "again": again, "epoch": epoch, "memory": peak}
@@ -113,13 +114,8 @@ def theirs(root: str) -> dict[str, Any]:
 
 def apart(function: Any, *arguments: str) -> dict[str, Any]:
     """Return what a function returns in a fresh process, whose memory is its own."""
-    with multiprocessing.get_context("spawn").Pool(1, initializer=_not_a_daemon) as pool:
-        return dict(pool.apply(function, arguments))
-
-
-def _not_a_daemon() -> None:
-    """Let the process have workers of its own."""
-    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:  # which may have workers of its own
+        return pool.submit(function, *arguments).result()
 
 
 def main() -> None:

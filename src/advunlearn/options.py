@@ -192,7 +192,7 @@ def source_digest(part: Callable[..., Any]) -> str:
         if path is not None and name not in found:
             found[name] = path.read_bytes()
             waiting += _imports(name, found[name])
-    if part.__module__ not in found and not _is_installed(part.__module__):
+    if part.__module__ not in found and is_own(part.__module__):
         found[part.__module__] = secrets.token_bytes(16)
     digest = hashlib.sha256()
     for name, content in sorted(found.items()):
@@ -215,8 +215,9 @@ def _is_ours(module: str) -> bool:
 
 
 def is_own(module: str) -> bool:
-    """Return whether a module is the user's: a file that is not installed, or typed into an interpreter."""
-    return not _is_installed(module)
+    """Return whether a module is the user's: a file outside installed packages, or code typed into an interpreter."""
+    path = _file(module)
+    return not _is_ours(module) and (path is None or not _in_libraries(path))
 
 
 def _own_file(module: str, package: str) -> Path | None:
@@ -228,12 +229,6 @@ def _own_file(module: str, package: str) -> Path | None:
     if path is None or path.suffix != ".py":
         return None
     return path if module.partition(".")[0] == package or not _in_libraries(path) else None
-
-
-def _is_installed(module: str) -> bool:
-    """Return whether a module is ours or of an installed package, whose source no digest needs."""
-    path = _file(module)
-    return _is_ours(module) or (path is not None and _in_libraries(path))
 
 
 def _file(module: str) -> Path | None:

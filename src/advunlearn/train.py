@@ -49,7 +49,7 @@ from advunlearn.stages.budget import announce
 from advunlearn.stages.data import prepare
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.models import make_models
-from advunlearn.stages.original import given_original, origin, original_key
+from advunlearn.stages.original import given_original, original_key, provenance
 from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA
@@ -83,7 +83,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
         experiment, trainer, splits = prepare(experiment, manifest)
         given = given_original(experiment, splits)
-        manifest.note(original=origin(experiment, given))
+        manifest.note(original=provenance(experiment, given))
         key = run_key(experiment, trainer, splits)
         sharded = experiment.shadow_options.shard is not None
         if adopt and not sharded and (earlier := reuse.find(trainer.store, key)) is not None:

@@ -20,7 +20,7 @@ def test_an_example_outside_the_shadow_models_pool_has_no_score_from_them() -> N
     # By themselves the attacks score such an example, from all models instead of half of them: more precisely.
     for name in ("lira", "rmia"):
         assert np.isfinite(experiment.attacks[name].score(target, shadows, np.random.default_rng(0))[""]).all()
-    arrays = score_model(experiment, target, shadows)
+    arrays, _ = score_model(experiment, target, shadows)
     for name, scores in arrays.items():
         from_shadows = name.startswith(("lira", "rmia"))
         assert np.isnan(scores).tolist() == (outside if from_shadows else np.zeros(24, bool)).tolist(), name

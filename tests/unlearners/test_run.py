@@ -103,7 +103,7 @@ def test_the_report_says_what_was_read_and_needed_and_whether_the_model_is_wreck
     assert on_cpu == "unlearning: reads no data; 1 s; growth of the process's peak memory 310 MB"
     assert lines(unlearning={**needed, "peak_memory": None}) == ["unlearning: reads retain, forget; 1 s"]
     assert lines(trace={"collapsed": True}) == [
-        "unlearning collapsed: the unlearned model is no better on retain examples than one answer for all"
+        "unlearning collapsed: the unlearned model is no better on retain examples than one class for all"
     ]
     assert lines() == []
 

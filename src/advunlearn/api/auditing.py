@@ -10,17 +10,18 @@ import numpy as np
 from torch import nn
 
 from advunlearn.api.experiments import Attacks, ConfigDir, with_attacks
-from advunlearn.api.parts import Part, Transform, read_parts, understand
+from advunlearn.api.parts import Part, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
 from advunlearn.attacks.attack import Observations, Outputs, WhiteBox
 from advunlearn.data.comparable import comparable
+from advunlearn.data.dataset import Transform
 from advunlearn.data.examples import Examples
 from advunlearn.evaluation.comparison import measure_attack
 from advunlearn.evaluation.metrics_file import AttackMetrics
 from advunlearn.models.foreign import Forward
 from advunlearn.options import UserError
 from advunlearn.runtime.seeding import clean_state
-from advunlearn.stages.attack import able_attacks, score_model, seen_by, split_scores
+from advunlearn.stages.attack import able_attacks, score_model, split_scores
 from advunlearn.training.fit import place, predict
 
 logger = logging.getLogger(__name__)
@@ -102,12 +103,12 @@ def audit(
             population=outputs_of(parts["population"]) if "population" in parts else None,
             white_box=WhiteBox(network, both),
         )
-        _, scores = split_scores(score_model(experiment, target))
+        arrays, figures = score_model(experiment, target)
+        _, scores = split_scores(arrays)
         found = {}
         for key, score in scores.items():
             attack = experiment.attacks[key.split("/")[0]]
-            figures = attack.figures(seen_by(attack, target)) if key in experiment.attacks else {}
             found[key] = measure_attack(
-                score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures
+                score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures.get(key, {})
             )
     return found

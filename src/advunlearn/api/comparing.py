@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 
 from advunlearn.api.experiments import Attacks, ConfigDir, with_attacks
 from advunlearn.api.own_trainer import PARTS, OwnTrainer, Train, own_trainer
-from advunlearn.api.parts import Part, Transform, read_parts, understand
+from advunlearn.api.parts import Part, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
 from advunlearn.config.experiment import Experiment
+from advunlearn.data.dataset import Transform
 from advunlearn.data.examples import Examples
 from advunlearn.data.splits import Splits
-from advunlearn.models.foreign import Forward, own_module
+from advunlearn.models.foreign import Forward, Understood, own_module
 from advunlearn.options import UserError
 from advunlearn.report.run.result import Result
 from advunlearn.runs.manifest import Manifest
@@ -33,7 +33,7 @@ from advunlearn.stages.report import result_of
 from advunlearn.stages.unlearn import Models
 from advunlearn.storage.artefacts import Artefact, key_digest
 from advunlearn.training.fit import place
-from advunlearn.training.weights import weights_of
+from advunlearn.training.weights import tensors_digest, weights_of
 
 
 def compare(
@@ -76,7 +76,7 @@ def compare(
 
     Raises:
         ConfigError: for an unknown attack or a bad number of models.
-        UserError: in one line, if data and models do not fit together, or a model is neither given nor can be trained.
+        UserError: in one line, if data and models do not fit together, or a model is not given and cannot be trained.
 
     Example:
         >>> import torch, advunlearn
@@ -99,7 +99,7 @@ def compare(
         given = dict(zip(PARTS, (retain, forget, audit, selection, test), strict=True))
         parts = read_parts(given, original, settings.torch_device(), transform)
 
-        def placed(model: nn.Module) -> nn.Module:
+        def placed(model: nn.Module) -> Understood:
             return place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings).eval()
 
         trainer, splits = own_trainer(experiment, parts, placed(original), train, forward)
@@ -115,7 +115,7 @@ def compare(
 
 @contextlib.contextmanager
 def _manifest(experiment: Experiment, parts: dict[str, Examples]) -> Iterator[Manifest]:
-    """Give the manifest of a comparison, which has no folder of its own: its notes are what the report shows."""
+    """Yield a manifest in a temporary folder: it keeps what the report shows of how a comparison was computed."""
     with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder), {"call": "advunlearn.compare"}) as manifest:
         manifest.computes(experiment.settings.torch_device(), experiment.settings.seed)
         manifest.note(splits={name: len(part) for name, part in parts.items()}, threads=torch.get_num_threads())
@@ -125,33 +125,31 @@ def _manifest(experiment: Experiment, parts: dict[str, Examples]) -> Iterator[Ma
 def _models(
     trainer: OwnTrainer,
     splits: Splits,
-    placed: Callable[[nn.Module], nn.Module],
+    placed: Callable[[nn.Module], Understood],
     unlearned: nn.Module | UnlearnedModel,
     retrained: nn.Module | None,
 ) -> Models:
     """Return the three models of a comparison; the retrained one is trained if it is not given."""
-    own: object = unlearned
     about: dict[str, Any] = {"trace": {}}
     if isinstance(unlearned, UnlearnedModel):
-        own, about = unlearned.network, {"seconds": unlearned.seconds, "trace": unlearned.trace}
-    found: dict[str, tuple[nn.Module, Artefact]] = {}
-    for name, model, record in (
-        ("original", trainer.network, {}),
-        ("retrained", retrained, {}),
-        ("unlearned", own, about),
-    ):
+        about = {"seconds": unlearned.seconds, "trace": unlearned.trace}
+        unlearned = unlearned.network
+    models = Models({}, {}, None)
+    given = {"original": own_module(trainer.network), "retrained": retrained, "unlearned": unlearned}
+    for name, model in given.items():
         if model is None:
-            found[name] = trainer.train(splits.retain, name)
+            models.networks[name], models.artefacts[name] = trainer.train(splits.retain, name)
         else:
-            network = placed(own_module(cast("nn.Module", model)))
-            found[name] = network, _given(trainer, network, record)
-    return Models({name: each for name, (each, _) in found.items()}, {n: a for n, (_, a) in found.items()}, None)
+            network = placed(model)
+            record = about if name == "unlearned" else {}
+            models.networks[name], models.artefacts[name] = network, _given(trainer, network, record)
+    return models
 
 
 def _check_models(
     experiment: Experiment, unlearned: nn.Module | UnlearnedModel, retrained: nn.Module | None, train: Train | None
 ) -> None:
-    """Raise a UserError, in one line, for a model that is neither given nor can be made."""
+    """Raise a UserError, in one line, if a model is not given and cannot be trained."""
     if retrained is None and train is None:
         raise UserError("a comparison needs a retrained model: give retrained=, or train=, a function that trains it")
     needy = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
@@ -160,21 +158,21 @@ def _check_models(
     if not experiment.needs_originals:
         return
     if not isinstance(unlearned, UnlearnedModel):
-        raise UserError("ulira unlearns other models as well: give as unlearned= the result of advunlearn.unlearn")
+        raise UserError("ulira unlearns other models as well: give the result of advunlearn.unlearn as unlearned=")
     if unlearned.task.loss is not None or unlearned.task.optimizer is not None:
         raise UserError("ulira cannot unlearn other models with loss= or optimizer= of your own")
 
 
 def _given(trainer: OwnTrainer, network: nn.Module, record: dict[str, Any]) -> Artefact:
-    """Return the artefact of a model that the caller has given; its digest is that of all but the weights."""
+    """Return the artefact of a model that the caller has given.
+
+    `content` is the digest of its weights, `digest` that of everything else that its outputs depend on.
+    """
     weights = weights_of(network)
-    content = hashlib.sha256()
-    for name, weight in sorted(weights.items()):
-        content.update(name.encode() + weight.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     key = {
         "dataset": trainer.pool.checksum,
         "view": trainer.view,
         "settings": trainer.settings.identity(),
         "network": repr(network),
     }
-    return Artefact(record, weights, {}, digest=key_digest("given", key), content=content.hexdigest())
+    return Artefact(record, weights, {}, digest=key_digest("given", key), content=tensors_digest(weights))

@@ -65,19 +65,14 @@ def with_attacks(attacks: Attacks, words: Sequence[str], seed: int, device: str,
     for each in given:
         name = each if isinstance(each, str) else re.split("[./]", each.identity()["part"])[-1]
         if name in found:
-            raise UserError(f"attacks: {name} is given twice; audit with one of them at a time")
+            raise UserError(f"attacks: {name} is given twice; give it once")
         found[name] = experiment.attacks[name] if isinstance(each, str) else each
     return replace(experiment, attacks=found)
 
 
 def _experiment(overrides: Sequence[str], seed: int, device: str, config_dir: ConfigDir) -> Experiment:
-    words = [
-        "recipe=none",
-        "channels_last=false",  # which a run checks for the network first
-        *overrides,
-        f"seed={seed}",
-        f"device={device}",
-    ]  # no recipe: the data is the caller's
+    # A recipe is for data of a run. channels_last is for networks that a run has checked; see `trainer_of`.
+    words = ["recipe=none", "channels_last=false", *overrides, f"seed={seed}", f"device={device}"]
     return experiment_from(words, config_dir)
 
 

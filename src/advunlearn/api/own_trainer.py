@@ -17,16 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset as TorchDataset
 
-from advunlearn.api.parts import check_trained
 from advunlearn.config.experiment import Experiment
-from advunlearn.data.dataset import Dataset as NoDataset
-from advunlearn.data.dataset import Pool
+from advunlearn.data.dataset import Dataset, Pool
 from advunlearn.data.examples import Examples
 from advunlearn.data.inputs import Batch, mapped, named
 from advunlearn.data.splits import Splits
-from advunlearn.models.foreign import Forward, own_module, understood
+from advunlearn.models.foreign import Forward, Understood, own_module, understood
 from advunlearn.options import UserError, is_own, located, source_digest
 from advunlearn.runtime.seeding import seed_sequence
 from advunlearn.storage.artefacts import index_digest
@@ -35,8 +33,9 @@ from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import place, seeded
 from advunlearn.training.policy import Policy
 from advunlearn.training.trainer import Trainer
+from advunlearn.training.weights import tensors_digest
 
-Train = Callable[["Dataset[Any]", int], nn.Module]
+Train = Callable[["TorchDataset[Any]", int], nn.Module]
 """The caller's training: a dataset of (inputs, label) pairs and a seed to a trained model."""
 
 PARTS = ("retain", "forget", "audit", "selection", "test")
@@ -45,8 +44,8 @@ SCHEMA = 1  # raise it when the results of this code change: stored results of t
 
 
 @dataclass(frozen=True)
-class Rows(Dataset[Any]):
-    """Some of the examples, as the caller's training gets them: item i is (inputs, label), without the transform."""
+class TrainingSet(TorchDataset[Any]):
+    """The examples that a model of the caller is trained on: item i is (inputs, label), without `transform`."""
 
     examples: Examples
 
@@ -63,31 +62,34 @@ class Rows(Dataset[Any]):
 
 
 class OwnPolicy(Policy):
-    """Train each model by itself: nothing is known of the caller's function."""
+    """Train each model by itself, because nothing is known of the caller's function."""
 
-    stacks = False  # type: ignore[assignment]
+    @property
+    def stacks(self) -> bool:
+        """Return False."""
+        return False
 
     def try_stack(self) -> bool:
         """Return False."""
         return False
 
     def warm_up(self) -> None:
-        """Do nothing."""
+        """Do nothing: a first step of the caller's function cannot be taken alone."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OwnTrainer(Trainer):
-    """A trainer that calls the caller's function.
+    """A trainer whose models are trained by a function of the caller.
 
     Attributes:
-        own: the function; None without one.
-        network: the caller's model, whose copies hold the weights of others.
+        own: the function; None if the caller gives none, and no model can be trained.
+        network: the caller's original model; models from the store are copies of it with other weights.
         forward: as in `unlearn`.
     """
 
-    own: Train | None = None
-    network: nn.Module | None = None
-    forward: Forward | None = None
+    own: Train | None
+    network: nn.Module
+    forward: Forward | None
 
     @cached_property
     def policy(self) -> Policy:
@@ -96,9 +98,9 @@ class OwnTrainer(Trainer):
 
     @cached_property
     def view(self) -> dict[str, Any]:
-        """Return what is known of the caller's own functions and of the model's classes."""
+        """Return the digests of the caller's functions and of the source of the model's classes."""
         own = {"transform": self.examples.transform, "forward": self.forward, "train": self.own}
-        classes = {type(module) for module in self.network.modules()} if self.network is not None else set()
+        classes = {type(module) for module in self.network.modules()}
         return {
             **{name: None if each is None else function_digest(each) for name, each in own.items()},
             "classes": sorted(source_digest(cast("Any", each)) for each in classes),
@@ -106,11 +108,11 @@ class OwnTrainer(Trainer):
 
     @cached_property
     def draws(self) -> bool:
-        """Return True: a training of the caller draws from torch's global generators."""
+        """Return True: the caller's function may draw from torch's global generators."""
         return True
 
     def key(self, rows: NDArray[np.int64], stream: str, *index: int) -> dict[str, Any]:
-        """Return everything that determines a model, as far as it is known of the caller's function."""
+        """Return everything that determines a model; see `view` for the caller's functions."""
         return {
             "own_schema": SCHEMA,
             "dataset": self.pool.checksum,
@@ -122,26 +124,26 @@ class OwnTrainer(Trainer):
 
     def built(self, stream: str, *index: int) -> nn.Module:
         """Return a copy of the caller's model on the CPU; its weights are replaced."""
-        return copy.deepcopy(self.network).cpu()  # type: ignore[union-attr]
+        return copy.deepcopy(self.network).cpu()
 
     def fitted(
         self, rows: NDArray[np.int64], stream: str, *index: int, checkpoint: Checkpoint | None = None
     ) -> tuple[nn.Module, dict[str, Any]]:
-        """Train a model on these rows by the caller's function; it is not resumed in the middle.
+        """Train a model on these rows by the caller's function. A training that was interrupted starts again.
 
         Raises:
-            UserError: in one line, if there is no function, or it fails or returns no model of the same kind.
+            UserError: in one line, if there is no function, if it fails, or if it returns a model of another class.
         """
         if self.own is None:
             raise UserError(f"the {stream} model must be trained: give train=, a function of a dataset and a seed")
         seed = int(seed_sequence(self.settings.seed, f"train/{stream}", *index).generate_state(1)[0])
-        dataset = Rows(self.examples.subset(np.sort(rows)))
+        dataset = TrainingSet(self.examples.subset(np.sort(rows)))
         with seeded(self.settings, f"train/{stream}", *index):
             try:
                 model = self.own(dataset, seed)
             except Exception as error:  # a function of the caller may raise any
                 raise UserError(f"train: {located(error)}") from error
-        check_trained(model, own_module(cast("nn.Module", self.network)))
+        _check_trained(model, own_module(self.network))
         network = place(understood(model, self.pool.classes, self.forward), self.settings).eval()
         return network, {}
 
@@ -149,15 +151,15 @@ class OwnTrainer(Trainer):
 def own_trainer(
     experiment: Experiment,
     parts: Mapping[str, Examples],
-    network: nn.Module,
+    network: Understood,
     train: Train | None,
     forward: Forward | None,
 ) -> tuple[OwnTrainer, Splits]:
-    """Return the trainer for the caller's parts and function, and the splits that count the parts' examples."""
+    """Return the trainer for the caller's parts and function, and the rows of each part among all examples."""
     examples, splits = _together(parts)
-    pool = _pool(examples, int(network.classes))  # type: ignore[arg-type]
+    pool = _pool(examples, network.classes)
     shared = experiment.model, experiment.optimizer, experiment.settings, Store()
-    return OwnTrainer(pool, examples, NoDataset(), *shared, own=train, network=network, forward=forward), splits
+    return OwnTrainer(pool, examples, Dataset(), *shared, own=train, network=network, forward=forward), splits
 
 
 def _together(parts: Mapping[str, Examples]) -> tuple[Examples, Splits]:
@@ -175,26 +177,33 @@ def _together(parts: Mapping[str, Examples]) -> tuple[Examples, Splits]:
 
 
 def _pool(examples: Examples, classes: int) -> Pool:
-    """Return a pool with the labels and a digest of the inputs, which the examples hold."""
-    digest = hashlib.sha256()
-    for name, tensor in named(cast("Batch", examples.inputs)).items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
+    """Return a pool without inputs, which the examples hold, but with their digest."""
+    digest = tensors_digest(named(cast("Batch", examples.inputs)))
     labels = examples.labels.cpu().numpy()
-    return Pool({}, labels, len(labels), classes, images=examples.images, digest=digest.hexdigest())
+    return Pool({}, labels, len(labels), classes, images=examples.images, digest=digest)
+
+
+def _check_trained(model: Any, original: nn.Module) -> None:
+    """Raise a UserError, in one line, unless the caller's function has returned a model like the original."""
+    if not isinstance(model, nn.Module):
+        raise UserError(f"train must return a torch.nn.Module, got {type(model).__name__}")
+    shapes = [{name: each.shape for name, each in one.state_dict().items()} for one in (model, original)]
+    if shapes[0] != shapes[1]:
+        raise UserError("train must return a model of the class of original=, with weights of the same shapes")
 
 
 def function_digest(function: Callable[..., Any]) -> str:
-    """Return a digest of a function: of its code, its module's source, and every value that it uses from outside.
+    """Return a digest of a function: of its code, of the source of its module, and of every outer value that it uses.
 
-    Anything else, such as an object that is called, a method of one, or a function that uses values that are not plain,
-    gets a new digest at each call: its results are not found again.
+    An object with `__call__`, a method, and a function that uses an outer value that is not plain data get a new digest
+    at each call, so that their results are not reused.
     """
     parts = _parts(function, set())
     return hashlib.sha256(repr(parts).encode()).hexdigest() if _is_plain(parts) else secrets.token_hex(32)
 
 
 def _parts(function: Any, seen: set[CodeType]) -> list[Any]:
-    """Return everything that a function depends on, as plain data; what is no function is returned as it is."""
+    """Return everything that a function depends on, as plain data; anything but a function is returned as it is."""
     if isinstance(function, functools.partial):
         return [function.args, function.keywords, *_parts(function.func, seen)]
     if not isinstance(function, FunctionType):
@@ -212,7 +221,7 @@ def _parts(function: Any, seen: set[CodeType]) -> list[Any]:
 
 
 def _code(code: CodeType) -> list[Any]:
-    """Return what a function's code consists of, with that of the functions inside it."""
+    """Return the code of a function and of the functions inside it, as plain data."""
     inner = [_code(each) for each in code.co_consts if isinstance(each, CodeType)]
     plain = [each for each in code.co_consts if not isinstance(each, CodeType)]
     return [code.co_code.hex(), repr(plain), list(code.co_names), inner]

@@ -5,24 +5,24 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from advunlearn.data.dataset import Transform
 from advunlearn.data.examples import Examples
 from advunlearn.data.inputs import Batch, mapped, named, shape_in_words
-from advunlearn.models.foreign import Forward, logits_of, understood
+from advunlearn.models.foreign import Forward, Understood, understood
 from advunlearn.options import UserError, located
-from advunlearn.training.fit import first_logits, largest, mode
+from advunlearn.training.fit import first_logits, largest
 
 Part = Any
 """Examples of the caller: a pair of inputs and labels, tensors or arrays; a torch Dataset or a DataLoader, whose items
 or batches are such pairs, or dicts with `labels` (or `label`). Inputs may be a dict of several by name."""
 
-Transform = Callable[[Any], Any]
 logger = logging.getLogger(__name__)
 
 LABELS = ("labels", "label")
@@ -32,7 +32,10 @@ LOADED = 256  # examples of a Dataset that are read at once
 def read_parts(
     given: Mapping[str, Part | None], model: nn.Module, device: torch.device, transform: Transform | None = None
 ) -> dict[str, Examples]:
-    """Return the given parts, on the device; fractions in the type of the model's weights, as NumPy's are float64.
+    """Return the given parts, on the device.
+
+    Floating-point inputs get the type of the model's weights: NumPy's are float64 by default, and torch's weights
+    float32.
 
     Raises:
         UserError: in one line that begins with the name of a part, if its inputs and labels cannot be used, or if two
@@ -56,21 +59,25 @@ def read_parts(
 
 
 def _check_disjoint(parts: Mapping[str, Examples]) -> None:
-    """Refuse parts that share examples; data that holds the same example twice may have a few in two other parts."""
+    """Refuse parts that share examples.
+
+    Only a warning is given if a few examples are in two parts other than `retain` and `forget`: the same example may
+    occur more than once in the data.
+    """
     contents = {name: _contents(part) for name, part in parts.items()}
     for one, two in itertools.combinations(parts, 2):
         shared, smaller = len(contents[one] & contents[two]), min(len(contents[one]), len(contents[two]))
         if not shared:
             continue
         if shared == smaller or {one, two} == {"retain", "forget"}:
-            raise UserError(f"{one} and {two} must not share examples: {shared} examples are in both")
-        logger.warning("%d examples are in %s and in %s: numbers on them mean little", shared, one, two)
+            raise UserError(f"{one} and {two} must not share examples, and {shared} of them are in both")
+        logger.warning("%d examples are both in %s and in %s: they are no evidence of membership", shared, one, two)
 
 
 def understand(
     model: nn.Module, parts: Mapping[str, Examples], device: torch.device, forward: Forward | None
-) -> nn.Module:
-    """Return a network from inputs to logits with the caller's model in it, on the device; see `models.foreign`.
+) -> Understood:
+    """Return a network, on the device, that maps inputs to logits by the caller's model; see `models.foreign`.
 
     Raises:
         UserError: in one line, if the model returns no logits, or too few for the labels.
@@ -96,18 +103,14 @@ def check_trainable(network: nn.Module) -> None:
 
 
 def _classes(model: nn.Module, part: Examples, forward: Forward | None) -> int:
-    """Return the number of classes that a model's outputs have; one sigmoid logit stands for two."""
-    inputs = part.prepared(2)
+    """Return the number of classes of a model's outputs: that of its logits, or two for one logit of a sigmoid."""
     try:
-        with mode(model, training=False), torch.no_grad():
-            if forward is not None:
-                outputs = forward(model, inputs)
-            else:
-                outputs = model(**inputs) if isinstance(inputs, dict) else model(inputs)
-    except Exception as error:  # a model of the caller may raise any
+        return first_logits(understood(model, 2, forward), part).shape[1]
+    except UserError:
+        raise
+    except Exception as error:  # a model of the caller may raise any error
         shape, kinds = shape_in_words(part.shape), _kinds(part)
         raise UserError(f"the model fails on inputs of {shape} ({kinds}): {located(error)}") from error
-    return logits_of(outputs, 2).shape[1]
 
 
 def _read(part: Part, name: str, kind: torch.dtype, device: torch.device, transform: Transform | None) -> Examples:
@@ -204,12 +207,3 @@ def _contents(part: Examples) -> set[int]:
     whole = [each.cpu().reshape(len(part), -1).contiguous().view(torch.uint8).numpy() for each in tensors]
     labels = part.labels.tolist()
     return {hash((labels[row], *(each[row].tobytes() for each in whole))) for row in range(len(part))}
-
-
-def check_trained(model: Any, original: nn.Module) -> None:
-    """Raise a UserError, in one line, unless a training of the caller has returned a model like the original."""
-    if not isinstance(model, nn.Module):
-        raise UserError(f"train must return a torch.nn.Module, got {type(model).__name__}")
-    shapes = [{name: each.shape for name, each in one.state_dict().items()} for one in (model, original)]
-    if shapes[0] != shapes[1]:
-        raise UserError("train must return a model with the weights of the original's class, of the same shapes")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from advunlearn.api.experiments import ConfigDir
 from advunlearn.config.compose import experiment_from, hydra_words
 from advunlearn.report.run.result import Result
 from advunlearn.runs.manifest import Manifest
+from advunlearn.storage.paths import new_output_folder
 from advunlearn.train import run_experiment
 
 
@@ -35,9 +34,8 @@ def run(overrides: Sequence[str] = (), folder: str | Path | None = None, *, conf
         ['original', 'retrained', 'unlearned']
     """
     experiment = experiment_from(overrides, config_dir)
-    if folder is None:
-        name = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
-        folder = Path("outputs") / "api" / name
     config = OmegaConf.create(experiment.config)
-    with Manifest(Path(folder), {"overrides": hydra_words(overrides)}, config=config) as manifest:
+    with Manifest(
+        Path(folder or new_output_folder("api")), {"overrides": hydra_words(overrides)}, config=config
+    ) as manifest:
         return run_experiment(experiment, manifest)

@@ -12,10 +12,11 @@ from torch import nn
 
 from advunlearn.api.experiments import ConfigDir, with_method
 from advunlearn.api.own_trainer import Train, own_trainer
-from advunlearn.api.parts import Part, Transform, check_trainable, read_parts, understand
+from advunlearn.api.parts import Part, check_trainable, read_parts, understand
 from advunlearn.config.experiment import Experiment
+from advunlearn.data.dataset import Transform
 from advunlearn.data.examples import Examples
-from advunlearn.models.foreign import Forward, own_module
+from advunlearn.models.foreign import Forward, Understood, own_module
 from advunlearn.options import UserError
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.unlearn import reference_set
@@ -134,7 +135,7 @@ def unlearn(
 def _task(
     experiment: Experiment,
     parts: Mapping[str, Examples],
-    network: nn.Module,
+    network: Understood,
     train: Train | None,
     forward: Forward | None,
 ) -> Task:

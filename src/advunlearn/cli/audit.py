@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import datetime
-import secrets
 from pathlib import Path
 
 from advunlearn.cli.one_run import failures_in_words
 from advunlearn.cli.problems import RunFailed, fail, print_text, refuse
 
-OUTPUTS = Path("outputs") / "audit"
-PLAIN = "[threshold,classifier]"  # attacks that train no other model
+DEFAULT = "[threshold,classifier]"  # attacks that train no other model
 
 
 def main(arguments: list[str]) -> int:
     """`advunlearn audit`: attack a trained model, without unlearning and without a retrained model.
 
-    The forget options name the training examples whose traces are searched for. Without `attack=`, only attacks that
-    train no other model are used. Words for the unlearner are ignored.
+    The attacks try to tell the forget set, which the forget options choose, from test examples. By default they are
+    attacks that train no other model. Options of the unlearner are ignored.
     """
     parser = argparse.ArgumentParser("advunlearn audit", description=main.__doc__)
     parser.add_argument("--config-dir", help="a folder with your own parts")
@@ -34,24 +31,28 @@ def main(arguments: list[str]) -> int:
     from advunlearn.runtime.logs import log_to_terminal
     from advunlearn.runtime.signals import heed_signals
     from advunlearn.stages.audit import audit_model
+    from advunlearn.storage.paths import new_output_folder
 
     try:
         words = [word for word in options.overrides if not word.startswith(("unlearner", "auditor"))]
         if not any(word.startswith("attack=") for word in words):
-            words.append(f"attack={PLAIN}")
+            words.append(f"attack={DEFAULT}")
         words.append("unlearner=none")
         experiment = jobs_to_check(words, options.config_dir, multirun=False)[0].experiment
     except ConfigError as error:
         return refuse(error.problems)
     if experiment.weights_file is None:
         return refuse(["audit needs a trained model: original.path=model.pt, or original.run=RUN"])
-    name = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
-    folder = options.folder or OUTPUTS / name
+    folder = options.folder or new_output_folder("audit")
     log_to_terminal()
     about = {"overrides": hydra_words(options.overrides), "verb": "audit"}
     try:
         config = OmegaConf.create(experiment.config)
-        with heed_signals(), failures_in_words(folder), Manifest(folder, about, config=config) as manifest:
+        with (
+            heed_signals(),
+            failures_in_words(folder, "repeat the command"),
+            Manifest(folder, about, config=config) as manifest,
+        ):
             found = audit_model(experiment, manifest)
     except ConfigError as error:
         return refuse(error.problems)

@@ -23,14 +23,14 @@ WIDTH = 80
 def main(arguments: list[str]) -> int:
     """`advunlearn describe`: what a part does, and each of its options with meaning, type, range and default."""
     parser = argparse.ArgumentParser("advunlearn describe", description=main.__doc__)
-    parser.add_argument("group", help="a group of parts, as unlearner")
-    parser.add_argument("name", nargs="?", help="a part of that group, as sg; without one, the group is listed")
+    parser.add_argument("group", help="a group of parts, such as unlearner")
+    parser.add_argument(
+        "name", nargs="?", help="a part of that group, such as sg; without it, the parts of the group are listed"
+    )
     parser.add_argument("--config-dir", help="a folder with your own parts")
     options = parser.parse_args(arguments)
-    folders = [*part_files.own_folder(options.config_dir), *part_files.plugin_folders()]
-    groups = part_files.groups()
-    if options.group not in groups:
-        raise part_files.unknown(f"{options.group}: no such group", options.group, groups)
+    folders = part_files.searched_folders(options.config_dir)
+    part_files.check_group(options.group)
     if options.name is None:
         print_group(options.group, folders)
         return 0
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _lines(group: str, path: Path) -> Iterator[str]:
-    """Yield the description of an option of a group: of its class, or of a file that only sets options of others."""
+    """Yield the description of a part; of a file without a class, such as a recipe, its lines."""
     from advunlearn.config.yaml_files import read_yaml
 
     config = read_yaml(path)
@@ -71,7 +71,7 @@ def _class(group: str, name: str, target: str) -> Any:
     """Return the class of a part.
 
     Raises:
-        ConfigError: if it cannot be imported, or is no dataclass.
+        ConfigError: if it cannot be imported, or is not a dataclass.
     """
     from advunlearn.options import ConfigError
 
@@ -86,7 +86,7 @@ def _class(group: str, name: str, target: str) -> Any:
 
 
 def _option(field: Any, hint: Any, documented: dict[str, str], comment: str) -> Iterator[str]:
-    """Yield the type and range of an option, and what it means: by its class, and what its file adds to that."""
+    """Yield type and range of an option, its meaning in the docstring, and what the comment in its file adds."""
     from advunlearn.config.experiment import describe_type
     from advunlearn.options import limits
 
@@ -99,22 +99,22 @@ def _option(field: Any, hint: Any, documented: dict[str, str], comment: str) -> 
 
 
 def _own_default(field: Any) -> Any:
-    """Return the default that a class gives to an option that its file does not name."""
+    """Return the default in the class, for an option that is not in the file."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     if field.default is dataclasses.MISSING:
-        return "(to be given)"
+        return "(required)"
     return "null" if field.default is None else field.default
 
 
 def _typed(path: Path) -> dict[str, tuple[str, str]]:
-    """Return the value of each option in a file, as it is typed there, and the comment behind it."""
+    """Return the value of each option in a file, as it is typed there, and the comment after it."""
     lines = re.findall(r"^(\w+): *(.*?)(?:\s+#\s*(.*))?$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {name: (value, comment) for name, value, comment in lines}
 
 
 def _nested(config: Any) -> dict[str, str]:
-    """Return the default of each option that is a part itself, as the auditor of an unlearner."""
+    """Return the default of each option that is itself a part, such as the auditor of an unlearner."""
     defaults = config.get("defaults")
     chosen = [each for each in defaults if isinstance(each, Mapping)] if isinstance(defaults, Sequence) else []
     pairs = [(key.strip("/").partition("@"), name) for each in chosen for key, name in each.items()]
@@ -122,7 +122,7 @@ def _nested(config: Any) -> dict[str, str]:
 
 
 def _documented(cls: type) -> dict[str, str]:
-    """Return the meaning of each option, by the docstrings of a class and of its bases."""
+    """Return the meaning of each option, from the docstrings of a class and of its base classes."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         for names, text in re.findall(r"^([\w, ]+): (.*(?:\n\s.*)*)", _section(base, "Attributes"), re.MULTILINE):
@@ -131,7 +131,7 @@ def _documented(cls: type) -> dict[str, str]:
 
 
 def _section(cls: type, name: str) -> str:
-    """Return a section of a class's own docstring, empty if it has none."""
+    """Return a section of the docstring of a class, empty without it."""
     text = inspect.cleandoc(vars(cls).get("__doc__") or "")
     found = re.search(rf"^{name}:\n((?: .*(?:\n|$)|\n)+)", text, re.MULTILINE)
     return textwrap.dedent(found[1]).strip() if found else ""

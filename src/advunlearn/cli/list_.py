@@ -22,11 +22,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("group", nargs="?", help="one of the groups")
     parser.add_argument("--config-dir", help="a folder with your own parts")
     options = parser.parse_args(arguments)
-    folders = [*part_files.own_folder(options.config_dir), *part_files.plugin_folders()]
-    groups = part_files.groups()
-    if options.group and options.group not in groups:
-        raise part_files.unknown(f"{options.group}: no such group", options.group, groups)
-    for group in [options.group] if options.group else groups:
+    folders = part_files.searched_folders(options.config_dir)
+    if options.group:
+        part_files.check_group(options.group)
+    for group in [options.group] if options.group else part_files.groups():
         if not options.group:
             sys.stdout.write(f"{group}\n")
         print_group(group, folders)
@@ -34,7 +33,7 @@ def main(arguments: list[str]) -> int:
 
 
 def print_group(group: str, folders: Sequence[Path]) -> None:
-    """Print each option of a group in a line."""
+    """Print one line for each option of a group."""
     from advunlearn.config import part_files
 
     for name, path in part_files.files(group, folders).items():

@@ -24,17 +24,22 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     from advunlearn.runs.manifest import Manifest
     from advunlearn.train import run_experiment
 
-    with failures_in_words(folder), Manifest(folder, about, config=config, resume=sweep) as manifest:
+    again = f"advunlearn resume {folder} continues"
+    with failures_in_words(folder, again), Manifest(folder, about, config=config, resume=sweep) as manifest:
         result = run_experiment(read_experiment(config), manifest, adopt=sweep)
     show(folder, result.measured)
 
 
 @contextlib.contextmanager
-def failures_in_words(folder: Path) -> Iterator[None]:
-    """Raise a RunFailed, in one line, for what ends the run of a folder and is no mistake of the user.
+def failures_in_words(folder: Path, again: str) -> Iterator[None]:
+    """Turn an error that is not a mistake of the user into one line.
+
+    Args:
+        folder: of the run, with its log.
+        again: how the user can continue after memory was not enough.
 
     Raises:
-        RunFailed: with the exit status.
+        RunFailed: in place of such an error, with the exit status.
     """
     from advunlearn.options import UserError
     from advunlearn.runtime.workers import ShortOfMemory
@@ -44,8 +49,7 @@ def failures_in_words(folder: Path) -> Iterator[None]:
     except (UserError, OSError):
         raise
     except ShortOfMemory as error:
-        resumed = f"advunlearn resume {folder} continues with workers={error.fewer}"
-        raise RunFailed(f"{error}; {resumed}", error.status) from error
+        raise RunFailed(f"{error}; {again} with workers={error.fewer}", error.status) from error
     except Exception as error:  # a bug, of ours or in a part of the user
         words = " ".join(f"{type(error).__name__}: {error}".split())
         raise RunFailed(f"{words} (traceback in {folder / 'advunlearn.log'})") from error
@@ -75,7 +79,9 @@ def resume(folder: Path) -> int:
         config = read_yaml(config_of(folder))
         known = about(folder)
         if known.get("verb") == "audit":
-            return refuse([f"{folder}: an audit is not resumed; repeat the command, its models are in the store"])
+            return refuse(
+                [f"{folder}: an audit cannot be resumed; repeat the command (finished models are in the store)"]
+            )
         run_in(folder, config, {key: known[key] for key in ("overrides", "choices") if key in known}, sweep=True)
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])

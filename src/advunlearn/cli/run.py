@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from advunlearn.config.recipes import Recipe
 
 _SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--help", "-h"}
-_HYDRA_FLAGS = {"--hydra-help", "--version", "--shell-completion", "-sc"}  # what they show is no run
+_HYDRA_FLAGS = {"--hydra-help", "--version", "--shell-completion", "-sc"}  # they show nothing of a run
 SWEEP_DIR = "hydra.sweep.dir="
 
 

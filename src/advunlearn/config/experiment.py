@@ -98,8 +98,8 @@ def read_experiment(config: DictConfig) -> Experiment:
     parts = {group: _build_target(base, plain.get(group), group, problems) for group, base in GROUPS.items()}
     attacks, shadows = _build_attacks(plain.get(ATTACK), problems)
     if not problems:
-        shared: dict[str, Any] = {"settings": settings, "attacks": attacks, "shadow_options": shadows}
-        experiment = Experiment(original=original, config=plain, **shared, **parts)  # type: ignore[arg-type]
+        whole: dict[str, Any] = {"settings": settings, "original": original, **parts}  # without problems, none is None
+        experiment = Experiment(attacks=attacks, shadow_options=shadows, config=plain, **whole)
         problems = list(_combinations(experiment))
     if problems:
         raise ConfigError(problems)
@@ -131,7 +131,8 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield f"dataset.{error}"
         return
     try:
-        skeleton(experiment.model, info.shape, len(info.classes)) if not transformed else None
+        if not transformed:  # else the shape is known with the data
+            skeleton(experiment.model, info.shape, len(info.classes))
         yield from given_problems(experiment.weights_file, experiment.original, experiment.config)
     except OptionError as error:
         yield from (f"model.{problem.replace('(try ', '(try model.')}" for problem in error.problems)

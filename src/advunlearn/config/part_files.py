@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 def plugin_folders() -> list[Path]:
     """Return the folder `conf` of each installed package that an entry point of `advunlearn.plugins` names.
 
-    The packages are not imported. One without such a folder is left out with a warning.
+    The packages are not imported. A package without such a folder is left out with a warning.
     """
     found = []
     for entry in sorted(metadata.entry_points(group=PLUGINS), key=lambda entry: entry.name):
@@ -29,15 +29,18 @@ def plugin_folders() -> list[Path]:
         if package is not None and (package / "conf").is_dir():
             found.append(package / "conf")
         else:
-            _warn(f"{PLUGINS}: {entry.name} names {entry.value}, which is no package with a folder conf")
+            _warn(f"{PLUGINS}: {entry.name} names {entry.value}, which is not a package with a folder conf")
     return list(dict.fromkeys(found))
 
 
 def package_folder(name: str) -> Path | None:
-    """Return the folder of an installed package, None if there is none; only the packages above it are imported."""
+    """Return the folder of an installed package, or None if it is not installed.
+
+    The package is not imported, only the packages that contain it.
+    """
     try:
         spec = importlib.util.find_spec(name)
-    except Exception:  # importing the packages above it may raise any
+    except Exception:  # importing the packages that contain it may raise any error
         return None
     locations = list(spec.submodule_search_locations or []) if spec is not None else []
     return Path(locations[0]) if locations else None
@@ -62,10 +65,25 @@ def groups() -> list[str]:
     return sorted({path.parent.name for path in config_folder().glob("*/*.yaml")})
 
 
-def files(group: str, folders: Sequence[Path]) -> dict[str, Path]:
-    """Return the file of each option of a group, by name and in its order; of two with one name, the first counts.
+def searched_folders(config_dir: str | Path | None) -> list[Path]:
+    """Return the folders with options that are not shipped: that of `--config-dir`, then those of installed packages.
 
-    The shipped options come first.
+    Raises:
+        ConfigError: if there is no such folder.
+    """
+    return [*own_folder(config_dir), *plugin_folders()]
+
+
+def check_group(group: str) -> None:
+    """Raise a ConfigError, in one line, for an unknown group."""
+    if group not in (known := groups()):
+        raise unknown(f"{group}: no such group", group, known)
+
+
+def files(group: str, folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the file of each option of a group, by name, sorted.
+
+    If two folders have a file of the same name, the first folder counts; the shipped options come first.
     """
     paths = [path for folder in [config_folder(), *folders] for path in (folder / group).glob("*.yaml")]
     return dict(sorted({path.stem: path for path in reversed(paths)}.items()))
@@ -79,7 +97,7 @@ def summary(path: Path) -> str:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
-    """Return the error for a name that is none of the known ones: what is wrong, these, and the most similar one."""
+    """Return the error for an unknown name, with the known names and the most similar of them."""
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""

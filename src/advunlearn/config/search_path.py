@@ -145,9 +145,10 @@ def _folders(value: Any, where: str) -> list[Path]:
         ConfigError: in one line that begins with `where`.
     """
     try:
-        entries = OmegaConf.to_container(OmegaConf.create({"entries": value}), resolve=True)["entries"]  # type: ignore
+        found: Any = OmegaConf.to_container(OmegaConf.create({"entries": value}), resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError([f"{where}: {str(error).splitlines()[0]}"]) from error
+    entries = found["entries"]
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise ConfigError([f"{where} must be a list of folders, got {entries} (try [my_folder])"])
     return [_folder(entry, where) for entry in entries]

@@ -143,7 +143,7 @@ class Trace(TypedDict, total=False):
         base_gradient_norm, game_gradient_norm, cosine: of the gradients of base loss and game, and between them; the
             latter two are None where alpha is 0.
         epochs: if the epoch was chosen.
-        collapsed: true if the accuracy on retain examples fell to that of one answer for all.
+        collapsed: true if the accuracy on retain examples fell to that of predicting one class for all.
     """
 
     step: list[int]
@@ -175,12 +175,12 @@ class Resources(TypedDict):
 
 
 class GivenOriginal(TypedDict):
-    """Of an original that was given, and not trained by the run.
+    """An original that was given, and not trained by the run.
 
     Attributes:
-        sha256: of the file of its weights.
-        forgotten_before: how many examples of the forget set earlier runs have forgotten, from which it comes.
-        new: how many others are to be forgotten.
+        sha256: of its file of weights.
+        forgotten_before: how many examples of the forget set were forgotten in the earlier runs of `original.run`.
+        new: how many examples of the forget set are new in this run.
     """
 
     sha256: str
@@ -202,11 +202,11 @@ class Metrics(_AddedLater):
         models: each model's numbers.
         gap: how far two of the models are from the retrained one.
         algorithm: of attacks on the unlearning algorithm: by attack, by question, by model. Older files lack it.
-        original: if it was given.
+        original: the original, if it was given.
         seconds: that each stage took when it was computed: pretrain (unless the original was given), retrain, unlearn,
             shadows, attack; `references` where the unlearner uses reference models.
         unlearning_over_retraining: seconds of unlearning over those of retraining, without reference models; below 1
-            unlearning is cheaper. NaN in a comparison from Python where one of both is not known.
+            unlearning is cheaper. NaN in a comparison from Python if one of the two times is not known.
         references_over_retraining: seconds of the reference models over those of retraining; 0 without such models.
         trace: what the unlearner recorded.
         unlearning: what unlearning needed. Older files lack it.

@@ -41,7 +41,7 @@ class Understood(nn.Module):
         return logits_of(outputs, self.classes)
 
 
-def understood(network: nn.Module, classes: int, forward: Forward | None = None) -> nn.Module:
+def understood(network: nn.Module, classes: int, forward: Forward | None = None) -> Understood:
     """Return a network from inputs to logits (n, classes), which trains and holds the given one.
 
     Understood are a tensor, a tuple or list with one tensor (n,) or (n, k), and a dict or an object with `logits`,

@@ -103,9 +103,8 @@ def attack_models(
                 population=outputs_of(splits.selection) if len(splits.selection) else None,
                 white_box=WhiteBox(network, trainer.examples.subset(rows)),
             )
-            scores = score_model(experiment, target, shadows, unlearned)
+            scores, figures[name] = score_model(experiment, target, shadows, unlearned)
             arrays |= {f"{name}/{key}": score for key, score in scores.items()}
-            figures[name] = {key: attack.figures(seen_by(attack, target)) for key, attack in experiment.attacks.items()}
         if unlearned is not None:
             arrays |= audit_algorithm(experiment, unlearned, labels[rows])
         trained = sum(each.seconds for each in (shadows, unlearned) if each is not None)
@@ -152,7 +151,7 @@ def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np
 
 
 def able_attacks(attacks: dict[str, Attack], members: NDArray[np.bool_]) -> dict[str, Attack]:
-    """Return the attacks that can work on so few members and non-members (n,); each other one is logged.
+    """Return the attacks that can work with these members and non-members (n,). Each of the others is logged.
 
     Raises:
         UserError: in one line, if no attack can.
@@ -171,7 +170,7 @@ def able_attacks(attacks: dict[str, Attack], members: NDArray[np.bool_]) -> dict
 
 
 def seen_by(attack: Attack, target: Observations) -> Observations:
-    """Return what an attack gets to see: the model itself only if it asks, and then a copy, which it may change."""
+    """Return what an attack may use: the network only if the attack needs it, as a copy that the attack may change."""
     if not attack.needs_network or target.white_box is None:
         return replace(target, white_box=None)
     network = copy.deepcopy(target.white_box.network).eval()
@@ -183,18 +182,26 @@ def score_model(
     target: Observations,
     shadows: ShadowOutputs | None = None,
     unlearned: UnlearnedOutputs | None = None,
-) -> dict[str, NDArray[np.float64]]:
-    """Return the losses of one model and every attack's member scores and standard errors, (n,) each, by name."""
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, dict[str, float]]]:
+    """Return what every attack finds on one model.
+
+    Returns:
+        The losses of the model and the member scores and standard errors of each attack, (n,) each, by name; and the
+        further metrics of each attack, see `Attack.figures`.
+    """
     arrays = {LOSS: cross_entropy(target.logits[:, 0], target.labels)}
+    figures = {}
     for name, attack in experiment.attacks.items():
+        seen = seen_by(attack, target)
         rng = numpy_stream(experiment.settings.seed, f"attack/{name}")
         models = unlearned if attack.needs_originals else shadows
-        for variant, score in attack.score(seen_by(attack, target), models, rng).items():
+        for variant, score in attack.score(seen, models, rng).items():
             if models is not None and (attack.needs_shadows or attack.needs_originals):
                 # Rows outside the pool are OUT for twice as many models: better estimates alone would distinguish them.
                 score = np.where(models.membership.any(0), score, np.nan)
             arrays[f"{name}/{variant}" if variant else name] = score
-    return arrays
+        figures[name] = attack.figures(seen)
+    return arrays, figures
 
 
 def audit_algorithm(
@@ -213,6 +220,6 @@ def audit_algorithm(
 def split_scores(
     arrays: dict[str, NDArray[np.float64]],
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """Split the result of `score_model` into losses and member scores, without standard errors."""
+    """Split the arrays of `score_model` into losses and member scores, without standard errors."""
     scores = {name: array for name, array in arrays.items() if name != LOSS and not name.endswith(f"/{STDERR}")}
     return arrays[LOSS], scores

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from advunlearn.config.experiment import Experiment
 from advunlearn.evaluation.metrics_file import ModelMetrics, ModelName
 from advunlearn.runs.manifest import Manifest
@@ -11,10 +9,10 @@ from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.attack import attack_models
 from advunlearn.stages.data import prepare
 from advunlearn.stages.evaluate import measure_model
-from advunlearn.stages.original import given_original, origin, original
-from advunlearn.stages.report import scores_of
+from advunlearn.stages.original import given_original, original, provenance
+from advunlearn.stages.report import scores_of, write_scores
 from advunlearn.stages.unlearn import Models
-from advunlearn.storage.files import atomic_write, write_json
+from advunlearn.storage.files import write_json
 
 MODEL: ModelName = "original"
 
@@ -30,14 +28,13 @@ def audit_model(experiment: Experiment, manifest: Manifest) -> ModelMetrics:
         manifest.computes(settings.torch_device(), settings.seed)
         experiment, trainer, splits = prepare(experiment, manifest)
         given = given_original(experiment, splits)
-        manifest.note(original=origin(experiment, given))
+        manifest.note(original=provenance(experiment, given))
         network, artefact = original(experiment, trainer, splits)
         evidence = attack_models(
             experiment, trainer, splits, Models({MODEL: network}, {MODEL: artefact}, None), manifest
         )
         found = measure_model(experiment, splits, evidence, MODEL)
         write_json(folder / "audit.json", {"schema": 1, "model": given, "metrics": found})
-        with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, **scores_of(trainer, evidence))  # type: ignore[arg-type]
+        write_scores(folder, scores_of(trainer, evidence))
         manifest.checksum("audit.json", "scores.npz", "splits.npz")
     return found

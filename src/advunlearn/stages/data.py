@@ -34,14 +34,14 @@ from advunlearn.unlearners.unlearner import Unlearner
 
 logger = logging.getLogger(__name__)
 
-NARROW = 8  # channels
+NARROW = 8  # input channels; see `_has_narrow_shortcut`
 COPIES = 3  # in memory: the dataset, the copy that is trained on, and the rows of the current training
 
 
 def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Experiment, Trainer, Splits]:
     """Load the data, move it to the device and split it; write the splits to the run's folder.
 
-    The experiment comes back without the attacks that are left out; see `check_parts`.
+    The returned experiment is without the attacks that cannot work with the data; see `check_parts`.
     """
     with manifest.stage("data"):
         check_memory(experiment.dataset.info())
@@ -72,11 +72,11 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
     """Check before any training that the unlearner and the attacks can work with these parts of the data.
 
     Returns:
-        The experiment without the attacks that cannot, such as one that is fitted to the forget set if that is one
-        example. Each is logged.
+        The experiment without the attacks that cannot work with them, for example because an attack is fitted to the
+        forget set, and that has one example. Each of these attacks is logged.
 
     Raises:
-        UserError: in one line, if the unlearner cannot, or no attack can.
+        UserError: in one line, if the unlearner cannot work with them, or no attack can.
     """
     found = np.unique(labels[splits.train])
     if len(found) < 2:
@@ -103,13 +103,13 @@ def check_transform(trainer: Trainer) -> None:
         raise UserError(f"dataset.transform={trainer.dataset.transform} fails: {located(error)}") from error
 
 
-def check_network(trainer: Trainer, unlearner: Unlearner) -> None:
-    """Check before any training that a network has an output for each class, and can be stored and unlearned from.
+def check_network(network: nn.Module, trainer: Trainer, unlearner: Unlearner) -> None:
+    """Check an untrained network: it has an output for each class, and can be stored and unlearned from.
 
     Raises:
         UserError: in one line, if not.
     """
-    network, classes, name = trainer.fresh("warm"), trainer.pool.classes, type(trainer.model).__name__
+    classes, name = trainer.pool.classes, type(trainer.model).__name__
     outputs = _outputs(network, trainer, name)
     if outputs.dim() != 2 or outputs.shape[1] < classes:
         raise UserError(
@@ -146,10 +146,11 @@ def _outputs(network: nn.Module, trainer: Trainer, name: str) -> Tensor:
 def check_random(trainer: Trainer) -> None:
     """Check that two networks of different seeds differ in every weight tensor that is not constant.
 
-    If not, the retrained model would start from what the original was trained on, and be no gold standard.
+    If they do not, the weights may be trained ones. The retrained model would then start from them, and would be no
+    gold standard.
 
     Raises:
-        UserError: in one line that names a tensor, if they do not.
+        UserError: in one line that names a tensor, if they do not differ.
     """
     if trainer.model.pretrained:
         return
@@ -178,8 +179,9 @@ def trainer_of(experiment: Experiment, pool: Pool, train: Rows, store: Store) ->
     examples = examples_of(pool, dataset, train, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, store)
     check_transform(trainer)
-    check_network(trainer, experiment.unlearner)
-    if settings.channels_last and settings.torch_device().type == "cpu" and _has_narrow_shortcut(trainer):
+    network = trainer.fresh("warm")
+    check_network(network, trainer, experiment.unlearner)
+    if settings.channels_last and settings.torch_device().type == "cpu" and _has_narrow_shortcut(network):
         logger.info("channels_last=false: on a CPU, torch has an error in strided 1x1 convolutions of few channels")
         plain = replace(settings, channels_last=False)
         trainer = replace(trainer, examples=replace(examples, channels_last=False), settings=plain)
@@ -187,7 +189,7 @@ def trainer_of(experiment: Experiment, pool: Pool, train: Rows, store: Store) ->
     return trainer
 
 
-def _has_narrow_shortcut(trainer: Trainer) -> bool:
+def _has_narrow_shortcut(network: nn.Module) -> bool:
     """Return whether the network has a strided 1x1 convolution of few channels, as a narrow ResNet's shortcuts.
 
     In channels_last format such a layer corrupts the memory of the process: torch 2.14 on a CPU with AVX2, for 2 to 6
@@ -198,5 +200,5 @@ def _has_narrow_shortcut(trainer: Trainer) -> bool:
         and max(layer.kernel_size) == 1
         and max(layer.stride) > 1
         and layer.in_channels < NARROW
-        for layer in trainer.built("warm").modules()
+        for layer in network.modules()
     )

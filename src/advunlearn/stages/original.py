@@ -26,11 +26,13 @@ from advunlearn.training.weights_file import read_weights, weights_digest
 
 logger = logging.getLogger(__name__)
 
-JUDGED = 1000  # training examples on which a given original is tried
+JUDGED = 1000  # training examples on which the accuracy of a given original is measured
 
 
 def splits_of(experiment: Experiment, pool: Pool) -> Splits:
-    """Return the splits of a run; after an earlier run, those of that run, with what it forgot still to be forgotten.
+    """Return the splits of a run.
+
+    With `original.run` they are those of the earlier run, and its forget set is a part of the forget set.
 
     Raises:
         UserError: in one line, if the options do not fit the data, or the data is not that of the earlier run.
@@ -59,7 +61,7 @@ def original_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> di
 
 
 def original(experiment: Experiment, trainer: Trainer, splits: Splits) -> tuple[nn.Module, Artefact]:
-    """Return the original and its artefact, from the store if available; else it is trained, or read from its file."""
+    """Return the original and its artefact: from the store if available, else trained, or read from its file."""
     if experiment.weights_file is None:
         return trainer.train(splits.train, "original")
 
@@ -74,7 +76,7 @@ def read_original(experiment: Experiment, trainer: Trainer) -> nn.Module:
     """Return the network on the CPU with the weights of the given file.
 
     Raises:
-        UserError: in one line, if they are not those of such a network.
+        UserError: in one line, if the file does not fit the network.
     """
     file = experiment.weights_file
     assert file is not None
@@ -88,7 +90,7 @@ def read_original(experiment: Experiment, trainer: Trainer) -> nn.Module:
 
 
 def _read(experiment: Experiment, trainer: Trainer, file: Path) -> nn.Module:
-    if experiment.original.file is None:  # they come with the model
+    if experiment.original.file is None:  # the model itself names the weights
         return experiment.model.trained(trainer.examples.shape, trainer.pool.classes)
     network = trainer.built("original")
     load_weights(network, matched(network, read_weights(file)))
@@ -96,7 +98,9 @@ def _read(experiment: Experiment, trainer: Trainer, file: Path) -> nn.Module:
 
 
 def check_original(experiment: Experiment, trainer: Trainer, splits: Splits) -> None:
-    """Check before any training that a given original fits, and warn if it does not know its training examples.
+    """Check before any training that the weights of a given original fit the network.
+
+    Warn if its accuracy on its training examples is no better than chance.
 
     Raises:
         UserError: see `read_original`.
@@ -120,7 +124,7 @@ def check_original(experiment: Experiment, trainer: Trainer, splits: Splits) -> 
 
 
 def given_original(experiment: Experiment, splits: Splits) -> GivenOriginal | None:
-    """Return what is reported of a given original, None if the run trained it."""
+    """Return what `metrics.json` holds of a given original; None if the run trains it."""
     digest, folder = experiment.weights_digest, experiment.original.folder
     if digest is None:
         return None
@@ -128,8 +132,8 @@ def given_original(experiment: Experiment, splits: Splits) -> GivenOriginal | No
     return {"sha256": digest, "forgotten_before": before, "new": len(splits.forget) - before}
 
 
-def origin(experiment: Experiment, given: GivenOriginal | None) -> dict[str, Any] | None:
-    """Return what the manifest says of a given original: its file, and the runs before, the first one first."""
+def provenance(experiment: Experiment, given: GivenOriginal | None) -> dict[str, Any] | None:
+    """Return what the manifest holds of a given original: its file, and the earlier runs in their order."""
     if given is None:
         return None
     folder = experiment.original.folder

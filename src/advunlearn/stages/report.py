@@ -32,11 +32,9 @@ PICTURES_SCHEMA = 4  # raise it when the pictures change, as that of stage `unle
 
 def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence: Evidence, metrics: Metrics) -> None:
     """Write metrics, per-example scores, the unlearned weights and the report into the run's folder."""
-    folder = manifest.folder
-    scores: dict[str, Any] = scores_of(trainer, evidence)
+    folder, scores = manifest.folder, scores_of(trainer, evidence)
     write_json(folder / "metrics.json", metrics)
-    with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
-        np.savez(file, **scores)
+    write_scores(folder, scores)
     # A given original is a file of the user already.
     kept = ("unlearned",) if "original" in metrics else ("original", "unlearned")
     for name in kept:
@@ -53,6 +51,12 @@ def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence
             return {name: picture.tobytes() for name, picture in kept.arrays.items()}
 
         write_report(folder, drawn(draw))
+
+
+def write_scores(folder: Path, scores: dict[str, Any]) -> None:
+    """Write `scores.npz`."""
+    with atomic_write(folder / "scores.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, **scores)
 
 
 def scores_of(trainer: Trainer, evidence: Evidence) -> dict[str, NDArray[Any]]:

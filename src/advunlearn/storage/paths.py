@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import secrets
 from pathlib import Path
 
 
@@ -17,6 +19,11 @@ def config_folder() -> Path:
         if (candidate / "config.yaml").is_file():
             return candidate
     raise FileNotFoundError("advunlearn was installed without its conf/ folder; reinstall it")
+
+
+def new_output_folder(kind: str) -> Path:
+    """Return the path of a new folder under `outputs/KIND`, named by the time and four random letters."""
+    return Path("outputs") / kind / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
 
 
 def cache_folder() -> Path:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +15,12 @@ from advunlearn.config.compose import Job
 from advunlearn.config.experiment import ATTACK, SHARED, Experiment, read_experiment
 from advunlearn.options import ConfigError
 from advunlearn.storage.files import atomic_write, write_json
+from advunlearn.storage.paths import new_output_folder
 
 
 def new_folder() -> Path:
     """Return the folder of a sweep that begins now."""
-    return Path("outputs") / "sweeps" / f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(2)}"
+    return new_output_folder("sweeps")
 
 
 def freeze(folder: Path, jobs: Sequence[Job]) -> None:

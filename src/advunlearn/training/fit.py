@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,8 @@ from advunlearn.runtime.seeding import torch_stream
 from advunlearn.runtime.settings import Settings
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.loop import Loop
+
+N = TypeVar("N", bound=nn.Module)
 
 
 class Diverged(UserError):
@@ -85,7 +87,7 @@ def initialise(model: Model, shape: Shape, classes: int, settings: Settings, str
         return model.build(shape, classes)
 
 
-def place(network: nn.Module, settings: Settings) -> nn.Module:
+def place(network: N, settings: Settings) -> N:
     """Move the network to the device and memory format of the settings, and return it."""
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
     # A network has a hundred tensors, and each copy would wait for the device.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import GlobalGenerators, check_logits, fit, initialise, place, predict, seeded
 from advunlearn.training.stack import fit_stack
-from advunlearn.training.weights import load_weights, weights_of
+from advunlearn.training.weights import load_weights, tensors_digest, weights_of
 
 SCHEMA = 5  # raise it when this file's or fit's results change: stored models of the old code are then not reused
 
@@ -60,13 +59,10 @@ class Setup:
 
     @cached_property
     def start(self) -> dict[str, str]:
-        """Return the digest of the weights that every network starts from; nothing if they are random."""
+        """Return the digest of the weights that every network starts from, for keys; empty if they are random."""
         if not self.model.pretrained:
             return {}
-        digest = hashlib.sha256()
-        for name, weight in weights_of(self.built("warm")).items():
-            digest.update(name.encode() + weight.view(-1).view(torch.uint8).numpy().tobytes())
-        return {"start": digest.hexdigest()}
+        return {"start": tensors_digest(weights_of(self.built("warm")))}
 
     def built(self, stream: str, *index: int) -> nn.Module:
         """Return an untrained network of this experiment on the CPU."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -22,6 +23,15 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
     state = own_module(network).state_dict()
     names = [name for name, first in _first_names(network).items() if name == first]
     return {name: state[name].detach().clone(memory_format=torch.contiguous_format) for name in names}
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of named tensors, with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:

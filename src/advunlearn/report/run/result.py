@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -33,11 +32,11 @@ class Result:
         measured: the contents of `metrics.json`; None for a run that only trained shadow models. See `metrics`.
         networks: `original`, `retrained` and `unlearned`, in evaluation mode and on the CPU; empty for a run that took
             over the files of another.
-        scores: per attacked example (n,): its `rows`, whether it is a `member`, its `label`, and by `model/attack` its
-            member scores, as in `scores.npz`.
-        splits: the rows of each part of the data; those of a comparison count `retain`, `forget`, `audit`, `selection`
-            and `test` one after the other.
-        about: what the page shows of how it was computed.
+        scores: the contents of `scores.npz`: for each of n attacked examples its row (`rows`), whether it is a forget
+            example (`member`), its class (`label`), and under `model/attack` its member scores, (n,) each.
+        splits: the rows of each part of the data. In a comparison, rows are numbered through `retain`, `forget`,
+            `audit`, `selection` and `test`, in this order.
+        about: how it was computed, as in `manifest.json`.
     """
 
     folder: Path | None
@@ -45,7 +44,7 @@ class Result:
     networks: dict[ModelName, nn.Module] = field(default_factory=dict, repr=False)
     scores: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     splits: Splits | None = field(default=None, repr=False)
-    about: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    about: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def metrics(self) -> Metrics:
@@ -55,7 +54,7 @@ class Result:
             UserError: for a run that only trained a shard of the shadow models.
         """
         if self.measured is None:
-            raise UserError("the run has only trained shadow models, and measured nothing")
+            raise UserError("the run only trained a shard of the shadow models: it has no metrics")
         return self.measured
 
     @property
@@ -91,10 +90,10 @@ class Result:
 
     def _page(self) -> str:
         pictures = drawn(lambda: draw_pictures(self.metrics["trace"], self.scores))
-        return render(self.metrics, cast("Provenance", dict(self.about)), pictures)
+        return render(self.metrics, cast("Provenance", self.about), pictures)
 
     def _repr_html_(self) -> str:
-        return render(self.metrics, cast("Provenance", dict(self.about)), {}, template="table.html")
+        return render(self.metrics, cast("Provenance", self.about), {}, template="table.html")
 
     def __str__(self) -> str:
         """Return the table of the three models, as `advunlearn run` prints it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class MetricRow:
     Attributes:
         section, name: what it is.
         values: of the original, retrained and unlearned model, each with its 95 % interval if it has one.
-        numbers: the same, not rounded: a number, or a number and the ends of its interval.
+        numbers: the same values, not rounded: a number, or a number and the ends of its interval.
         gap: unlearned less retrained.
         wanted: its direction.
         on: what it was computed on.
@@ -75,28 +75,37 @@ def records(metrics: Metrics) -> list[dict[str, Any]]:
 
 def comparison_table(metrics: Metrics) -> str:
     """Return the table for a terminal: the three models side by side, then times and notes."""
-    cells: list[tuple[str, ...]] = [HEADINGS]
-    previous = ""
-    for row in rows(metrics):
-        section = row.section if row.section != previous else ""
-        cells.append((section, row.name, *row.values, row.gap, row.wanted, row.on))
-        previous = row.section
-    head, *body = align(cells, right=range(2, 6))
-    rule = "-" * len(head)
-    return "\n".join([head, rule, *body, rule, *map(one_line, notes(metrics))])
+    cells = [(*row.values, row.gap, row.wanted, row.on) for row in rows(metrics)]
+    return _table(HEADINGS, rows(metrics), cells, range(2, 6), notes(metrics))
 
 
 def model_table(found: ModelMetrics) -> str:
-    """Return the table of one model for a terminal, as that of `comparison_table` without the other models."""
-    cells: list[tuple[str, ...]] = [("", "", "model", "computed on")]
-    previous = ""
-    for row in (*_accuracy([found]), *_attacks([found]), *_losses([found])):
-        cells.append((row.section if row.section != previous else "", row.name, *row.values, row.on))
-        previous = row.section
-    head, *body = align(cells, right=(2,))
+    """Return the table of one model for a terminal."""
+    shown = [*_accuracy([found]), *_attacks([found]), *_losses([found])]
+    cells = [(*row.values, row.on) for row in shown]
+    return _table(("", "", "model", "computed on"), shown, cells, (2,), _attack_notes(found))
+
+
+def _table(
+    headings: Sequence[str],
+    shown: Sequence[MetricRow],
+    cells: Sequence[Sequence[str]],
+    right: Collection[int],
+    remarks: Iterable[str],
+) -> str:
+    """Return a table whose rows begin with section, where it changes, and name; the remarks follow it."""
+    sections = ["", *(row.section for row in shown)]
+    starts = [row.section if row.section != before else "" for row, before in zip(shown, sections, strict=False)]
+    lines = [(start, row.name, *rest) for start, row, rest in zip(starts, shown, cells, strict=True)]
+    head, *body = align([headings, *lines], right)
+    rule = "-" * len(head)
+    return "\n".join([head, rule, *body, rule, *map(one_line, remarks)])
+
+
+def _attack_notes(found: ModelMetrics) -> list[str]:
+    """Return which numbers of the attacks so few examples cannot support."""
     attacks = found["attacks"]
-    remarks = [f"{name}: {attacks[name]['note']}" for name in primary(attacks) if attacks[name]["note"]]
-    return "\n".join([head, "-" * len(head), *body, "-" * len(head), *map(one_line, remarks)])
+    return [f"{name}: {attacks[name]['note']}" for name in primary(attacks) if attacks[name]["note"]]
 
 
 def notes(metrics: Metrics) -> list[str]:
@@ -115,7 +124,7 @@ def notes(metrics: Metrics) -> list[str]:
         if found["excluded"]:
             lines.append(f"{name}: {found['excluded']} test examples outside the shadow models' pool have no score")
     lines += [_self_test(attack, questions) for attack, questions in metrics.get("algorithm", {}).items()]
-    lines += [f"{name}: {attacks[name]['note']}" for name in primary(attacks) if attacks[name]["note"]]
+    lines += _attack_notes(metrics["models"]["unlearned"])
     return [*lines, "epsilon compares models and certifies nothing: the examples of one model are not independent runs"]
 
 
@@ -136,12 +145,12 @@ def verdict(metrics: Metrics) -> str:
 
 
 def _original(metrics: Metrics) -> Iterator[str]:
-    """Yield where the original comes from, if the run did not train it."""
+    """Yield what is known of an original that was given."""
     if (given := metrics.get("original")) is None:
         return
-    yield f"the original was given, weights with SHA-256 {given['sha256'][:12]}; it was not trained by this run"
+    yield f"the original was given (SHA-256 of its weights: {given['sha256'][:12]}), and not trained by this run"
     if before := given["forgotten_before"]:
-        yield f"the forget set holds {given['new']} new examples, and {before} that earlier runs have forgotten"
+        yield f"the forget set consists of {given['new']} new examples and {before} of earlier requests"
 
 
 def _speed(metrics: Metrics) -> Iterator[str]:
@@ -153,7 +162,7 @@ def _speed(metrics: Metrics) -> Iterator[str]:
 
 
 def _unlearning(metrics: Metrics) -> Iterator[str]:
-    """Yield what the unlearner read and needed, and whether it has wrecked the model."""
+    """Yield what the unlearner has read and needed, and whether the model has collapsed."""
     if "unlearning" in metrics:
         needed = metrics["unlearning"]
         words = [f"reads {', '.join(needed['reads']) or 'no data'}", f"{metrics['seconds']['unlearn']:.3g} s"]
@@ -162,7 +171,7 @@ def _unlearning(metrics: Metrics) -> Iterator[str]:
             words.append(f"{name} {size(needed['peak_memory'])}")
         yield f"unlearning: {'; '.join(words)}"
     if metrics["trace"].get("collapsed"):
-        yield "unlearning collapsed: the unlearned model is no better on retain examples than one answer for all"
+        yield "unlearning collapsed: the unlearned model is no better on retain examples than one class for all"
 
 
 def _self_test(attack: str, questions: Mapping[str, Mapping[ModelName, AlgorithmMetrics]]) -> str:
