@@ -44,7 +44,7 @@ def network(seed: int = 0) -> nn.Module:
 
 
 def memorised(model: nn.Module, parts: list[Examples]) -> nn.Module:
-    """Fit a model until it knows these examples by heart."""
+    """Fit a model until it has memorised these examples."""
     inputs = torch.cat([part.inputs for part in parts])
     labels = torch.cat([part.labels for part in parts])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -61,7 +61,7 @@ def _known(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def known(build: Callable[[], nn.Module] = network) -> nn.Module:
-    """Return a network that knows the retain and the forget set of `task` by heart."""
+    """Return a network that has memorised the retain and the forget set of `task`."""
     return copy.deepcopy(_known(build))
 
 

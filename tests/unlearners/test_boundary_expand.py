@@ -1,4 +1,4 @@
-"""Boundary expand: the extra class, and its end."""
+"""Boundary expand: the extra class, and its removal."""
 
 from __future__ import annotations
 

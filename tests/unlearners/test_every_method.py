@@ -32,7 +32,7 @@ CLASSES: dict[str, Any] = {
     for path in sorted((config_folder() / "unlearner").glob("*.yaml"))
 }
 BY_STEPS = [name for name, cls in CLASSES.items() if issubclass(cls, GradientUnlearner)]
-# Options of a zero strength, with which a method leaves the weights as they are.
+# Options with which a method has no strength, and does not change the weights.
 NO_OPS: dict[str, dict[str, Any]] = {
     "none": {},
     "fisher": {"alpha": 0.0},
@@ -107,7 +107,7 @@ def build(request: pytest.FixtureRequest) -> Callable[[], nn.Module]:
 
 
 class Killed(Exception):
-    """The process ends here."""
+    """Stands for a kill of the process."""
 
 
 class Killing(Checkpoint):
@@ -212,7 +212,7 @@ def test_the_steps_are_as_many_and_as_large_as_estimated(name: str, tmp_path: Pa
     model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None)
     found = quick(name).steps(whole_task())
     if found is None:
-        assert name == "rewind"  # whose earlier epochs take a time of their own
+        assert name == "rewind"  # its earlier epochs take an unknown time
         return
     quick(name).run(model, whole_task(checkpoint=counter))
     assert counter.count == sum(each.count for each in found)

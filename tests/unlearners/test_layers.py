@@ -1,4 +1,4 @@
-"""CF-k, EU-k and CT: which layers they train, begin anew or transpose."""
+"""CF-k, EU-k and CT: which layers they train, reinitialise or transpose."""
 
 from __future__ import annotations
 

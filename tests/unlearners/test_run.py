@@ -1,4 +1,4 @@
-"""`Unlearner.run`: the parts of the data that it withholds, and networks that unlearning wrecks."""
+"""`Unlearner.run`: the parts of the data that it withholds, and networks that unlearning ruins."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_game_reads_what_its_base_reads_and_the_audit_set() -> None:
 
 @dataclass
 class Wreck(Unlearner):
-    """Give one answer for all."""
+    """Predict one class for all examples."""
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return a network that predicts class 0."""
@@ -79,7 +79,7 @@ class Wreck(Unlearner):
 def test_a_collapse_is_said_and_recorded(caplog: pytest.LogCaptureFixture) -> None:
     wrecked = Wreck().run(memorised(mlp(), [examples(60, 0)]), task())
     assert wrecked.trace == {"collapsed": True}
-    assert "fell from 1.000 to 0.333; a constant class reaches 0.333" in caplog.text
+    assert "fell from 1.000 to 0.333; one class for all reaches 0.333" in caplog.text
 
 
 def test_a_network_that_knew_nothing_or_still_knows_has_not_collapsed(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Sharded exact unlearning: which members change, and what the ensemble answers."""
+"""Sharded exact unlearning: which members change, and what the ensemble predicts."""
 
 from __future__ import annotations
 

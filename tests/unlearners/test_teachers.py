@@ -47,7 +47,7 @@ def test_scrubs_loss_leaves_the_teacher_on_forget_examples_and_keeps_to_it_on_ot
     assert kept.item() == pytest.approx(wanted.item())
     far = (logits * -100).requires_grad_()
     (gradient,) = torch.autograd.grad(descent.loss(inputs, far, labels, torch.full((4,), True)), far)
-    assert torch.equal(gradient, torch.zeros_like(far))  # beyond log(classes) it moves no further
+    assert torch.equal(gradient, torch.zeros_like(far))  # beyond log(classes) the ascent has ended
 
 
 @pytest.mark.parametrize("ascent_epochs", [0, 2, 3])
@@ -150,7 +150,7 @@ def test_the_good_teacher_is_the_original_and_the_bad_one_is_a_fresh_network() -
 
 
 class Own(nn.Module):
-    """A layer that cannot be initialised again."""
+    """A layer that cannot be reinitialised."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.options import option
 from advunlearn.unlearners.descent import Descent, sampled_rows
 from advunlearn.unlearners.gradient import GradientUnlearner
-from advunlearn.unlearners.layers import check_fresh, frozen_copy, initialise_again
+from advunlearn.unlearners.layers import check_resettable, frozen_copy, initialise_again
 from advunlearn.unlearners.unlearner import Task
 
 
@@ -80,7 +80,7 @@ class BadTeacher(GradientUnlearner):
 
     def check_network(self, network: nn.Module) -> None:
         """Refuse layers that cannot be reinitialised; see `Unlearner.check_network`."""
-        check_fresh(network.modules(), "bad_teacher")
+        check_resettable(network.modules(), "bad_teacher")
 
     def rows(self, task: Task) -> Tensor:
         """Return the sample of the retain set, and the forget set; see `GradientUnlearner.rows`."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from advunlearn.unlearners.cf_k import CFK, LastLayers
 from advunlearn.unlearners.descent import Descent
-from advunlearn.unlearners.layers import check_fresh, initialise_again, split_layers
+from advunlearn.unlearners.layers import check_resettable, initialise_again, split_layers
 
 
 class FreshLayers(LastLayers):
@@ -44,4 +44,4 @@ class EUK(CFK):
     def check_network(self, network: nn.Module) -> None:
         """Refuse last layers that cannot be reinitialised; see `Unlearner.check_network`."""
         _, last = split_layers(network, self.layers)
-        check_fresh(last, "eu_k")
+        check_resettable(last, "eu_k")

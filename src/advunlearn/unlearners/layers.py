@@ -23,13 +23,13 @@ def split_layers(network: nn.Module, last: int) -> tuple[list[nn.Module], list[n
     A layer is a module with a weight of two dimensions or more, such as a convolution, and the modules after it, such
     as its BatchNorm, up to the next such module. The order is that in which the network registers its modules.
     """
-    owners = [each for each in network.modules() if _own(each) or any(True for _ in each.buffers(recurse=False))]
+    owners = [each for each in network.modules() if _own(each) or list(each.buffers(recurse=False))]
     starts = [n for n, each in enumerate(owners) if any(weight.dim() > 1 for weight in _own(each))]
     first = starts[-last] if last <= len(starts) else 0
     return owners[:first], owners[first:]
 
 
-def check_fresh(modules: Iterable[nn.Module], name: str) -> None:
+def check_resettable(modules: Iterable[nn.Module], name: str) -> None:
     """Raise a UserError, in one line that names the unlearner, unless these modules can be reinitialised."""
     for module in modules:
         if _own(module) and not hasattr(module, "reset_parameters"):
@@ -45,9 +45,9 @@ def initialise_again(modules: Iterable[nn.Module], settings: Settings, stream: s
         for module in modules:
             if hasattr(module, "reset_parameters"):
                 fresh = copy.deepcopy(module).cpu()
-                fresh.reset_parameters()  # type: ignore[operator]
+                fresh.reset_parameters()  # type: ignore[operator]  # torch declares any attribute as Tensor or Module
                 module.load_state_dict(fresh.state_dict())
 
 
 def _own(module: nn.Module) -> list[nn.Parameter]:
-    return [weight for weight in module.parameters(recurse=False)]
+    return list(module.parameters(recurse=False))

@@ -265,6 +265,6 @@ def _collapsed(before: float, after: float, labels: Tensor) -> bool:
     guess = labels.bincount().max().item() / len(labels)
     if not after <= guess < before:
         return False
-    words = "unlearning collapsed: accuracy on retain examples fell from %.3f to %.3f; a constant class reaches %.3f"
+    words = "unlearning collapsed: accuracy on retain examples fell from %.3f to %.3f; one class for all reaches %.3f"
     logger.warning(words, before, after, guess)
     return True
