@@ -39,9 +39,7 @@ def test_gradient_ascent_goes_against_the_descent_by_finite_differences() -> Non
 
 
 def test_only_what_is_below_the_ceiling_is_ascended() -> None:
-    logits = torch.tensor(
-        [[3.0, 0.0], [-3.0, 0.0]], requires_grad=True
-    )  # losses of 0.05 and 3.05; a uniform prediction has 0.69
+    logits = torch.tensor([[3.0, 0.0], [-3.0, 0.0]], requires_grad=True)  # losses of 0.05 and 3.05; log(2) is 0.69
     GradientAscent().loss(logits, torch.tensor([0, 0]), torch.tensor([True, True])).backward()
     assert logits.grad is not None
     assert logits.grad[0].abs().min() > 0

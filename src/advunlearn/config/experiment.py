@@ -141,7 +141,7 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
     except Exception as error:
         yield f"model: {located(error)}"
     if experiment.unlearner.repeats_training() and experiment.weights_file is not None:
-        yield "unlearner: it repeats the original's training, so the original cannot be given (use another unlearner)"
+        yield "unlearner repeats the original's training, which is unknown if the original is given (use another one)"
     if experiment.dataset.augment != "none" and not info.images:
         yield f"dataset.augment={experiment.dataset.augment} needs images (try dataset.augment=none)"
     if experiment.shadow_options.queries > 1 and not info.images:

@@ -23,7 +23,7 @@ def split_layers(network: nn.Module, last: int) -> tuple[list[nn.Module], list[n
     A layer is a module with a weight of two dimensions or more, such as a convolution, and the modules after it, such
     as its BatchNorm, up to the next such module. The order is that in which the network registers its modules.
     """
-    owners = [each for each in network.modules() if _own(each) or list(each.buffers(recurse=False))]
+    owners = [each for each in network.modules() if [*_own(each), *each.buffers(recurse=False)]]
     starts = [n for n, each in enumerate(owners) if any(weight.dim() > 1 for weight in _own(each))]
     first = starts[-last] if last <= len(starts) else 0
     return owners[:first], owners[first:]
