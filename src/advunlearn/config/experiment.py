@@ -22,7 +22,7 @@ from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
 from advunlearn.models.model import Model, skeleton
 from advunlearn.optimizers.optimizer import Optimizer
-from advunlearn.options import Component, ConfigError, OptionError, located, nearest
+from advunlearn.options import Component, ConfigError, OptionError, first_line, located, nearest
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.training.weights_file import weights_digest
@@ -89,7 +89,7 @@ def read_experiment(config: DictConfig) -> Experiment:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
-        raise ConfigError([f"{key}{str(error).splitlines()[0]}"]) from error
+        raise ConfigError([f"{key}{first_line(error)}"]) from error
     plain.pop("hydra", None)
     problems: list[str] = []
     scalars = {key: value for key, value in plain.items() if key not in (*GROUPS, ATTACK, ORIGINAL)}

@@ -14,7 +14,7 @@ from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.inputs import Arrays, Shape
 from advunlearn.data.labels import numbered
 from advunlearn.data.pictures import IN_MEMORY, Pictures, Source, digest_of, kept, readable
-from advunlearn.options import UserError, option
+from advunlearn.options import UserError, in_one_line, option
 from advunlearn.runtime.arrays import Labels
 from advunlearn.runtime.progress import progress
 
@@ -124,7 +124,7 @@ class HuggingFace(Pictures):
                 where = str(folder) if folder.exists() else self.path
                 found = datasets.load_dataset(where, self.config, revision=self.revision)
         except Exception as error:  # the library and the network raise errors of a dozen families
-            raise UserError(f"path={self.path} cannot be loaded ({_line(error)})") from error
+            raise UserError(f"path={self.path} cannot be loaded ({in_one_line(error)})") from error
         return dict(found) if isinstance(found, dict) else {self.train_split: found}
 
     def _labels(self, parts: list[Any]) -> tuple[Labels, list[str]]:
@@ -181,7 +181,7 @@ class HuggingFace(Pictures):
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(Path(str(self.tokenizer)).expanduser()))
         except Exception as error:  # the library and the network raise errors of a dozen families
-            raise UserError(f"tokenizer={self.tokenizer} cannot be loaded ({_line(error)})") from error
+            raise UserError(f"tokenizer={self.tokenizer} cannot be loaded ({in_one_line(error)})") from error
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         texts = [text or "" for part in parts for text in part[self.input]]
         options = {"padding": "max_length", "truncation": True, "max_length": self.max_length, "return_tensors": "np"}
@@ -212,7 +212,3 @@ def _as_numbers(values: list[Any], name: str) -> NDArray[Any]:
     if not np.isfinite(array).all():
         raise UserError(f"input={name} must be finite, and holds NaN or infinite numbers")
     return array[:, None] if array.ndim == 1 else array
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

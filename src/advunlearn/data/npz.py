@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.inputs import Arrays, Shape
-from advunlearn.options import ConfigError, UserError, option
+from advunlearn.options import ConfigError, UserError, in_one_line, option
 from advunlearn.runtime.resources import parse_size
 from advunlearn.storage.files import UnreadableFile, open_regular
 
@@ -198,7 +198,7 @@ def _one_line(where: str = "") -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # zipfile, zlib and numpy raise errors of a dozen families for bad bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise UserError(f"{where}: damaged or not an npz file ({reason})".removeprefix(": ")) from error
 
 

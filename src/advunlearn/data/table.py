@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.labels import numbered
 from advunlearn.data.pictures import state_of_file
-from advunlearn.options import UserError, option
+from advunlearn.options import UserError, in_one_line, option
 from advunlearn.runtime.arrays import Floats, Labels, Rows
 from advunlearn.storage.files import UnreadableFile, open_regular
 
@@ -160,7 +160,7 @@ def _read(path: Path, separator: str) -> DataFrame:
         except ImportError as error:
             raise UserError("pyarrow reads Parquet, and is not installed (pip install 'advunlearn[table]')") from error
         except Exception as error:  # pandas and pyarrow raise errors of a dozen families for bad bytes
-            raise UserError(f"not a table ({' '.join(str(error).split())})") from error
+            raise UserError(f"not a table ({in_one_line(error)})") from error
 
 
 def _labels(column: Series) -> tuple[Labels, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import logging
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.labels import numbered
 from advunlearn.data.pictures import IN_MEMORY, Pictures, Source, digest_of, kept, readable, state_of
-from advunlearn.options import UserError
+from advunlearn.options import UserError, in_one_line, nearest
 from advunlearn.runtime.arrays import Labels
 from advunlearn.storage.files import FULL
 from advunlearn.storage.locks import claim
@@ -145,7 +144,7 @@ class Torchvision(Pictures):
             return cls(str(self._folder), **arguments)
         except (RuntimeError, OSError) as error:
             if "download" not in dict(_parameters(cls)):
-                raise UserError(f"root={self._folder} does not hold {self.name} ({_line(error)})") from error
+                raise UserError(f"root={self._folder} does not hold {self.name} ({in_one_line(error)})") from error
         except TypeError as error:
             raise UserError(f"arguments do not fit {self.name} ({error})") from error
         try:
@@ -156,7 +155,7 @@ class Torchvision(Pictures):
             if getattr(error, "errno", None) in FULL:
                 raise
             own = "try dataset.root=FOLDER with your own copy"
-            raise UserError(f"name={self.name} could not be downloaded ({_line(error)}); {own}") from error
+            raise UserError(f"name={self.name} could not be downloaded ({in_one_line(error)}); {own}") from error
 
 
 @dataclass(frozen=True)
@@ -181,9 +180,8 @@ def _class_of(name: str) -> Callable[..., Any]:
     from torchvision import datasets
 
     if name not in datasets.__all__ or "root" not in dict(_parameters(getattr(datasets, name))):
-        close = difflib.get_close_matches(name, datasets.__all__, n=1, cutoff=0.4)
-        hint = f" (did you mean dataset.name={close[0]}?)" if close else ""
-        raise UserError(f"name must be a classification set of torchvision, got {name}{hint}")
+        near = nearest(name, datasets.__all__, "dataset.name=")
+        raise UserError(f"name must be a classification set of torchvision, got {name}{near}")
     found: Callable[..., Any] = getattr(datasets, name)
     return found
 
@@ -205,7 +203,3 @@ def _labels(part: Any) -> NDArray[Any]:
         if found is not None and len(found) == len(part):
             return np.asarray([pair[1] for pair in found] if name in PAIRS else found)
     return np.asarray([part[position][1] for position in range(len(part))])
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

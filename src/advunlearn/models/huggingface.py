@@ -11,7 +11,7 @@ from torch import nn
 
 from advunlearn.data.inputs import Shape, shape_in_words
 from advunlearn.models.foreign import Foreign, extra, first_of, understood
-from advunlearn.options import OptionError, UserError, nearest
+from advunlearn.options import OptionError, UserError, first_line, nearest
 from advunlearn.storage.files import file_digest
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -45,7 +45,7 @@ class HuggingFace(Foreign):
             return auto.from_config(config)
         except ValueError as error:
             words = f"transformers has no classifier of inputs {shape_in_words(shape)} for {config.model_type}"
-            raise UserError(f"{words} ({str(error).splitlines()[0][:100]})") from error
+            raise UserError(f"{words} ({first_line(error)[:100]})") from error
 
     def trained(self, shape: Shape, classes: int) -> nn.Module:
         """Return a network with the folder's weights, whose names transformers converts; see `Model.trained`."""
@@ -119,7 +119,7 @@ class HuggingFace(Foreign):
         except (OSError, ValueError) as error:
             given = f"path={self.path}" if self.name is None else f"name={self.name}"
             near = nearest(self.name or "", transformers.CONFIG_MAPPING)
-            reason = (str(error).splitlines() or [""])[0][:100]
+            reason = first_line(error)[:100]
             raise OptionError([f"{given}: no config can be read{near} ({reason})"]) from error
         unknown = [name for name in self.arguments if not hasattr(config, name)]
         if unknown:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from advunlearn.models.foreign import first_of
+from advunlearn.options import first_line
 from advunlearn.storage.files import UnreadableFile, file_digest, open_regular
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")  # keys under which a training's checkpoint keeps the weights
@@ -61,7 +62,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # safetensors and torch raise errors of several families for bad bytes
-        raise UnreadableFile(path, f"damaged, or not a safetensors file ({_first_line(error)})") from error
+        raise UnreadableFile(path, f"damaged, or not a safetensors file ({first_line(error)})") from error
 
 
 def _saved_by_torch(path: Path) -> dict[str, Tensor]:
@@ -84,7 +85,3 @@ def _saved_by_torch(path: Path) -> dict[str, Tensor]:
 
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
