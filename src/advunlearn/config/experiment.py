@@ -139,8 +139,7 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield f"model: {error}"
     except Exception as error:
         yield f"model: {located(error)}"
-    if experiment.dataset.augment != "none" and not info.images:
-        yield f"dataset.augment={experiment.dataset.augment} needs images (try dataset.augment=none)"
+    yield from (f"dataset.{problem}" for problem in experiment.dataset.problems(info))
     if experiment.shadow_options.queries > 1 and not info.images:
         yield f"attack.queries must be 1 for inputs that are not images, got {experiment.shadow_options.queries}"
     if experiment.needs_shadows and experiment.shadow_options.shadows < 2:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.data.inputs import Arrays, Shape, named, shape_in_words
+from advunlearn.data.inputs import Arrays, Shape, mapped, named, shape_in_words
 from advunlearn.options import Component, imported, option, source_digest
 from advunlearn.runtime.arrays import Rows
 
@@ -90,6 +90,15 @@ class Pool:
     moments: NDArray[np.int64] | None = None
     names: Sequence[str] = ()
 
+    @property
+    def info(self) -> DatasetInfo:
+        """Return the sizes of these examples."""
+        shape = mapped(lambda array: array.shape[1:], self.inputs)
+        if self.images and isinstance(shape, tuple):
+            shape = (shape[-1], *shape[:-1])
+        test_rows, classes = len(self.labels) - self.train_rows, tuple(range(self.classes))
+        return DatasetInfo(self.train_rows, test_rows, classes, shape, self.images, names=self.names)
+
     @cached_property
     def checksum(self) -> str:
         """Return the SHA-256 of inputs and labels: the dataset's key in the store."""
@@ -155,6 +164,20 @@ class Dataset(Component):
             ValueError: in one line, if the dataset's files are missing or invalid.
         """
         raise NotImplementedError
+
+    def problems(self, info: DatasetInfo) -> list[str]:
+        """Return one line for each option that does not fit the inputs; it begins with the option's name."""
+        problems = []
+        if self.augment != "none" and not info.images:
+            problems.append(f"augment={self.augment} needs images (try dataset.augment=none)")
+        if self.mean is None:
+            return problems
+        if isinstance(info.shape, dict):
+            return [*problems, "mean and std need inputs in one array, got several by name"]
+        wanted = info.image[0] if info.images else (1, *info.shape)[-1]
+        if len(self.mean) not in (1, wanted):
+            problems.append(f"mean and std must have 1 or {wanted} numbers, got {len(self.mean)}")
+        return problems
 
     def is_here(self) -> bool:
         """Return whether `load` needs no download."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.inputs import Arrays, Shape
 from advunlearn.data.labels import numbered
-from advunlearn.data.pictures import IN_MEMORY, Pictures, Source, digest_of, kept, readable
+from advunlearn.data.pictures import Pictures, Source, bytes_in_memory, digest_of, item_of, kept, readable
 from advunlearn.options import UserError, in_one_line, option
 from advunlearn.runtime.arrays import Labels
 from advunlearn.runtime.progress import progress
@@ -62,8 +61,7 @@ class HuggingFace(Pictures):
         parts = self._parts()
         labels, classes = self._labels(parts)
         kind, train_rows = self._kind(parts[0]), len(parts[0])
-        shape, each = self._shape(parts[0], kind)
-        large = kind == "image" and len(labels) * each > IN_MEMORY
+        shape, each = self._shape(parts[0], kind, len(labels))
         return DatasetInfo(
             train=train_rows,
             test=len(labels) - train_rows,
@@ -71,7 +69,7 @@ class HuggingFace(Pictures):
             shape=shape,
             images=kind == "image",
             whole_numbers=kind == "text",
-            example_bytes=0 if large else each,
+            example_bytes=each,
         )
 
     def load(self) -> Pool:
@@ -84,8 +82,7 @@ class HuggingFace(Pictures):
         labels, classes = self._labels(parts)
         kind, train_rows, count = self._kind(parts[0]), len(parts[0]), len(classes)
         if kind == "image":
-            found = kept(self._source(parts))
-            return Pool(found.images, labels, train_rows, count, True, found.digest, found.moments)
+            return kept(self._source(parts)).pool(labels, train_rows, count)
         inputs: Arrays = self._tokens(parts) if kind == "text" else self._numbers(parts)
         return Pool(inputs, labels, train_rows, count, images=False)
 
@@ -130,8 +127,8 @@ class HuggingFace(Pictures):
     def _labels(self, parts: list[Any]) -> tuple[Labels, list[str]]:
         labels = [label for part in parts for label in part[self.label]]
         try:
-            return numbered(np.array(labels, dtype=object if isinstance(labels[0], str) else None), len(parts[0]))
-        except ValueError as error:
+            return numbered(labels, len(parts[0]))
+        except UserError as error:
             raise UserError(f"label={self.label}: {error}") from error
 
     def _kind(self, part: Any) -> str:
@@ -149,29 +146,28 @@ class HuggingFace(Pictures):
             raise UserError(f"input={self.input} holds no texts, which dataset.tokenizer needs")
         return kind
 
-    def _shape(self, part: Any, kind: str) -> tuple[Shape, int]:
-        """Return the shape of an example and the bytes that it takes."""
+    def _shape(self, part: Any, kind: str, count: int) -> tuple[Shape, int]:
+        """Return the shape of an example, and the memory that each of so many examples takes in bytes."""
         if kind == "text":
             return {"input_ids": (self.max_length,), "attention_mask": (self.max_length,)}, 5 * self.max_length
         if kind == "image":
             with readable(f"path={self.path}: example 0"):
                 shape = self.shape_of(part[0][self.input])
-            return shape, math.prod(shape)
+            return shape, bytes_in_memory(count, shape)
         first = _as_numbers([part[0][self.input]], self.input)[0]
         return first.shape, first.nbytes
 
     def _source(self, parts: list[Any]) -> Source:
-        """Return the images for the cache; a fingerprint changes with the data and with what was done to them."""
-        train_rows, gray = len(parts[0]), self.is_gray(parts[0][0][self.input])
-        names = [f"example {row} of {self.path}" for part in parts for row in range(len(part))]
+        """Return the images for the cache, with the fingerprints that `datasets` gives each state of its data."""
+        gray = self.is_gray(parts[0][0][self.input])
+        names = [f"example {row}" for row in range(sum(map(len, parts)))]
 
         def read(row: int) -> Image:
-            part, position = (0, row) if row < train_rows else (1, row - train_rows)
-            return self.fitted(parts[part][position][self.input], gray=gray)
+            return self.fitted(item_of(parts, row)[self.input], gray=gray)
 
         state = repr([part._fingerprint for part in parts])
         name = digest_of(self.path, self.config, self.revision, self.input, self.size, self.gray)
-        return Source(f"{Path(str(self.path)).name[:40]}-{name}", state, names, read)
+        return Source(f"{Path(str(self.path)).name[:40]}-{name}", state, f"dataset.path={self.path}", names, read)
 
     def _tokens(self, parts: list[Any]) -> Arrays:
         try:

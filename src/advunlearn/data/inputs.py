@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from advunlearn.runtime.arrays import Rows
+from advunlearn.runtime.arrays import Mask, Rows
 
 Arrays = NDArray[Any] | dict[str, NDArray[Any]]
 """The inputs of a pool, (n, ...) each; images in a `numpy.memmap` stay on disk."""
@@ -45,6 +45,19 @@ def mapped(function: Callable[[A], B], inputs: A | dict[str, A]) -> B | dict[str
 def named(inputs: A | dict[str, A]) -> dict[str, A]:
     """Return the inputs by name; the name of one array alone is `inputs`."""
     return inputs if isinstance(inputs, dict) else {"inputs": inputs}
+
+
+def in_torch_type(array: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers in a type that torch has as well: floats as float32, unsigned integers above 8 bits as int64."""
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32, copy=False)
+    return array.astype(np.int64 if array.dtype.kind == "u" and array.itemsize > 1 else array.dtype.type, copy=False)
+
+
+def not_finite(array: NDArray[Any]) -> Mask:
+    """Return which examples (n,) of an array (n, ...) hold NaN or an infinite number."""
+    return np.asarray(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
 
 
 def shape_of(batch: Batch) -> Shape:

@@ -16,10 +16,10 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
-from advunlearn.data.inputs import Arrays, Shape
+from advunlearn.data.inputs import Arrays, Shape, in_torch_type, not_finite
 from advunlearn.options import ConfigError, UserError, in_one_line, option
 from advunlearn.runtime.resources import parse_size
-from advunlearn.storage.files import UnreadableFile, open_regular
+from advunlearn.storage.files import UnreadableFile, open_regular, state_of_file
 
 PREFIX = "inputs."  # of the names of several arrays of inputs
 MOST_CLASSES = 10_000
@@ -59,12 +59,9 @@ class Npz(Dataset):
         if self.path is None:
             raise UserError("path must name an npz file with inputs and labels (try dataset.path=mine.npz)")
         try:
-            state = self._file.stat()
-            return _info(self._file, self.max_size, (state.st_mtime_ns, state.st_size))
+            return _info(self._file, self.max_size, state_of_file(self._file))
         except UnreadableFile as error:
             raise UserError(f"path={self.path} cannot be read: {error.reason}") from error
-        except OSError as error:
-            raise UserError(f"path={self.path} cannot be read: {error.strerror or error}") from error
         except ValueError as error:
             raise UserError(f"path={self.path}: {error}") from error
 
@@ -118,8 +115,8 @@ class _Header:
 
 
 @lru_cache(100)  # the runs of a sweep read the same file
-def _info(path: Path, max_size: str, state: tuple[int, int]) -> DatasetInfo:
-    """Return the sizes that a file has; `state` is a time and a size that change with the file.
+def _info(path: Path, max_size: str, state: str) -> DatasetInfo:
+    """Return the sizes that a file has; `state` changes with the file.
 
     Raises:
         UserError: in one line without the path, if it is not a file of inputs and labels.
@@ -173,21 +170,17 @@ def _shape(shapes: dict[str, tuple[int, ...]]) -> Shape:
 
 
 def _joined(parts: list[NDArray[Any]], name: str) -> NDArray[Any]:
-    """Return an array of the training part and of the test part in a type that torch knows: fractions as float32.
+    """Return the array of the training part, followed by that of the test part; see `in_torch_type`.
 
     Raises:
         UserError: in one line, if a number is not finite.
     """
-    array = np.concatenate(parts)
-    if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32, copy=False)
-        bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-        if bad.any():
-            rows = f"{bad.sum()} rows, the first of them row {bad.argmax()}"
-            raise UserError(f"{name} must be finite: NaN or infinite numbers are in {rows}")
-        return array
-    return array.astype(np.int64) if array.dtype.kind == "u" and array.itemsize > 1 else array.astype(array.dtype.type)
+    array = in_torch_type(np.concatenate(parts))
+    bad = not_finite(array)
+    if bad.any():
+        rows = f"{bad.sum()} rows, the first of them row {bad.argmax()}"
+        raise UserError(f"{name} must be finite: NaN or infinite numbers are in {rows}")
+    return array
 
 
 @contextlib.contextmanager

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.labels import numbered
-from advunlearn.data.pictures import state_of_file
 from advunlearn.options import UserError, in_one_line, option
 from advunlearn.runtime.arrays import Floats, Labels, Rows
-from advunlearn.storage.files import UnreadableFile, open_regular
+from advunlearn.storage.files import UnreadableFile, open_regular, state_of_file
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -196,7 +195,10 @@ def _column(column: Series, categorical: bool, may_miss: bool) -> tuple[Floats, 
         if np.isinf(values.astype(np.float32)).any():
             raise UserError(f"column {name} holds infinite numbers")
         return values, True
-    kinds = column.nunique()
+    try:
+        kinds = column.nunique()
+    except TypeError as error:  # lists and dicts of a Parquet file have no hash
+        raise UserError(f"column {name} holds lists or dicts; make a column of each value, {others}") from error
     if kinds > MOST_CATEGORIES:
         raise UserError(f"column {name} holds {kinds:,} different values, and would be as many features; {others[3:]}")
     return get_dummies(column, dtype=np.float64).to_numpy(), False

@@ -5,18 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from advunlearn.data.dataset import DatasetInfo, Pool
-from advunlearn.data.labels import numbered
-from advunlearn.data.pictures import IN_MEMORY, Pictures, Source, digest_of, kept, readable, state_of
+from advunlearn.data.labels import numbered, plain, stored_labels
+from advunlearn.data.pictures import Pictures, Source, bytes_in_memory, digest_of, item_of, kept, readable, state_of
 from advunlearn.options import UserError, in_one_line, nearest
 from advunlearn.runtime.arrays import Labels
 from advunlearn.storage.files import FULL
@@ -29,8 +25,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TRAIN, TEST = ("train", "trainval", "train-standard"), ("test", "val", "valid")  # what classes call their parts
-LABELS = ("targets", "labels", "_labels", "y")  # where they keep the labels
-PAIRS = ("_samples", "samples")  # where they keep pairs of an image and a label
 
 
 @dataclass
@@ -57,13 +51,12 @@ class Torchvision(Pictures):
     def info(self) -> DatasetInfo:
         """Return the sizes; the set is downloaded if it is not there; see `Dataset.info`."""
         about = self._about()
-        large = len(about.labels) * math.prod(about.shape) > IN_MEMORY
         return DatasetInfo(
             train=about.train_rows,
             test=len(about.labels) - about.train_rows,
             classes=tuple(range(len(about.classes))),
             shape=about.shape,
-            example_bytes=0 if large else None,
+            example_bytes=bytes_in_memory(len(about.labels), about.shape),
         )
 
     def load(self) -> Pool:
@@ -73,17 +66,15 @@ class Torchvision(Pictures):
             UserError: in one line, if an image cannot be read or has another size.
         """
         about = self._about()
-        name = f"{self.name}-{digest_of(str(self._folder.resolve()), self.arguments, self.size, self.gray)}"
-        names = [f"example {row} of {self.name}" for row in range(len(about.labels))]
-        parts = functools.cache(self._parts)  # which are not needed if the images are in the cache
+        folder = f"{self.name}-{digest_of(str(self._folder.resolve()), self.arguments, self.size, self.gray)}"
+        names = [f"example {row}" for row in range(len(about.labels))]
+        parts = functools.cache(self._parts)  # not needed if the images are in the cache
 
         def read(row: int) -> Image:
-            part, position = (0, row) if row < about.train_rows else (1, row - about.train_rows)
-            return self.fitted(parts()[part][position][0], gray=about.shape[0] == 1)
+            return self.fitted(item_of(parts(), row)[0], gray=about.shape[0] == 1)
 
-        found = kept(Source(name, state_of(self._folder), names, read))
-        classes = len(about.classes)
-        return Pool(found.images, about.labels, about.train_rows, classes, True, found.digest, found.moments)
+        found = kept(Source(folder, about.state, f"dataset.name={self.name}", names, read))
+        return found.pool(about.labels, about.train_rows, len(about.classes))
 
     @classmethod
     def status(cls) -> str:
@@ -96,24 +87,23 @@ class Torchvision(Pictures):
         return own if self.root is None else Path(self.root).expanduser()
 
     def _about(self) -> _About:
-        """Return what is known without decoding; the same for all runs of a sweep."""
+        """Return what is known without decoding; the runs of a sweep read it once."""
         if self.name is None:
             raise UserError("name must be that of a classification set of torchvision (try dataset.name=FashionMNIST)")
         key = repr((self.name, self.root, self.arguments, self.size, self.gray))
-        if _known.get(key, (None,))[0] != state_of(self._folder):
-            about = self._read_about()
-            _known[key] = (state_of(self._folder), about)
-        return _known[key][1]
+        if key not in _known or _known[key].state != state_of(self._folder):
+            _known[key] = self._read_about()
+        return _known[key]
 
     def _read_about(self) -> _About:
         parts = self._parts()
         try:
-            labels, classes = numbered(np.concatenate([_labels(part) for part in parts]), len(parts[0]))
+            labels, classes = numbered([label for part in parts for label in _labels(part)], len(parts[0]))
         except UserError as error:
             raise UserError(f"name={self.name} is no classification set: {error}") from error
         with readable(f"name={self.name}: example 0"):
             shape = self.shape_of(parts[0][0][0])
-        return _About(labels, len(parts[0]), classes, shape)
+        return _About(labels, len(parts[0]), classes, shape, state_of(self._folder))
 
     def _parts(self) -> list[Any]:
         """Return the training part, and the test part if there is one."""
@@ -160,22 +150,31 @@ class Torchvision(Pictures):
 
 @dataclass(frozen=True)
 class _About:
-    """What is known of a set before it is decoded; the labels of the training part come first."""
+    """What is known of a set before it is decoded.
+
+    Attributes:
+        labels: of all examples, the training part first.
+        train_rows: number of examples in the training part.
+        classes: names of the classes.
+        shape: of an image, (channels, height, width).
+        state: of the files; see `state_of`.
+    """
 
     labels: Labels
     train_rows: int
     classes: list[str]
     shape: tuple[int, int, int]
+    state: str
 
 
-_known: dict[str, tuple[str, _About]] = {}  # by the options; with the state of the files
+_known: dict[str, _About] = {}  # by the options; not an lru_cache, as the state is known only after a download
 
 
 def _class_of(name: str) -> Callable[..., Any]:
     """Return the class of torchvision with this name.
 
     Raises:
-        UserError: in one line, if there is none of files.
+        UserError: in one line, if torchvision has no such class, or if the class reads no files.
     """
     from torchvision import datasets
 
@@ -196,10 +195,7 @@ def _parameters(cls: Any) -> Iterator[tuple[str, Any]]:
                 return
 
 
-def _labels(part: Any) -> NDArray[Any]:
-    """Return the labels of a part, without decoding its images if the class says where they are."""
-    for name in (*LABELS, *PAIRS):
-        found = getattr(part, name, None)
-        if found is not None and len(found) == len(part):
-            return np.asarray([pair[1] for pair in found] if name in PAIRS else found)
-    return np.asarray([part[position][1] for position in range(len(part))])
+def _labels(part: Any) -> list[Any]:
+    """Return the labels of a part; its images are decoded only if no attribute holds the labels."""
+    found = stored_labels(part)
+    return [plain(part[position][1]) for position in range(len(part))] if found is None else found

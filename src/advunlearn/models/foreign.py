@@ -130,7 +130,7 @@ class Foreign(Model):
 
     def own_forward(self) -> Forward | None:
         """Return the user's own forward pass."""
-        return None if self.forward is None else named_function(self.forward, "forward")
+        return None if self.forward is None else imported(self.forward, "forward")
 
     def network(self, shape: Shape, classes: int) -> nn.Module:
         """Return a new network of the other class."""
@@ -140,21 +140,6 @@ class Foreign(Model):
         """Return what identifies the model in the store, with the source of the user's own forward pass."""
         own = self.own_forward()
         return super().identity() | ({} if own is None else {"forward_source": source_digest(own)})
-
-
-def named_function(path: str, key: str) -> Callable[..., Any]:
-    """Return the function or class that an import path names.
-
-    Raises:
-        OptionError: in one line that begins with the key.
-    """
-    try:
-        found = imported(path, key)
-    except UserError as error:
-        raise OptionError([str(error)]) from error
-    if not (inspect.isclass(found) or inspect.isroutine(found)):  # whose source would not be found
-        raise OptionError([f"{key} must name a class or a function, got {type(found).__name__} {path}"])
-    return found
 
 
 def made_by(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> nn.Module:

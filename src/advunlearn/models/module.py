@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from advunlearn.data.inputs import Shape
-from advunlearn.models.foreign import Foreign, made_by, named_function
-from advunlearn.options import OptionError, source_digest
+from advunlearn.models.foreign import Foreign, made_by
+from advunlearn.options import OptionError, imported, source_digest
 
 
 @dataclass
@@ -37,4 +37,5 @@ class Module(Foreign):
     def _function(self) -> Callable[..., Any]:
         if self.factory is None:
             raise OptionError(["factory must name a class or function (try factory=mypkg.net:Net)"])
-        return named_function(self.factory, "factory")
+        factory: Callable[..., Any] = imported(self.factory, "factory")
+        return factory

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from advunlearn.models.foreign import first_of
 from advunlearn.options import first_line
-from advunlearn.storage.files import UnreadableFile, file_digest, open_regular
+from advunlearn.storage.files import UnreadableFile, file_digest, open_regular, state_of_file
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")  # keys under which a training's checkpoint keeps the weights
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -28,12 +28,11 @@ def weights_digest(path: Path) -> str:
     if path.is_dir():
         raise UnreadableFile(path, "a folder, not a file of weights")
     open_regular(path).close()
-    state = path.stat()
-    return _digest(path, (state.st_mtime_ns, state.st_size))
+    return _digest(path, state_of_file(path))
 
 
 @lru_cache(100)  # the runs of a sweep read the same file
-def _digest(path: Path, state: tuple[int, int]) -> str:
+def _digest(path: Path, state: str) -> str:
     read_weights(path)
     return file_digest(path)
 
