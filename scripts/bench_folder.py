@@ -1,9 +1,10 @@
-"""Time an epoch on a folder of image files beside torchvision's ImageFolder with a DataLoader, in one process each.
+"""Time an epoch on a folder of image files, and the same with torchvision's ImageFolder and a DataLoader.
 
 `python scripts/bench_folder.py` makes 20,000 JPEG files of 224x224 pixels and prints a Markdown table: for
-`dataset=folder` what is done once (decode all files and write them to the cache), an epoch of a small network from the
-cache, and the peak of resident memory; for ImageFolder the same epoch with two worker processes. CPU time, that of all
-threads and processes, says more on a machine with other work. The files are removed.
+`dataset=folder` the time to decode all files once and write them to the cache, the time of an epoch of a small network,
+and the peak of resident memory; for ImageFolder the same epoch with two worker processes. Each is measured in a process
+of its own. On a machine that has other work, compare the CPU times, which count all threads and processes. The files
+are removed at the end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import resource
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ MEAN, STD = [0.5] * 3, [0.25] * 3
 
 
 def make(root: Path, count: int) -> None:
-    """Write JPEG files of noise over blurred pictures, each with a content of its own, of the size that photos have."""
+    """Write different JPEG files of noise over blurred pictures, of about the file size of photos."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (50, 14, 14, 3), dtype=np.uint8)
     pictures = [np.asarray(Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for each in coarse]
@@ -47,7 +49,7 @@ def network() -> nn.Module:
     )
 
 
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> None:
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Any, labels: Tensor) -> None:
     optimizer.zero_grad()
     F.cross_entropy(model(inputs), labels).backward()
     optimizer.step()
@@ -87,7 +89,7 @@ def ours(root: str, cache: str) -> dict[str, Any]:
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     clock = Clock()
     for draws in examples.shuffled(BATCH, torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)):
-        step(model, optimizer, *examples.training_batch(draws))  # type: ignore[arg-type]
+        step(model, optimizer, *examples.training_batch(draws))
     epoch = clock.read()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"decode": decoded, "again": again, "epoch": epoch, "memory": peak}
@@ -113,13 +115,8 @@ def theirs(root: str) -> dict[str, Any]:
 
 def apart(function: Any, *arguments: str) -> dict[str, Any]:
     """Return what a function returns in a fresh process, whose memory is its own."""
-    with multiprocessing.get_context("spawn").Pool(1, initializer=_not_a_daemon) as pool:
-        return dict(pool.apply(function, arguments))
-
-
-def _not_a_daemon() -> None:
-    """Let the process have workers of its own."""
-    multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return dict(pool.submit(function, *arguments).result())
 
 
 def main() -> None:

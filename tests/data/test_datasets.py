@@ -88,7 +88,7 @@ def test_an_npz_of_grey_images_without_a_test_part(tmp_path: Path, arrays: dict[
         ({"test_labels": None}, "the array test_labels is missing"),
         (
             {"images": np.zeros((30, 5, 4, 3), int)},
-            "images must be uint8 or fractions, (n, h, w) or (n, h, w, c), got int64",
+            "images must be uint8 or floats, (n, h, w) or (n, h, w, c), got int64",
         ),
         ({"images": np.zeros((30, 20), np.uint8)}, "images must be uint8"),
         ({"labels": np.zeros(30)}, "labels must be whole numbers (30,), got float64"),

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -216,6 +217,19 @@ def test_images_are_decoded_once_until_a_file_changes(root: Path, caplog: pytest
     assert decoded(caplog)
     assert Folder(root=str(root), size=4).load().inputs.shape == (18, 4, 4, 3)
     assert len(list((cache_folder() / "data" / "decoded").rglob("*.npy"))) == 2  # of each option the last state
+
+
+def test_another_version_of_the_decoder_decodes_again(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    dataset = Folder(root=str(root))
+    dataset.load()
+    for module, name, value in ((pictures, "SCHEMA", pictures.SCHEMA + 1), (PIL, "__version__", "99.0")):
+        decoded(caplog)
+        monkeypatch.setattr(module, name, value)
+        dataset.load()
+        assert decoded(caplog)
 
 
 @pytest.mark.parametrize("suffix", ["npy", "npz"])

@@ -21,25 +21,27 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 AT_ONCE = 1000  # texts that are tokenised together
-TEST = ("test", "validation")  # splits that are the test part, if none is named
+TEST = ("test", "validation")  # names of splits that can be the test part by default
 INSTALL = "is not installed (pip install 'advunlearn[huggingface]')"
 
 
 @dataclass
 class HuggingFace(Pictures):
-    """A classification set of images, texts or numbers: a folder that `datasets` reads, or a name on the hub.
+    """A classification dataset of images, texts or numbers: a folder that `datasets` reads, or a name on the hub.
 
-    Images are decoded once and kept in the cache. Texts become two inputs with names, `input_ids` and `attention_mask`,
-    as the models of `transformers` take them. Numbers are left as they are. Classes are numbered in the sorted order of
-    the labels.
+    Images are decoded once and kept in the cache. Texts become two named inputs, `input_ids` and `attention_mask`, as
+    the models of `transformers` take them. Numbers are not changed. Classes are numbered in the sorted order of the
+    labels.
 
     Attributes:
-        path: a folder that `save_to_disk` wrote, or one of Parquet, CSV or image files; or a name on the hub.
-        config, revision: of a dataset on the hub with several; a revision is a commit, a tag or a branch.
-        train_split, test_split: names of the splits; null: the test part is `test` or `validation`, if there is one.
+        path: a folder that `save_to_disk` wrote, a folder of Parquet, CSV or image files, or a name on the hub.
+        config: name of the configuration of a dataset on the hub, if it has several.
+        revision: a commit, a tag or a branch of a dataset on the hub.
+        train_split, test_split: names of the splits; null: the test part is `test` or `validation`, if the dataset has
+            such a split.
         input, label: names of the columns.
-        tokenizer: of texts, a local folder or a name on the hub.
-        max_length: in tokens; longer texts are cut, shorter ones padded.
+        tokenizer: for texts, a local folder or a name on the hub.
+        max_length: in tokens; longer texts are truncated, shorter texts are padded.
 
     References:
         No publication.
@@ -89,7 +91,7 @@ class HuggingFace(Pictures):
     @classmethod
     def status(cls) -> str:
         """See `Dataset.status`."""
-        return "a folder or a set of the hub: dataset.path=FOLDER"
+        return "a Hugging Face dataset: dataset.path=FOLDER"
 
     def _parts(self) -> list[Any]:
         """Return the training part, and the test part if there is one."""
@@ -120,7 +122,7 @@ class HuggingFace(Pictures):
             else:
                 where = str(folder) if folder.exists() else self.path
                 found = datasets.load_dataset(where, self.config, revision=self.revision)
-        except Exception as error:  # the library and the network raise errors of a dozen families
+        except Exception as error:  # the library and the network raise errors of many types
             raise UserError(f"path={self.path} cannot be loaded ({in_one_line(error)})") from error
         return dict(found) if isinstance(found, dict) else {self.train_split: found}
 
@@ -135,7 +137,7 @@ class HuggingFace(Pictures):
         """Return what the inputs are: `image`, `text` or `numbers`.
 
         Raises:
-            UserError: in one line, if texts come without a tokenizer, or a tokenizer without texts.
+            UserError: in one line, if texts have no tokenizer, or if a tokenizer is given for other inputs.
         """
         feature = part.features[self.input]
         dtype = getattr(feature, "dtype", "")
@@ -176,7 +178,7 @@ class HuggingFace(Pictures):
             raise UserError(f"tokenizer={self.tokenizer}: the library transformers {INSTALL}") from error
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(Path(str(self.tokenizer)).expanduser()))
-        except Exception as error:  # the library and the network raise errors of a dozen families
+        except Exception as error:  # the library and the network raise errors of many types
             raise UserError(f"tokenizer={self.tokenizer} cannot be loaded ({in_one_line(error)})") from error
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         texts = [text or "" for part in parts for text in part[self.input]]
@@ -193,10 +195,10 @@ class HuggingFace(Pictures):
 
 
 def _as_numbers(values: list[Any], name: str) -> NDArray[Any]:
-    """Return values as an array (n, ...), fractions as float32.
+    """Return values as an array (n, ...), floats as float32, other numbers as int64.
 
     Raises:
-        UserError: in one line, if they are no numbers, of different shapes, or not finite.
+        UserError: in one line, if values are not numbers, have different shapes, or are not finite.
     """
     try:
         array = np.array(values)

@@ -29,11 +29,11 @@ CHUNK = 1 << 20  # bytes of labels that are read at once
 
 @dataclass
 class Npz(Dataset):
-    """Your own arrays: inputs of any kind, and `labels` (n) from 0.
+    """Arrays of the user: inputs of any kind, and `labels` (n), whole numbers from 0 on.
 
-    The inputs are `images` (n, h, w) or (n, h, w, c), uint8 or fractions; or `inputs` (n, ...), numbers of any type; or
-    several arrays such as `inputs.ids` and `inputs.mask`, which the network gets by name. The file may also hold a test
-    part: the same names after `test_`. Without one, held-out examples come from the training part.
+    The inputs are `images` (n, h, w) or (n, h, w, c), uint8 or floats; or `inputs` (n, ...), numbers of any type; or
+    several arrays such as `inputs.ids` and `inputs.mask`, which the network gets as keyword arguments. Arrays with the
+    prefix `test_` are the test part. Without a test part, held-out examples come from the training part.
 
     Attributes:
         path: of the npz file.
@@ -47,7 +47,7 @@ class Npz(Dataset):
     max_size: str = option("2GB")
 
     def conflicts(self) -> list[str]:
-        """Refuse a `max_size` that is no size; see `Component.conflicts`."""
+        """Refuse a `max_size` that is not a size; see `Component.conflicts`."""
         try:
             parse_size(self.max_size)
         except (ValueError, OverflowError):
@@ -103,7 +103,7 @@ class Npz(Dataset):
 
 @dataclass(frozen=True)
 class _Header:
-    """What is known of an array before it is read: its type, and where it begins and ends in its part of the file."""
+    """The header of an array in the file: shape and type, and the positions of the first and last byte of its data."""
 
     shape: tuple[int, ...]
     kind: np.dtype[Any]
@@ -151,7 +151,7 @@ def _input_names(names: Iterable[str]) -> list[str]:
     """Return the names of the arrays of inputs among those of a file.
 
     Raises:
-        UserError: if there are none, or of two kinds.
+        UserError: if the file holds no inputs, or two kinds of inputs.
     """
     own = [name for name in names if name in ("images", "inputs") or name.startswith(PREFIX)]
     if not own:
@@ -162,7 +162,7 @@ def _input_names(names: Iterable[str]) -> list[str]:
 
 
 def _shape(shapes: dict[str, tuple[int, ...]]) -> Shape:
-    """Return the shape of an example: of an image (c, h, w), and never without an axis."""
+    """Return the shape of an example: (c, h, w) for an image, and (1,) for a single number."""
     if "images" in shapes:
         height, width, *channels = shapes["images"]
         return (channels[0] if channels else 1, height, width)
@@ -185,12 +185,12 @@ def _joined(parts: list[NDArray[Any]], name: str) -> NDArray[Any]:
 
 @contextlib.contextmanager
 def _one_line(where: str = "") -> Iterator[None]:
-    """Raise a UserError in one line, `WHERE: damaged or not an npz file (reason)`, for what bad bytes raise."""
+    """Raise a UserError in one line, `WHERE: damaged or not an npz file (reason)`, for any error of invalid bytes."""
     try:
         yield
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # zipfile, zlib and numpy raise errors of a dozen families for bad bytes
+    except Exception as error:  # zipfile, zlib and numpy raise errors of many types for invalid bytes
         reason = in_one_line(error)
         raise UserError(f"{where}: damaged or not an npz file ({reason})".removeprefix(": ")) from error
 
@@ -218,7 +218,7 @@ def _check_part(headers: dict[str, _Header], part: str, names: list[str]) -> Non
     for name in names[:-1]:
         about = headers[f"{part}{name}"]
         if name == "images" and (not _is_image(about) or 0 in about.shape):
-            raise UserError(f"{part}images must be uint8 or fractions, (n, h, w) or (n, h, w, c), got {about}")
+            raise UserError(f"{part}images must be uint8 or floats, (n, h, w) or (n, h, w, c), got {about}")
         if name == "images" and len(about.shape) == 4 and about.shape[1] in COLORS and about.shape[3] not in COLORS:
             raise UserError(f"{part}images must be (n, h, w, c), got {about} (try images.transpose(0, 2, 3, 1))")
         if about.kind.kind not in "iufb" or len(about.shape) < 1 or 0 in about.shape:

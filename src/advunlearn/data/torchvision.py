@@ -1,4 +1,4 @@
-"""The classification sets of torchvision."""
+"""The classification datasets of torchvision."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TRAIN, TEST = ("train", "trainval", "train-standard"), ("test", "val", "valid")  # what classes call their parts
+TRAIN, TEST = ("train", "trainval", "train-standard"), ("test", "val", "valid")  # names of the parts of a dataset
 
 
 @dataclass
 class Torchvision(Pictures):
-    """A classification set of torchvision, such as FashionMNIST, CIFAR100, SVHN, Flowers102 or EuroSAT.
+    """A classification dataset of torchvision, such as FashionMNIST, CIFAR100, SVHN, Flowers102 or EuroSAT.
 
-    It is downloaded if `root` does not hold it, and decoded once. Its training part and its test part are those of the
-    class's own argument `train` or `split`; some classes have only one part.
+    It is downloaded if `root` does not hold it, and decoded once. The training part and the test part are selected by
+    the argument `train` or `split` of its class; some classes have only one part.
 
     Attributes:
         name: of the class in `torchvision.datasets`.
-        root: the folder that holds it; null: one in the cache.
-        arguments: further arguments of the class, by name, such as `split` of EMNIST.
+        root: the folder that holds the files; null: a folder in the cache.
+        arguments: further keyword arguments of the class, such as `split` of EMNIST.
 
     References:
         No publication.
@@ -49,7 +49,7 @@ class Torchvision(Pictures):
     gray: bool | None = None
 
     def info(self) -> DatasetInfo:
-        """Return the sizes; the set is downloaded if it is not there; see `Dataset.info`."""
+        """Return the sizes; the dataset is downloaded if necessary; see `Dataset.info`."""
         about = self._about()
         return DatasetInfo(
             train=about.train_rows,
@@ -79,7 +79,7 @@ class Torchvision(Pictures):
     @classmethod
     def status(cls) -> str:
         """See `Dataset.status`."""
-        return "a set of torchvision: dataset.name=FashionMNIST"
+        return "a torchvision dataset: dataset.name=FashionMNIST"
 
     @property
     def _folder(self) -> Path:
@@ -123,11 +123,11 @@ class Torchvision(Pictures):
         return [train]
 
     def _part(self, cls: Callable[..., Any], **which: Any) -> Any:
-        """Return a part, downloaded if it is not there.
+        """Return a part, which is downloaded if necessary.
 
         Raises:
-            ValueError: of the class, if it has no such part.
-            UserError: in one line, if it cannot be had.
+            ValueError: by the class, if it has no such part.
+            UserError: in one line, if the part cannot be read or downloaded.
         """
         arguments = {**self.arguments, **which}
         try:
@@ -141,7 +141,7 @@ class Torchvision(Pictures):
             with claim(cache_folder() / "data" / "torchvision" / f"{self.name}.claim"):
                 logger.info("downloading %s into %s", self.name, self._folder)
                 return cls(str(self._folder), download=True, **arguments)
-        except Exception as error:  # the network may raise any
+        except Exception as error:  # the network can raise any
             if getattr(error, "errno", None) in FULL:
                 raise
             own = "try dataset.root=FOLDER with your own copy"
@@ -186,7 +186,7 @@ def _class_of(name: str) -> Callable[..., Any]:
 
 
 def _parameters(cls: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the arguments of a class with their defaults; those of its bases as well if it passes them on."""
+    """Yield the arguments of a class with their defaults, and those of its bases if it takes `**kwargs`."""
     for base in cls.__mro__:
         if "__init__" in vars(base):
             parameters = inspect.signature(base.__init__).parameters.values()

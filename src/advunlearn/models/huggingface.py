@@ -22,12 +22,12 @@ class HuggingFace(Foreign):
     """A classifier of transformers, made from a config, with random weights.
 
     Images are classified by `AutoModelForImageClassification`, other inputs by `AutoModelForSequenceClassification`.
-    `arguments` change the config. Weights in the folder `path` are those of the original, as with `original.path`;
-    with `pretrained`, every network starts from them instead.
+    `arguments` change the config. Weights in the folder `path` are used for the original, as with `original.path`; with
+    `pretrained`, every network starts from these weights instead.
 
     Attributes:
         path: a local folder with `config.json`, as `save_pretrained` writes it.
-        name: an architecture such as `bert` or `vit`, or a model of the hub, of which the config alone is read.
+        name: an architecture such as `bert` or `vit`, or a model of the hub, of which only the config is read.
 
     References:
         No publication. Transformers names the paper of each model.
@@ -58,7 +58,7 @@ class HuggingFace(Foreign):
         return understood(network, classes, self.own_forward())
 
     def weights_file(self) -> Path | None:
-        """Return the folder's weights, unless every network starts from them; see `Model.weights_file`."""
+        """Return the folder's file of weights; None if every network starts from it; see `Model.weights_file`."""
         return None if self.pretrained or self.path is None else self._weights()
 
     def identity(self) -> dict[str, Any]:
@@ -74,17 +74,17 @@ class HuggingFace(Foreign):
         return Path(str(self.path)).expanduser()
 
     def _weights(self) -> Path | None:
-        """Return the folder's file of weights.
+        """Return the folder's file of weights; None if the folder has no such file.
 
         Raises:
-            OptionError: if there are several.
+            OptionError: if the weights are in several files.
         """
         if (self._folder / f"{WEIGHTS[0]}.index.json").exists():
             raise OptionError([f"path={self.path}: weights in several files are not supported (try max_shard_size)"])
         return next((self._folder / name for name in WEIGHTS if (self._folder / name).is_file()), None)
 
     def _loaded(self, auto: Any, config: Any, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
-        """Return a network with the folder's weights, and which of them did not fit."""
+        """Return a network with the folder's weights, and what transformers reports about weights that do not fit."""
         logging = extra("transformers.utils.logging", "huggingface")
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
@@ -95,7 +95,7 @@ class HuggingFace(Foreign):
                 logging.enable_progress_bar()
 
     def _parts(self, shape: Shape, classes: int) -> tuple[Any, Any]:
-        """Return transformers' class of such a classifier, and its config."""
+        """Return the class of transformers for these inputs, and its config."""
         if (self.path is None) == (self.name is None):
             raise OptionError(["path or name must be given, one of them (try name=bert, or path=FOLDER)"])
         transformers = extra("transformers", "huggingface")
@@ -107,7 +107,8 @@ class HuggingFace(Foreign):
         """Return the config, changed by the arguments.
 
         Raises:
-            OptionError: in one line, if there is none, or it does not have one of them.
+            OptionError: in one line, if the config cannot be read, or if it does not have an option that the arguments
+                change.
         """
         if self.path is not None and not (self._folder / "config.json").is_file():
             raise OptionError([f"path={self.path} must be a folder with config.json, as save_pretrained writes it"])

@@ -1,4 +1,4 @@
-"""A network that the user's own class or function makes."""
+"""A network that a class or function of the user makes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from advunlearn.options import OptionError, imported, source_digest
 
 @dataclass
 class Module(Foreign):
-    """Any network of torch: `factory` is called with `arguments`, and with nothing else.
+    """Any network of torch: `factory` is called with `arguments` only.
 
     Attributes:
         factory: import path of the class or function, such as `mypkg.net:Net`.
