@@ -35,7 +35,7 @@ def save(path: Path, size: tuple[int, int] = (6, 8), mode: str = "RGB", **option
 
 @pytest.fixture
 def root(workplace: Path) -> Path:
-    """Give ten cats and eight dogs, in part in a folder below."""
+    """Return a folder with images of ten cats and eight dogs, some of them in a subfolder."""
     for number in range(10):
         save(workplace / "pets" / "cat" / f"{number}.png")
     for number in range(8):
@@ -72,12 +72,12 @@ def test_a_test_part_follows_the_training_part(root: Path) -> None:
 
 
 def test_every_kind_of_image_is_read(root: Path) -> None:
-    """Gray, with transparency, with a palette, CMYK, and turned by EXIF."""
+    """Gray, with transparency, with a palette, CMYK, and rotated by EXIF."""
     shutil.rmtree(root / "cat")
     for number, mode in enumerate(["L", "RGBA", "P", "CMYK", "1"]):
         save(root / "cat" / f"{number}.tif", mode=mode)
     turned = Image.Exif()
-    turned[0x0112] = 6  # to be turned by 90 degrees
+    turned[0x0112] = 6  # rotated by 90 degrees
     upright = save(root / "cat" / "5.png", (8, 6), exif=turned)
     transparent = Image.fromarray(RNG.integers(0, 4, (6, 8), dtype=np.uint8), "L").convert("P")
     transparent.save(root / "cat" / "6.png", transparency=b"\x00\x80")
@@ -216,7 +216,9 @@ def test_images_are_decoded_once_until_a_file_changes(root: Path, caplog: pytest
     assert dataset.load().names[-1] == "dog/old/7.png"
     assert decoded(caplog)
     assert Folder(root=str(root), size=4).load().inputs.shape == (18, 4, 4, 3)
-    assert len(list((cache_folder() / "data" / "decoded").rglob("*.npy"))) == 2  # of each option the last state
+    assert (
+        len(list((cache_folder() / "data" / "decoded").rglob("*.npy"))) == 2
+    )  # the last state for each set of options
 
 
 def test_another_version_of_the_decoder_decodes_again(

@@ -97,7 +97,7 @@ class HuggingFace(Foreign):
     def _parts(self, shape: Shape, classes: int) -> tuple[Any, Any]:
         """Return the class of transformers for these inputs, and its config."""
         if (self.path is None) == (self.name is None):
-            raise OptionError(["path or name must be given, one of them (try name=bert, or path=FOLDER)"])
+            raise OptionError(["path or name must be given, but not both (try name=bert, or path=FOLDER)"])
         transformers = extra("transformers", "huggingface")
         images = isinstance(shape, tuple) and len(shape) == 3
         auto = getattr(transformers, f"AutoModelFor{'Image' if images else 'Sequence'}Classification")
