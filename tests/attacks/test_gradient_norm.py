@@ -172,7 +172,7 @@ def test_a_run_scores_its_three_models(workplace: Any) -> None:
     result = advunlearn.run(words, "run")
     assert result.metrics is not None
     models = result.metrics["models"]
-    # 'none' returns the original; memorised members have smaller gradients; of the retrained model, no example is a member
+    # 'none' returns the original; memorised members have smaller gradients; the retrained model has no members
     aucs = {name: models[name]["attacks"]["gradient_norm"]["auc"] for name in models}
     assert aucs["original"] == aucs["unlearned"]
     assert aucs["original"] > aucs["retrained"]

@@ -205,9 +205,9 @@ def test_a_folder_without_the_batches_is_refused(tmp_path: Path) -> None:
 def test_status_of_each_dataset(workplace: Path) -> None:
     assert {name: dataset.status() for name, dataset in datasets().items()} == {
         "folder": "your own image files: dataset.root=FOLDER",
-        "torchvision": "a set of torchvision: dataset.name=FashionMNIST",
+        "torchvision": "a torchvision dataset: dataset.name=FashionMNIST",
         "python": "your own function: dataset.factory=mypkg.data:train_set",
-        "huggingface": "a folder or a set of the hub: dataset.path=FOLDER",
+        "huggingface": "a Hugging Face dataset: dataset.path=FOLDER",
         "table": "your own table: dataset.path=mine.csv dataset.label=COLUMN",
         "digits": "embedded in scikit-learn",
         "cifar10": "not fetched yet",
