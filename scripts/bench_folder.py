@@ -1,9 +1,10 @@
-"""Time an epoch on a folder of image files beside torchvision's ImageFolder with a DataLoader, in one process each.
+"""Time an epoch on a folder of image files, and the same with torchvision's ImageFolder and a DataLoader.
 
 `python scripts/bench_folder.py` makes 20,000 JPEG files of 224x224 pixels and prints a Markdown table: for
-`dataset=folder` what is done once (decode all files and write them to the cache), an epoch of a small network from the
-cache, and the peak of resident memory; for ImageFolder the same epoch with two worker processes. CPU time, that of all
-threads and processes, says more on a machine with other work. The files are removed.
+`dataset=folder` the time to decode all files once and write them to the cache, the time of an epoch of a small network,
+and the peak of resident memory; for ImageFolder the same epoch with two worker processes. Each is measured in a process
+of its own. On a machine that has other work, compare the CPU times, which count all threads and processes. The files
+are removed at the end.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MEAN, STD = [0.5] * 3, [0.25] * 3
 
 
 def make(root: Path, count: int) -> None:
-    """Write JPEG files of noise over blurred pictures, each with a content of its own, of the size that photos have."""
+    """Write different JPEG files of noise over blurred pictures, of about the file size of photos."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (50, 14, 14, 3), dtype=np.uint8)
     pictures = [np.asarray(Image.fromarray(each).resize((SIDE, SIDE), Image.Resampling.BICUBIC)) for each in coarse]

@@ -29,6 +29,16 @@ def one_line(text: str) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+def in_one_line(error: Exception) -> str:
+    """Return the message of an exception without its line breaks, or its type if it has no message."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of the message of an exception, or its type if it has no message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class UserError(ValueError):
     """The user's input cannot be used; the message is one line that tells what to change.
 
@@ -65,10 +75,10 @@ def located(error: BaseException) -> str:
     return f"{words} ({frames[-1].filename} line {frames[-1].lineno})" if frames else words
 
 
-def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return ` (did you mean X?)` with the most similar known word after the prefix, or nothing if none is similar."""
+def nearest(word: str, known: Iterable[str], prefix: str = "", suffix: str = "") -> str:
+    """Return ` (did you mean PREFIX X SUFFIX?)` with the most similar known word; empty if no known word is similar."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {prefix}{close[0]}?)" if close else ""
+    return f" (did you mean {prefix}{close[0]}{suffix}?)" if close else ""
 
 
 def option(
@@ -162,15 +172,15 @@ def imported(path: str, key: str) -> Any:
     """Return what an import path names, such as `mypkg.net:Net` or `mypkg.net.Net`.
 
     Raises:
-        UserError: in one line that begins with the key, if it cannot be imported or called.
+        OptionError: in one line that begins with the key, if it cannot be imported or is not a function or class.
     """
     module, _, name = path.replace(":", ".").rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name) if module else None
     except Exception as error:  # importing a module of the user may raise any
-        raise UserError(f"{key}={path}: cannot be imported ({type(error).__name__}: {error})") from error
-    if not (inspect.isclass(found) or inspect.isroutine(found)):  # whose source would not be found
-        raise UserError(f"{key} must be the import path of a function or class, such as mypkg.net:Net, got {path}")
+        raise OptionError([f"{key}={path}: cannot be imported ({type(error).__name__}: {error})"]) from error
+    if not (inspect.isclass(found) or inspect.isroutine(found)):  # the source of anything else cannot be found
+        raise OptionError([f"{key} must be the import path of a function or class, such as mypkg.net:Net, got {path}"])
     return found
 
 

@@ -127,7 +127,7 @@ def test_bad_networks_are_one_line() -> None:
 
 @dataclass
 class Spoiler(Attack):
-    """Ruin the network after a look at it."""
+    """Change the network after scoring with it."""
 
     needs_network: ClassVar[bool] = True
 
@@ -172,7 +172,7 @@ def test_a_run_scores_its_three_models(workplace: Any) -> None:
     result = advunlearn.run(words, "run")
     assert result.metrics is not None
     models = result.metrics["models"]
-    # 'none' returns the original; members, known by heart, have the smaller gradients; retrained, nobody is a member
+    # 'none' returns the original; memorised members have smaller gradients; the retrained model has no members
     aucs = {name: models[name]["attacks"]["gradient_norm"]["auc"] for name in models}
     assert aucs["original"] == aucs["unlearned"]
     assert aucs["original"] > aucs["retrained"]

@@ -146,11 +146,11 @@ def test_data_ls_says_where_they_are(workplace: Path, capsys: pytest.CaptureFixt
         "cifar10      not fetched yet",
         "digits       embedded in scikit-learn",
         "folder       your own image files: dataset.root=FOLDER",
-        "huggingface  a folder or a set of the hub: dataset.path=FOLDER",
+        "huggingface  a Hugging Face dataset: dataset.path=FOLDER",
         "npz          your own file: dataset.path=mine.npz",
         "python       your own function: dataset.factory=mypkg.data:train_set",
         "table        your own table: dataset.path=mine.csv dataset.label=COLUMN",
-        "torchvision  a set of torchvision: dataset.name=FashionMNIST",
+        "torchvision  a torchvision dataset: dataset.name=FashionMNIST",
     ]
     assert main(["data", "fetch", "digits"]) == 0
 

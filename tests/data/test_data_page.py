@@ -22,7 +22,7 @@ PEOPLE = ["id,age,city,member", *[f"{n},{20 + n % 50},{'Bern' if n % 3 else 'Chu
 
 @pytest.fixture
 def person(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give what the page supposes beside a person."""
+    """Make the files that the page assumes."""
     monkeypatch.syspath_prepend(str(workplace))
     for number in range(60):
         path = workplace / "photos" / ("cat" if number % 2 else "dog") / f"{number}.png"
@@ -57,7 +57,7 @@ def hugging_face(folder: Path) -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_page_is_right(line: str, person: Path) -> None:
-    """Check all of it, and load its data."""
+    """Check the experiment of a command, and load its data."""
     program, _, *words = shlex.split(line)
     assert program == "advunlearn"
     if "dataset=huggingface" in words:

@@ -88,7 +88,7 @@ def test_an_npz_of_grey_images_without_a_test_part(tmp_path: Path, arrays: dict[
         ({"test_labels": None}, "the array test_labels is missing"),
         (
             {"images": np.zeros((30, 5, 4, 3), int)},
-            "images must be uint8 or fractions, (n, h, w) or (n, h, w, c), got int64",
+            "images must be uint8 or floats, (n, h, w) or (n, h, w, c), got int64",
         ),
         ({"images": np.zeros((30, 20), np.uint8)}, "images must be uint8"),
         ({"labels": np.zeros(30)}, "labels must be whole numbers (30,), got float64"),
@@ -205,9 +205,9 @@ def test_a_folder_without_the_batches_is_refused(tmp_path: Path) -> None:
 def test_status_of_each_dataset(workplace: Path) -> None:
     assert {name: dataset.status() for name, dataset in datasets().items()} == {
         "folder": "your own image files: dataset.root=FOLDER",
-        "torchvision": "a set of torchvision: dataset.name=FashionMNIST",
+        "torchvision": "a torchvision dataset: dataset.name=FashionMNIST",
         "python": "your own function: dataset.factory=mypkg.data:train_set",
-        "huggingface": "a folder or a set of the hub: dataset.path=FOLDER",
+        "huggingface": "a Hugging Face dataset: dataset.path=FOLDER",
         "table": "your own table: dataset.path=mine.csv dataset.label=COLUMN",
         "digits": "embedded in scikit-learn",
         "cifar10": "not fetched yet",

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -34,7 +35,7 @@ def save(path: Path, size: tuple[int, int] = (6, 8), mode: str = "RGB", **option
 
 @pytest.fixture
 def root(workplace: Path) -> Path:
-    """Give ten cats and eight dogs, in part in a folder below."""
+    """Return a folder with images of ten cats and eight dogs, some of them in a subfolder."""
     for number in range(10):
         save(workplace / "pets" / "cat" / f"{number}.png")
     for number in range(8):
@@ -71,12 +72,12 @@ def test_a_test_part_follows_the_training_part(root: Path) -> None:
 
 
 def test_every_kind_of_image_is_read(root: Path) -> None:
-    """Gray, with transparency, with a palette, CMYK, and turned by EXIF."""
+    """Gray, with transparency, with a palette, CMYK, and rotated by EXIF."""
     shutil.rmtree(root / "cat")
     for number, mode in enumerate(["L", "RGBA", "P", "CMYK", "1"]):
         save(root / "cat" / f"{number}.tif", mode=mode)
     turned = Image.Exif()
-    turned[0x0112] = 6  # to be turned by 90 degrees
+    turned[0x0112] = 6  # rotated by 90 degrees
     upright = save(root / "cat" / "5.png", (8, 6), exif=turned)
     transparent = Image.fromarray(RNG.integers(0, 4, (6, 8), dtype=np.uint8), "L").convert("P")
     transparent.save(root / "cat" / "6.png", transparency=b"\x00\x80")
@@ -111,7 +112,7 @@ def test_size_scales_the_shorter_side_and_cuts_out_the_middle(root: Path) -> Non
 def test_images_of_several_sizes_need_one(root: Path) -> None:
     save(root / "dog" / "0.png", (9, 8))
     with pytest.raises(
-        UserError, match=r"pets/dog/0.png has 9x8 pixels, .*cat/0.png has 6x8 \(try dataset.size=224\)$"
+        UserError, match=r"^dataset.root=.*pets: dog/0.png has 9x8 pixels, cat/0.png has 6x8 \(try dataset.size=224\)$"
     ):
         Folder(root=str(root)).load()
 
@@ -140,7 +141,7 @@ def test_links_are_followed_but_not_in_a_circle(root: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda path: path.write_bytes(b"no image"), "cannot be read as an image (cannot identify image file"),
+        (lambda path: path.write_bytes(b"no image"), "cannot be read as an image (not an image)"),
         (
             lambda path: path.write_bytes((path.parents[1] / "cat" / "1.png").read_bytes()[:150]),
             "cannot be read as an image (",
@@ -215,7 +216,22 @@ def test_images_are_decoded_once_until_a_file_changes(root: Path, caplog: pytest
     assert dataset.load().names[-1] == "dog/old/7.png"
     assert decoded(caplog)
     assert Folder(root=str(root), size=4).load().inputs.shape == (18, 4, 4, 3)
-    assert len(list((cache_folder() / "data" / "decoded").rglob("*.npy"))) == 2  # of each option the last state
+    assert (
+        len(list((cache_folder() / "data" / "decoded").rglob("*.npy"))) == 2
+    )  # the last state for each set of options
+
+
+def test_another_version_of_the_decoder_decodes_again(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    dataset = Folder(root=str(root))
+    dataset.load()
+    for module, name, value in ((pictures, "SCHEMA", pictures.SCHEMA + 1), (PIL, "__version__", "99.0")):
+        decoded(caplog)
+        monkeypatch.setattr(module, name, value)
+        dataset.load()
+        assert decoded(caplog)
 
 
 @pytest.mark.parametrize("suffix", ["npy", "npz"])

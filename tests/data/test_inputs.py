@@ -123,7 +123,7 @@ def test_named_inputs_go_together() -> None:
 
 
 def own_scale(batch: torch.Tensor) -> torch.Tensor:
-    """Be the user's own preprocessing."""
+    """A preprocessing function of the user."""
     return torch.cat([batch, batch**2], 1)
 
 

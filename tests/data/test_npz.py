@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from advunlearn.config.compose import experiment_from
 from advunlearn.data.examples import Examples, examples_of
 from advunlearn.data.forget.random import Random
 from advunlearn.data.npz import Npz
 from advunlearn.data.splits import make_splits
-from advunlearn.options import UserError
+from advunlearn.options import ConfigError, UserError
+from advunlearn.stages.data import trainer_of
+from advunlearn.storage.store import Store
+from advunlearn.training.trainer import Trainer
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(40) % 2
@@ -78,6 +82,50 @@ def test_several_inputs_have_names(tmp_path: Path) -> None:
         examples_of(pool, Npz(mean=[0.0], std=[1.0]), np.arange(9), torch.device("cpu"), channels_last=False)
 
 
+@pytest.mark.parametrize(
+    ("names", "options", "said"),
+    [
+        (
+            ["inputs"],
+            ["mean=[0,0]", "std=[1,1]"],
+            "mean and std must have 1 or 3 numbers, got 2",
+        ),
+        (
+            ["inputs.a", "inputs.b"],
+            ["dataset.mean=[0]", "dataset.std=[1]"],
+            "dataset.mean and std need inputs in one arr",
+        ),
+        (
+            ["inputs"],
+            ["dataset.augment=flip_crop"],
+            "dataset.augment=flip_crop needs images (try dataset.augment=none)",
+        ),
+    ],
+)
+def test_options_are_checked_against_the_inputs_before_loading(
+    tmp_path: Path, names: list[str], options: list[str], said: str
+) -> None:
+    dataset = dataset_of(tmp_path, {name: np.zeros((40, 3)) for name in names} | {"labels": LABELS})
+    with pytest.raises(ConfigError) as caught:
+        experiment_from(
+            ["dataset=npz", f"dataset.path={dataset.path}", "device=cpu", *(f"dataset.{each}" for each in options)]
+        )
+    assert f"dataset.{said}" in caught.value.problems
+
+
+def test_whole_numbers_that_the_network_does_not_take_are_said_with_a_remedy(tmp_path: Path) -> None:
+    dataset = dataset_of(tmp_path, {"inputs": RNG.integers(0, 9, (40, 3)), "labels": LABELS})
+    words = ["dataset=npz", f"dataset.path={dataset.path}", "model=mlp", "device=cpu"]
+
+    def trainer(*remedy: str) -> Trainer:
+        experiment = experiment_from([*words, *remedy])
+        return trainer_of(experiment, experiment.dataset.load(), np.arange(20), Store())
+
+    with pytest.raises(UserError, match=r"^model: MLP fails on inputs of 3, which are whole numbers \(dataset.mean"):
+        trainer()
+    assert trainer("dataset.mean=[0]", "dataset.std=[1]").examples.prepared().dtype == torch.float32
+
+
 def test_images_may_be_fractions(tmp_path: Path) -> None:
     images = RNG.random((40, 6, 5, 3))
     dataset = dataset_of(tmp_path, {"images": images.astype(">f8"), "labels": LABELS}, augment="flip_crop")
@@ -124,7 +172,7 @@ def test_a_number_that_is_not_finite_is_refused(tmp_path: Path, name: str, value
             "test_inputs must be of the type of inputs, float64, got int64",
         ),
         ({"inputs.a": np.zeros((40, 2)), "inputs.b": np.zeros((39, 2))}, "labels must be whole numbers (39,)"),
-        ({"images": np.zeros((40, 5, 4, 3), int)}, "images must be uint8 or fractions, (n, h, w) or (n, h, w, c)"),
+        ({"images": np.zeros((40, 5, 4, 3), int)}, "images must be uint8 or floats, (n, h, w) or (n, h, w, c)"),
     ],
 )
 def test_wrong_arrays_are_refused_in_one_line(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:

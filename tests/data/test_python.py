@@ -51,6 +51,16 @@ def regression(): return Pairs(torch.ones(3, 2), [0.5, 1.5, 2.5])
 def fails(): return Pairs([lambda: 1 / 0] * 3)
 def broken(): raise OSError("no such disk")
 def empty(): return []
+def halved():
+    part = features()
+    return Pairs(part.tensors[0], labels=[n % 2 for n in range(12)], targets=[n % 3 for n in range(12)])
+def dicts(): return [{"x": [1.0, 2.0, n], "label": n % 2} for n in range(8)]
+def tokens(): return [{"ids": [n, 1], "mask": [1, 1], "labels": n % 2} for n in range(8)]
+def unlabeled(): return [{"x": [1.0, 2.0]}] * 3
+def triples(): return TensorDataset(torch.ones(6, 2), torch.ones(6, 3), torch.arange(6) % 2)
+class Records(Pairs):
+    samples = [{"x": 1}] * 12
+def records(): return Records(PIXELS)
 def nothing(): return 5
 """
 
@@ -125,6 +135,19 @@ def test_labels_may_be_texts_and_a_dataset_a_list() -> None:
     assert of("lists").load().inputs.shape == (8, 3)
 
 
+def test_labels_are_those_of_the_items_not_of_an_attribute_that_differs() -> None:
+    assert of("halved").info().classes == (0, 1)
+    assert of("halved").load().classes == 2
+    assert of("records").info().classes == (0, 1, 2)
+
+
+def test_an_item_may_be_a_dict_with_its_label() -> None:
+    pool = of("dicts").load()
+    assert (of("dicts").info().shape, pool.inputs.shape, pool.labels.tolist()) == ((3,), (8, 3), [0, 1] * 4)
+    assert of("tokens").info().shape == {"ids": (2,), "mask": (2,)}
+    assert of("tokens").load().labels.tolist() == [0, 1] * 4
+
+
 def test_processes_read_the_same() -> None:
     first, second = (of("pictures", workers=workers).load() for workers in (0, 1))
     assert first.checksum == second.checksum
@@ -137,6 +160,8 @@ def test_processes_read_the_same() -> None:
         ("ragged", "example 7 is inputs float32 (4,), example 0 is inputs float32 (3,)"),
         ("infinite", "factory: inputs of 1 examples are not finite, the first of them example 4"),
         ("single", "factory: an example cannot be read (it must be a pair of inputs and a label, got int)"),
+        ("triples", "got tuple of 3; several inputs are a tuple, ((a, b), label)"),
+        ("unlabeled", "(a dict must hold `label` and inputs, got x)"),
         ("words", "(inputs must be numbers, tensors, arrays or images, got str)"),
         ("regression", "labels must be whole numbers or texts, one for each example, got float64"),
         ("fails", "factory: an example cannot be read (ZeroDivisionError: division by zero ("),

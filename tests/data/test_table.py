@@ -123,6 +123,16 @@ def test_a_wrong_table_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_column_of_lists_is_refused_in_one_line(tmp_path: Path) -> None:
+    import pandas
+
+    pandas.DataFrame({"a": [[1, 2], [3]], "y": [0, 1]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(
+        UserError, match=r"^path=.*: column a holds lists or dicts; make a column of each value, or leav"
+    ):
+        Table(path=str(tmp_path / "x.parquet"), label="y").info()
+
+
 def test_a_table_may_have_another_separator_and_times_are_refused(tmp_path: Path) -> None:
     path = csv(tmp_path / "x.csv", "a;y\n1;0\n2;1")
     assert Table(path=path, label="y", separator=";").info().shape == (1,)

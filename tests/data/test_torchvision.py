@@ -127,7 +127,7 @@ def test_images_of_different_sizes_are_cut_to_one(pets: Path) -> None:
     assert (info.train, info.test, info.classes, info.shape) == (6, 3, (0, 1), (3, 16, 16))
     assert pool.inputs.shape == (9, 16, 16, 3)
     assert pool.labels.tolist() == [1, 0] * 4 + [1]
-    with pytest.raises(UserError, match=r"example 1 of OxfordIIITPet has 21x30 pixels, .* \(try dataset.size=224\)"):
+    with pytest.raises(UserError, match=r"name=OxfordIIITPet: example 1 has 21x30 pixels, .* \(try dataset.size=224\)"):
         Torchvision(name="OxfordIIITPet", root=".").load()
 
 
@@ -138,7 +138,7 @@ def test_colors_are_not_dropped_unasked(workplace: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)).convert(mode).save(path)
     plain = {"name": "DatasetFolder", "root": "photos", "arguments": {"extensions": [".png"], "loader": opened}}
-    with pytest.raises(UserError, match=r"example 1 of DatasetFolder .* has colors, unlike the first one; try dataset"):
+    with pytest.raises(UserError, match=r"DatasetFolder: example 1 .* has colors, unlike the first one; try dataset"):
         Torchvision(**plain).load()  # type: ignore[arg-type]
     assert Torchvision(**plain, gray=False).load().inputs.shape == (3, 8, 8, 3)  # type: ignore[arg-type]
     assert Torchvision(**plain, gray=True).load().inputs.shape == (3, 8, 8, 1)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Networks of other people's classes: what they return is understood, and what they make is checked."""
+"""Networks of other libraries and of the user: outputs become logits, and mistakes are reported."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ MISTAKES = {
     "model=torchvision": "model: torchvision's models need images of 3 channels, got 1",
     "model=torchvision,model.name=resnet5": "model.name=resnet5: there is no such model (did you mean resnet50?)",
     "model=torchvision,dataset=cifar10,model.pretrained=true": "model.pretrained: weights of torchvision need a funct",
-    "model=huggingface": "model.path or name must be given, one of them (try model.name=bert, or path=FOLDER)",
+    "model=huggingface": "model.path or name must be given, but not both (try model.name=bert, or path=FOLDER)",
 }
 
 

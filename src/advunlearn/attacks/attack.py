@@ -72,7 +72,7 @@ class Attack(Component):
         needs_shadows: whether it uses shadow models.
         needs_originals: whether it uses shadow originals and their unlearned models; `score` then receives
             `UnlearnedOutputs`.
-        needs_network: whether it is a white-box attack, which receives the model itself as `Observations.white_box`.
+        needs_network: whether it is a white-box attack: it receives the model itself as `Observations.white_box`.
         cross_fitted: whether each of the n examples is scored by a fit on other examples among them; see
             `metrics.auc_interval`.
     """

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from advunlearn.data.examples import Examples
     from advunlearn.data.inputs import Batch
 
-# Batches are vectorised whose gradients, of 4 bytes a number, fit into 64 MB. Measured on a CPU, larger ones are not
-# faster, and smaller ones, of networks with more than a million weights, are slower than one example after another.
+# A vectorised batch has gradients of at most 64 MB, 4 bytes per number. Measured on a CPU, larger batches are not
+# faster. Batches of fewer than SMALLEST examples, for networks with more than a million weights, are slower than a loop
+# over single examples.
 AT_ONCE = 1 << 24
 SMALLEST, LARGEST = 16, 64
 
@@ -29,14 +30,13 @@ SMALLEST, LARGEST = 16, 64
 class GradientNorm(Attack):
     """Call an example a member if the gradient of its loss with respect to the weights is small.
 
-    The score is minus the Euclidean norm of the gradient of the cross-entropy with respect to all weights. The further
-    score `last_layer` is the same for the weights of the last layer only: of the last module, in the order of
-    `named_modules`, that has weights of its own. The model is in evaluation mode, so BatchNorm uses its running
-    statistics, and each gradient depends on one example only. The example itself is used, whatever the number of
-    queries is.
+    The score is minus the Euclidean norm of the gradient of the cross-entropy with respect to all weights. The second
+    score, `last_layer`, uses the weights of the last layer only: of the last module, in the order of `named_modules`,
+    that has weights of its own. The model is in evaluation mode, so BatchNorm uses its running statistics, and each
+    gradient depends on one example only. The gradient is that of the unmodified example, whatever `attack.queries` is.
 
-    Nasr et al. give the gradients, and their norms, to an attack model that is trained on known members; here the norm
-    is the score, as in Rezaei and Liu, and no member needs to be known.
+    Nasr et al. train an attack model on the gradients and their norms of known members. Here the norm is the score, as
+    in Rezaei and Liu, and no known members are needed.
 
     References:
         [nasr2019] M. Nasr, R. Shokri and A. Houmansadr, "Comprehensive Privacy Analysis of Deep Learning: Passive and
@@ -52,7 +52,7 @@ class GradientNorm(Attack):
         """Return minus the norms, of all weights and of the last layer; see `Attack.score`.
 
         Raises:
-            UserError: without the network, and if it has no weights.
+            UserError: if the network is not given, or has no weights.
             ValueError: if a gradient is not finite.
         """
         if target.white_box is None:
@@ -88,7 +88,7 @@ def gradient_norms(network: nn.Module, examples: Examples) -> tuple[Floats, Floa
 
 
 def _squares(network: nn.Module, weights: Mapping[str, Tensor], examples: Examples) -> Iterator[Floats]:
-    """Yield the squared norms of each batch's gradients, (b, weights): vectorised, or one by one if that fails."""
+    """Yield the squared norms of each batch's gradients, (b, weights): vectorised if possible, else one by one."""
     size = min(AT_ONCE // sum(each.numel() for each in weights.values()), LARGEST)
     vectorised = size >= SMALLEST
     for inputs, labels in examples.batches(size if vectorised else LARGEST):
@@ -96,7 +96,7 @@ def _squares(network: nn.Module, weights: Mapping[str, Tensor], examples: Exampl
             try:
                 yield _vectorised(network, weights, inputs, labels)
                 continue
-            except RuntimeError:  # vmap knows no rule for one of the network's operations
+            except RuntimeError:  # vmap does not support an operation of the network
                 vectorised = False
         yield _one_by_one(network, weights, inputs, labels)
 

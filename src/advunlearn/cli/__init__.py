@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from advunlearn import __version__
 from advunlearn.cli.problems import fail, refuse
 from advunlearn.cli.streams import tolerant_streams
-from advunlearn.options import UserError, located
+from advunlearn.options import UserError, located, nearest
 
 USAGE = """\
 advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
@@ -69,11 +69,8 @@ def _dispatch(arguments: list[str]) -> int:
     if verb in ("-sc", "--shell-completion"):  # what the shell calls, without the word `run`
         verb, rest = "run", [verb, *rest]
     if verb not in VERBS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean `advunlearn {near[0]}`?" if near else "see advunlearn --help"
-        return refuse([f"no such verb: {verb} ({hint})"])
+        hint = nearest(verb, VERBS, "`advunlearn ", "`") or " (see advunlearn --help)"
+        return refuse([f"no such verb: {verb}{hint}"])
     try:
         sys.path.append(os.getcwd())  # so that the user's own classes, named by _target_, are found
         module = "list_" if verb == "list" else verb  # here, `list` is the built-in one

@@ -183,12 +183,12 @@ def _report(error: Exception) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from advunlearn.options import ConfigError, UserError
+    from advunlearn.options import ConfigError, UserError, first_line
 
     if isinstance(error, ConfigError):
         return refuse(error.problems)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return refuse([str(error).splitlines()[0]])
+        return refuse([first_line(error)])
     if isinstance(error, (RunFailed, UserError)):
         return fail(error)
     raise error

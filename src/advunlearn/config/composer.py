@@ -28,7 +28,7 @@ from advunlearn.config.experiment import ATTACK, GROUPS, ORIGINAL
 from advunlearn.config.part_files import plugin_folders
 from advunlearn.config.search_path import OwnFiles, search_path, searched
 from advunlearn.config.yaml_files import yaml_errors
-from advunlearn.options import ConfigError, UserError, nearest
+from advunlearn.options import ConfigError, UserError, first_line, nearest
 from advunlearn.storage.paths import config_folder
 
 RECIPE = "recipe"
@@ -145,7 +145,7 @@ class Composer:
         try:
             found = [f"{key}={value}" for value in override.sweep_string_iterator()]
         except (HydraException, ValueError) as error:
-            problems.append(f"{text}: cannot be swept over ({str(error).splitlines()[0]})")
+            problems.append(f"{text}: cannot be swept over ({first_line(error)})")
             return []
         if not found:
             options = self.options(override.key_or_group)
@@ -181,7 +181,7 @@ class Composer:
         try:
             return Path(str(compose("config", [word], return_hydra_config=True).hydra.sweep.dir))
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError([f"{word}: {str(error).splitlines()[0]}"]) from error
+            raise ConfigError([f"{word}: {first_line(error)}"]) from error
 
     def _sorted(self, overrides: Sequence[Override], problems: list[str]) -> tuple[list[str], list[Override]]:
         """Return the right choices of groups and the values; Hydra's own are left out."""
@@ -255,7 +255,7 @@ def single(text: str) -> Override:
 
 def _reason(error: Exception) -> str:
     """Return the parser's message, unless it names internals of the parser."""
-    words = str(error).splitlines()[0]
+    words = first_line(error)
     return "" if "Exception" in words else f" ({words})"
 
 
@@ -290,7 +290,7 @@ def _wrong_choices(override: Override, options: Sequence[str]) -> list[str]:
 def _composition_problem(error: Exception, groups: Sequence[str]) -> str:
     if any(AUDITOR in word for word in groups) and AUDITOR in str(error):
         return "auditor: the chosen unlearner has no auditor (try unlearner=sg)"
-    return str(error).splitlines()[0] if groups else str(error)
+    return first_line(error) if groups else str(error)
 
 
 def _apply(config: DictConfig, override: Override, problems: list[str]) -> None:

@@ -22,7 +22,7 @@ from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
 from advunlearn.models.model import Model, skeleton
 from advunlearn.optimizers.optimizer import Optimizer
-from advunlearn.options import Component, ConfigError, OptionError, located, nearest
+from advunlearn.options import Component, ConfigError, OptionError, first_line, located, nearest
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.training.weights_file import weights_digest
@@ -89,7 +89,7 @@ def read_experiment(config: DictConfig) -> Experiment:
         plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
-        raise ConfigError([f"{key}{str(error).splitlines()[0]}"]) from error
+        raise ConfigError([f"{key}{first_line(error)}"]) from error
     plain.pop("hydra", None)
     problems: list[str] = []
     scalars = {key: value for key, value in plain.items() if key not in (*GROUPS, ATTACK, ORIGINAL)}
@@ -142,8 +142,7 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield f"model: {located(error)}"
     if experiment.unlearner.repeats_training() and experiment.weights_file is not None:
         yield "unlearner repeats the original's training, which is unknown if the original is given (use another one)"
-    if experiment.dataset.augment != "none" and not info.images:
-        yield f"dataset.augment={experiment.dataset.augment} needs images (try dataset.augment=none)"
+    yield from (f"dataset.{problem}" for problem in experiment.dataset.problems(info))
     if experiment.shadow_options.queries > 1 and not info.images:
         yield f"attack.queries must be 1 for inputs that are not images, got {experiment.shadow_options.queries}"
     if experiment.needs_shadows and experiment.shadow_options.shadows < 2:

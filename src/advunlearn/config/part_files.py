@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib.util
 import logging
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from advunlearn.options import ConfigError
+from advunlearn.options import ConfigError, nearest
 from advunlearn.storage.paths import config_folder
 
 PLUGINS = "advunlearn.plugins"  # the group of entry points by which an installed package offers its parts
@@ -99,9 +98,7 @@ def summary(path: Path) -> str:
 def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
     """Return the error for an unknown name, with the known names and the most similar of them."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    return ConfigError([f"{what}; choose one of {', '.join(known)}{hint}"])
+    return ConfigError([f"{what}; choose one of {', '.join(known)}{nearest(name, known)}"])
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.config.part_files import own_folder, package_folder, plugin_folders
 from advunlearn.config.yaml_files import read_yaml
-from advunlearn.options import ConfigError
+from advunlearn.options import ConfigError, first_line
 
 KEY = "hydra.searchpath"
 EXPERIMENT = "experiment"
@@ -147,7 +147,7 @@ def _folders(value: Any, where: str) -> list[Path]:
     try:
         found: Any = OmegaConf.to_container(OmegaConf.create({"entries": value}), resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError([f"{where}: {str(error).splitlines()[0]}"]) from error
+        raise ConfigError([f"{where}: {first_line(error)}"]) from error
     entries = found["entries"]
     if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
         raise ConfigError([f"{where} must be a list of folders, got {entries} (try [my_folder])"])

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from advunlearn.options import UserError
+from advunlearn.options import UserError, in_one_line
 from advunlearn.storage.files import UnreadableFile, read_regular
 
 LARGEST = 1 << 18  # bytes of a file
@@ -82,4 +82,4 @@ def _reason(error: Exception) -> str:
         return f"line {mark.line + 1}: {' '.join(str(error.problem).split())}"
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8 text"
-    return " ".join(str(error).split()) or type(error).__name__
+    return in_one_line(error)

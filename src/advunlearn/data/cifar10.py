@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.fetch import Arrays, Unavailable, cached_size, cached_status, fetched, npm_package
-from advunlearn.options import UserError, option
+from advunlearn.options import UserError, first_line, option
 from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.progress import progress
 from advunlearn.storage.files import FULL
@@ -112,7 +112,7 @@ def from_torchvision(folder: str, *, download: bool) -> Arrays:
         except Exception as error:  # the network may raise any
             if getattr(error, "errno", None) in FULL:
                 raise
-            raise Unavailable(str(error).splitlines()[0]) from error
+            raise Unavailable(first_line(error)) from error
         arrays |= {f"{part}_images": data.data, f"{part}_labels": np.array(data.targets, dtype=np.uint8)}
     return arrays
 

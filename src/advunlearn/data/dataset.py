@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.data.inputs import Arrays, Shape, named, shape_in_words
+from advunlearn.data.inputs import Arrays, Shape, mapped, named, shape_in_words
 from advunlearn.options import Component, imported, option, source_digest
 from advunlearn.runtime.arrays import Rows
 
@@ -29,7 +29,7 @@ class DatasetInfo:
         images: whether the inputs are images.
         whole_numbers: whether all inputs are whole numbers that are not images, such as tokens.
         example_bytes: memory that an example takes, 0 if it stays on disk; None: one byte per number.
-        names: of the rows, if they have names that a user knows, such as those of files.
+        names: of the rows, if rows have names, such as the paths of image files.
     """
 
     train: int
@@ -70,14 +70,14 @@ class Pool:
     """All examples of a dataset; row numbers in this pool identify the examples throughout a run.
 
     Attributes:
-        inputs: (n, ...) of any type, or several by name; images are (n, height, width, channels). Those in a
-            `numpy.memmap` stay on disk.
+        inputs: (n, ...) of any type, or several arrays by name; images are (n, height, width, channels). A
+            `numpy.memmap` stays on disk.
         labels: int64, (n,), in 0..classes-1.
         train_rows: rows below this number are for training, the others are the dataset's own test part.
         classes: number of classes.
         images: whether the inputs are images.
-        digest: SHA-256 of the inputs, if it is known.
-        moments: int64, (n, 2, channels), the sum and the sum of squares of each image's pixels, if they are known.
+        digest: SHA-256 of the inputs; None if it has not been computed.
+        moments: int64, (n, 2, channels), the sum and the sum of squares of each image's pixels; None if not computed.
         names: see `DatasetInfo`.
     """
 
@@ -90,6 +90,15 @@ class Pool:
     moments: NDArray[np.int64] | None = None
     names: Sequence[str] = ()
 
+    @property
+    def info(self) -> DatasetInfo:
+        """Return the sizes of these examples."""
+        shape = mapped(lambda array: array.shape[1:], self.inputs)
+        if self.images and isinstance(shape, tuple):
+            shape = (shape[-1], *shape[:-1])
+        test_rows, classes = len(self.labels) - self.train_rows, tuple(range(self.classes))
+        return DatasetInfo(self.train_rows, test_rows, classes, shape, self.images, names=self.names)
+
     @cached_property
     def checksum(self) -> str:
         """Return the SHA-256 of inputs and labels: the dataset's key in the store."""
@@ -101,7 +110,7 @@ class Pool:
 
 
 Transform = Callable[[Any], Any]
-"""The user's own preprocessing: inputs as the network would get them, (n, ...), to those that it gets."""
+"""The user's own preprocessing of a batch: normalised inputs (n, ...) to the inputs of the network."""
 
 
 @dataclass
@@ -114,10 +123,11 @@ class Dataset(Component):
             choosing hyperparameters; the rest is the test set.
         augment: `flip_crop` mirrors images at random and shifts them by up to `crop` pixels, `none` leaves them as they
             are.
-        mean, std: what inputs are normalised by, a number for each channel of an image or for each feature; for uint8
-            images on a scale from 0 to 1. By default, images are normalised by the statistics of the examples that the
-            original is trained on, and other inputs are left as they are.
-        transform: import path of a function that gets a batch after that (n, ...), and returns what the network gets.
+        mean, std: mean and standard deviation by which inputs are normalised, one number for each channel of an image
+            or for each feature, or one for all; for uint8 images, of pixels scaled to 0..1. By default, images are
+            normalised by the statistics of the examples that the original is trained on, and other inputs are not.
+        transform: import path of a function that gets each batch (n, ...) after normalisation, and returns the inputs
+            of the network.
     """
 
     group: ClassVar[str] = "dataset"
@@ -135,7 +145,7 @@ class Dataset(Component):
     transform: str | None = None
 
     def conflicts(self) -> list[str]:
-        """Return a line for fractions that leave no test set, and for a normalisation that cannot be done."""
+        """Return a line for fractions that leave no test set, and for `mean` and `std` that do not fit together."""
         problems = []
         if self.audit_fraction + self.selection_fraction >= 1:
             problems.append(
@@ -156,6 +166,20 @@ class Dataset(Component):
         """
         raise NotImplementedError
 
+    def problems(self, info: DatasetInfo) -> list[str]:
+        """Return one line for each option that does not fit the inputs; it begins with the option's name."""
+        problems = []
+        if self.augment != "none" and not info.images:
+            problems.append(f"augment={self.augment} needs images (try dataset.augment=none)")
+        if self.mean is None:
+            return problems
+        if isinstance(info.shape, dict):
+            return [*problems, "mean and std need inputs in one array, got several by name"]
+        wanted = info.image[0] if info.images else (1, *info.shape)[-1]
+        if len(self.mean) not in (1, wanted):
+            problems.append(f"mean and std must have 1 or {wanted} numbers, got {len(self.mean)}")
+        return problems
+
     def is_here(self) -> bool:
         """Return whether `load` needs no download."""
         return True
@@ -170,13 +194,13 @@ class Dataset(Component):
         raise NotImplementedError
 
     def statistics(self, pool: Pool, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Return mean and deviation by which inputs are normalised, each (channels,) or of one example's shape.
+        """Return mean and standard deviation by which inputs are normalised; None if they are not normalised.
 
-        They are on the inputs' own scale. None leaves inputs as they are.
+        Each is (channels,) or of the shape of one example, on the scale of the inputs.
 
         Args:
             pool: of the dataset.
-            rows: those that the original is trained on; no other may be used.
+            rows: the rows that the original is trained on; other rows must not be used.
         """
         if self.mean is not None and self.std is not None:
             scale = np.float32(255 if pool.images and named(pool.inputs)["inputs"].dtype == np.uint8 else 1)
@@ -192,7 +216,7 @@ class Dataset(Component):
         return False
 
     def imported_transform(self) -> Transform | None:
-        """Return the function that `transform` names, None without one.
+        """Return the function that `transform` names; None if it is not given.
 
         Raises:
             UserError: in one line, if it cannot be imported.
@@ -215,7 +239,7 @@ CHUNK = 64 << 20  # bytes of images whose statistics are computed at once
 def channel_statistics(images: NDArray[Any], rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return mean and deviation (c,) of each channel of some rows of images (n, h, w, c).
 
-    A constant channel has deviation 1. Rows are read in pieces: the images may be on disk.
+    A constant channel has deviation 1. Rows are read in chunks, as the images may be on disk.
     """
     from sklearn.preprocessing import StandardScaler
 
@@ -227,7 +251,7 @@ def channel_statistics(images: NDArray[Any], rows: Rows) -> tuple[NDArray[np.flo
 
 
 def statistics_of_moments(moments: NDArray[np.int64], pixels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean and deviation (c,) of each channel of images with so many pixels each; see `Pool.moments`.
+    """Return mean and deviation (c,) of each channel of images, given the number of pixels of an image.
 
     A constant channel has deviation 1.
     """

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -231,27 +230,23 @@ def examples_of(pool: Pool, dataset: Dataset, train: Rows, device: torch.device,
     Raises:
         UserError: in one line, if the options do not fit the inputs.
     """
+    problems = dataset.problems(pool.info)
+    if problems:
+        raise UserError(*(f"dataset.{problem}" for problem in problems))
     statistics = dataset.statistics(pool, train)
     normalise = None
     if statistics is not None:
-        if isinstance(pool.inputs, dict):
-            raise UserError("dataset.mean and dataset.std need inputs in one array, got several by name")
-        mean, std = (_per_example(each, pool.inputs, pool.images).to(device) for each in statistics)
+        mean, std = (_per_example(each, pool.images).to(device) for each in statistics)
         normalise = Normalise(mean, std, dataset.replaces_missing())
     augment = FlipCrop(dataset.crop) if dataset.augment == "flip_crop" else None
-    if augment is not None and not pool.images:
-        raise UserError("dataset.augment=flip_crop needs images (try dataset.augment=none)")
     inputs = held(pool.inputs, device, images=pool.images, room=_room(device))
     labels = torch.from_numpy(pool.labels).to(device)
     transform = dataset.imported_transform()
     return Examples(inputs, labels, pool.images, normalise, augment, transform, channels_last)
 
 
-def _per_example(statistic: NDArray[np.float32], inputs: NDArray[Any], images: bool) -> Tensor:
-    """Return a statistic so that it broadcasts to one example; images are (c, h, w) by then."""
-    last = inputs.shape[-1] if inputs.ndim > 1 else 1
-    if statistic.ndim == 1 and len(statistic) not in (1, last):
-        raise UserError(f"dataset.mean and dataset.std must have 1 or {last} numbers, got {len(statistic)}")
+def _per_example(statistic: NDArray[np.float32], images: bool) -> Tensor:
+    """Return a statistic in a shape that broadcasts to one example; an image is (c, h, w) here."""
     if not images:
         return torch.from_numpy(statistic)
     whole = statistic if statistic.ndim == 3 else statistic.reshape(1, 1, -1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from advunlearn.data.dataset import DatasetInfo, Pool
-from advunlearn.data.pictures import IN_MEMORY, Pictures, Source, digest_of, kept, readable, state_of_file
+from advunlearn.data.pictures import Pictures, Source, bytes_in_memory, digest_of, kept, readable
 from advunlearn.options import UserError
-from advunlearn.storage.files import open_regular
+from advunlearn.storage.files import open_regular, state_of_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,11 +28,11 @@ TEST = ("test", "val")  # names that the folder of a test part may have
 
 @dataclass
 class Folder(Pictures):
-    """A folder of image files with a folder in it for each class: `ROOT/CLASS/IMAGE.png`.
+    """A folder of image files with a subfolder for each class: `ROOT/CLASS/IMAGE.png`.
 
-    With a test part it is `ROOT/train/CLASS/IMAGE.png` and `ROOT/test/CLASS/IMAGE.png` (or `val`). A class folder may
-    hold further folders. Classes are numbered in the order of their names. Rows are numbered in the order of the
-    files' paths, those of the training part first. Hidden files and files of other kinds are left out.
+    With a test part the files are `ROOT/train/CLASS/IMAGE.png` and `ROOT/test/CLASS/IMAGE.png` (or `val`). A class
+    folder may hold further folders. Classes are numbered in the order of their names. Rows are numbered in the order of
+    the files' paths, the training part first. Hidden files and files that are not images are ignored.
 
     The images are decoded once, in parallel, and kept in the cache until a file's path, size or time changes.
 
@@ -57,7 +56,7 @@ class Folder(Pictures):
             test=len(tree.paths) - tree.train_rows,
             classes=tuple(range(len(tree.classes))),
             shape=shape,
-            example_bytes=0 if len(tree.paths) * math.prod(shape) > IN_MEMORY else None,
+            example_bytes=bytes_in_memory(len(tree.paths), shape),
             names=tree.paths,
         )
 
@@ -65,16 +64,14 @@ class Folder(Pictures):
         """Return all images, decoded if the cache does not hold them; see `Dataset.load`.
 
         Raises:
-            UserError: in one line with the file's name, if one cannot be read or has another size.
+            UserError: in one line with the file's name, if an image cannot be read, or has another size.
         """
         tree = self._tree()
         logger.info("%s", tree.in_words)
-        name = f"{self._root.name[:40]}-{digest_of(os.path.realpath(self._root), self.size, self.gray)}"
-        names = [f"{self.root}/{path}" for path in tree.paths]
-        found = kept(Source(name, tree.state, names, lambda row: self._read(tree.paths[row])))
-        classes = len(tree.classes)
-        labels = np.array(tree.labels, np.int64)
-        return Pool(found.images, labels, tree.train_rows, classes, True, found.digest, found.moments, names=tree.paths)
+        folder = f"{self._root.name[:40]}-{digest_of(os.path.realpath(self._root), self.size, self.gray)}"
+        option, paths = f"dataset.root={self.root}", tree.paths
+        found = kept(Source(folder, tree.state, option, paths, lambda row: self._read(paths[row])))
+        return found.pool(np.array(tree.labels, np.int64), tree.train_rows, len(tree.classes), paths)
 
     @classmethod
     def status(cls) -> str:
@@ -113,11 +110,11 @@ class Tree:
 
     Attributes:
         root: the folder.
-        paths: of the files, relative to the root, in the order of their rows.
-        labels: the class of each.
-        train_rows: how many are of the training part.
+        paths: of the images, relative to the root, in the order of their rows.
+        labels: the class number of each image.
+        train_rows: number of images in the training part.
         classes: names of the classes.
-        others: how many files are no images.
+        others: number of files that are not images.
     """
 
     root: Path
@@ -129,7 +126,7 @@ class Tree:
 
     @property
     def state(self) -> str:
-        """Return what changes with the files; see `state_of_file`."""
+        """Return a text that changes whenever an image does; see `state_of_file`."""
         return "\n".join(f"{path}\0{state_of_file(f'{self.root}/{path}')}" for path in self.paths)
 
     @property
@@ -145,8 +142,9 @@ def tree_of(root: Path) -> Tree:
     """Return the image files below a folder; see `Folder`.
 
     Raises:
-        UserError: in one line without the folder, if there is none, a class has none, or a test class no training part.
-        OSError: if the folder or one in it cannot be read.
+        UserError: in one line without the folder's path, if there is no class folder, if a class folder holds no image,
+            or if a class of the test part does not occur in the training part.
+        OSError: if the folder or a subfolder cannot be read.
     """
     parts = [""]
     if _folders(root / "train", optional=True):
@@ -182,7 +180,7 @@ def _folders(folder: Path, *, optional: bool = False) -> list[str]:
 def _files(root: Path, folder: str) -> Iterator[str]:
     """Yield the paths of the files below a folder, relative to the root, without hidden ones.
 
-    Links are followed; a folder to which several lead is taken once, so that no link leads in a circle.
+    Links are followed. A folder that several links point to is read once, so a circle of links ends.
     """
     seen = set[str]()
     for top, folders, names in os.walk(root / folder, followlinks=True, onerror=_raise):

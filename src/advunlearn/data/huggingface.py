@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.inputs import Arrays, Shape
 from advunlearn.data.labels import numbered
-from advunlearn.data.pictures import IN_MEMORY, Pictures, Source, digest_of, kept, readable
-from advunlearn.options import UserError, option
+from advunlearn.data.pictures import Pictures, Source, bytes_in_memory, digest_of, item_of, kept, readable
+from advunlearn.options import UserError, in_one_line, option
 from advunlearn.runtime.arrays import Labels
 from advunlearn.runtime.progress import progress
 
@@ -22,25 +21,27 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 AT_ONCE = 1000  # texts that are tokenised together
-TEST = ("test", "validation")  # splits that are the test part, if none is named
+TEST = ("test", "validation")  # names of splits that can be the test part by default
 INSTALL = "is not installed (pip install 'advunlearn[huggingface]')"
 
 
 @dataclass
 class HuggingFace(Pictures):
-    """A classification set of images, texts or numbers: a folder that `datasets` reads, or a name on the hub.
+    """A classification dataset of images, texts or numbers: a folder that `datasets` reads, or a name on the hub.
 
-    Images are decoded once and kept in the cache. Texts become two inputs with names, `input_ids` and `attention_mask`,
-    as the models of `transformers` take them. Numbers are left as they are. Classes are numbered in the sorted order of
-    the labels.
+    Images are decoded once and kept in the cache. Texts become two named inputs, `input_ids` and `attention_mask`, as
+    the models of `transformers` take them. Numbers are not changed. Classes are numbered in the sorted order of the
+    labels.
 
     Attributes:
-        path: a folder that `save_to_disk` wrote, or one of Parquet, CSV or image files; or a name on the hub.
-        config, revision: of a dataset on the hub with several; a revision is a commit, a tag or a branch.
-        train_split, test_split: names of the splits; null: the test part is `test` or `validation`, if there is one.
+        path: a folder that `save_to_disk` wrote, a folder of Parquet, CSV or image files, or a name on the hub.
+        config: name of the configuration of a dataset on the hub, if it has several.
+        revision: a commit, a tag or a branch of a dataset on the hub.
+        train_split, test_split: names of the splits; null: the test part is `test` or `validation`, if the dataset has
+            such a split.
         input, label: names of the columns.
-        tokenizer: of texts, a local folder or a name on the hub.
-        max_length: in tokens; longer texts are cut, shorter ones padded.
+        tokenizer: for texts, a local folder or a name on the hub.
+        max_length: in tokens; longer texts are truncated, shorter texts are padded.
 
     References:
         No publication.
@@ -62,8 +63,7 @@ class HuggingFace(Pictures):
         parts = self._parts()
         labels, classes = self._labels(parts)
         kind, train_rows = self._kind(parts[0]), len(parts[0])
-        shape, each = self._shape(parts[0], kind)
-        large = kind == "image" and len(labels) * each > IN_MEMORY
+        shape, each = self._shape(parts[0], kind, len(labels))
         return DatasetInfo(
             train=train_rows,
             test=len(labels) - train_rows,
@@ -71,7 +71,7 @@ class HuggingFace(Pictures):
             shape=shape,
             images=kind == "image",
             whole_numbers=kind == "text",
-            example_bytes=0 if large else each,
+            example_bytes=each,
         )
 
     def load(self) -> Pool:
@@ -84,15 +84,14 @@ class HuggingFace(Pictures):
         labels, classes = self._labels(parts)
         kind, train_rows, count = self._kind(parts[0]), len(parts[0]), len(classes)
         if kind == "image":
-            found = kept(self._source(parts))
-            return Pool(found.images, labels, train_rows, count, True, found.digest, found.moments)
+            return kept(self._source(parts)).pool(labels, train_rows, count)
         inputs: Arrays = self._tokens(parts) if kind == "text" else self._numbers(parts)
         return Pool(inputs, labels, train_rows, count, images=False)
 
     @classmethod
     def status(cls) -> str:
         """See `Dataset.status`."""
-        return "a folder or a set of the hub: dataset.path=FOLDER"
+        return "a Hugging Face dataset: dataset.path=FOLDER"
 
     def _parts(self) -> list[Any]:
         """Return the training part, and the test part if there is one."""
@@ -123,22 +122,22 @@ class HuggingFace(Pictures):
             else:
                 where = str(folder) if folder.exists() else self.path
                 found = datasets.load_dataset(where, self.config, revision=self.revision)
-        except Exception as error:  # the library and the network raise errors of a dozen families
-            raise UserError(f"path={self.path} cannot be loaded ({_line(error)})") from error
+        except Exception as error:  # the library and the network raise errors of many types
+            raise UserError(f"path={self.path} cannot be loaded ({in_one_line(error)})") from error
         return dict(found) if isinstance(found, dict) else {self.train_split: found}
 
     def _labels(self, parts: list[Any]) -> tuple[Labels, list[str]]:
         labels = [label for part in parts for label in part[self.label]]
         try:
-            return numbered(np.array(labels, dtype=object if isinstance(labels[0], str) else None), len(parts[0]))
-        except ValueError as error:
+            return numbered(labels, len(parts[0]))
+        except UserError as error:
             raise UserError(f"label={self.label}: {error}") from error
 
     def _kind(self, part: Any) -> str:
         """Return what the inputs are: `image`, `text` or `numbers`.
 
         Raises:
-            UserError: in one line, if texts come without a tokenizer, or a tokenizer without texts.
+            UserError: in one line, if texts have no tokenizer, or if a tokenizer is given for other inputs.
         """
         feature = part.features[self.input]
         dtype = getattr(feature, "dtype", "")
@@ -149,29 +148,28 @@ class HuggingFace(Pictures):
             raise UserError(f"input={self.input} holds no texts, which dataset.tokenizer needs")
         return kind
 
-    def _shape(self, part: Any, kind: str) -> tuple[Shape, int]:
-        """Return the shape of an example and the bytes that it takes."""
+    def _shape(self, part: Any, kind: str, count: int) -> tuple[Shape, int]:
+        """Return the shape of an example, and the memory that each of so many examples takes in bytes."""
         if kind == "text":
             return {"input_ids": (self.max_length,), "attention_mask": (self.max_length,)}, 5 * self.max_length
         if kind == "image":
             with readable(f"path={self.path}: example 0"):
                 shape = self.shape_of(part[0][self.input])
-            return shape, math.prod(shape)
+            return shape, bytes_in_memory(count, shape)
         first = _as_numbers([part[0][self.input]], self.input)[0]
         return first.shape, first.nbytes
 
     def _source(self, parts: list[Any]) -> Source:
-        """Return the images for the cache; a fingerprint changes with the data and with what was done to them."""
-        train_rows, gray = len(parts[0]), self.is_gray(parts[0][0][self.input])
-        names = [f"example {row} of {self.path}" for part in parts for row in range(len(part))]
+        """Return the images for the cache, with the fingerprints that `datasets` gives each state of its data."""
+        gray = self.is_gray(parts[0][0][self.input])
+        names = [f"example {row}" for row in range(sum(map(len, parts)))]
 
         def read(row: int) -> Image:
-            part, position = (0, row) if row < train_rows else (1, row - train_rows)
-            return self.fitted(parts[part][position][self.input], gray=gray)
+            return self.fitted(item_of(parts, row)[self.input], gray=gray)
 
         state = repr([part._fingerprint for part in parts])
         name = digest_of(self.path, self.config, self.revision, self.input, self.size, self.gray)
-        return Source(f"{Path(str(self.path)).name[:40]}-{name}", state, names, read)
+        return Source(f"{Path(str(self.path)).name[:40]}-{name}", state, f"dataset.path={self.path}", names, read)
 
     def _tokens(self, parts: list[Any]) -> Arrays:
         try:
@@ -180,8 +178,8 @@ class HuggingFace(Pictures):
             raise UserError(f"tokenizer={self.tokenizer}: the library transformers {INSTALL}") from error
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(Path(str(self.tokenizer)).expanduser()))
-        except Exception as error:  # the library and the network raise errors of a dozen families
-            raise UserError(f"tokenizer={self.tokenizer} cannot be loaded ({_line(error)})") from error
+        except Exception as error:  # the library and the network raise errors of many types
+            raise UserError(f"tokenizer={self.tokenizer} cannot be loaded ({in_one_line(error)})") from error
         tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         texts = [text or "" for part in parts for text in part[self.input]]
         options = {"padding": "max_length", "truncation": True, "max_length": self.max_length, "return_tensors": "np"}
@@ -197,10 +195,10 @@ class HuggingFace(Pictures):
 
 
 def _as_numbers(values: list[Any], name: str) -> NDArray[Any]:
-    """Return values as an array (n, ...), fractions as float32.
+    """Return values as an array (n, ...), floats as float32, other numbers as int64.
 
     Raises:
-        UserError: in one line, if they are no numbers, of different shapes, or not finite.
+        UserError: in one line, if values are not numbers, have different shapes, or are not finite.
     """
     try:
         array = np.array(values)
@@ -212,7 +210,3 @@ def _as_numbers(values: list[Any], name: str) -> NDArray[Any]:
     if not np.isfinite(array).all():
         raise UserError(f"input={name} must be finite, and holds NaN or infinite numbers")
     return array[:, None] if array.ndim == 1 else array
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

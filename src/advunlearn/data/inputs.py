@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from advunlearn.runtime.arrays import Rows
+from advunlearn.runtime.arrays import Mask, Rows
 
 Arrays = NDArray[Any] | dict[str, NDArray[Any]]
 """The inputs of a pool, (n, ...) each; images in a `numpy.memmap` stay on disk."""
@@ -36,15 +36,28 @@ def mapped(function: Callable[[A], B], inputs: A | dict[str, A]) -> B | dict[str
 
 
 def mapped(function: Callable[[A], B], inputs: A | dict[str, A]) -> B | dict[str, B]:
-    """Return the function's value for the inputs, or for each of several named ones."""
+    """Return the function's value for a single input, or for each of several named inputs."""
     if isinstance(inputs, dict):
         return {name: function(each) for name, each in inputs.items()}
     return function(inputs)
 
 
 def named(inputs: A | dict[str, A]) -> dict[str, A]:
-    """Return the inputs by name; the name of one array alone is `inputs`."""
+    """Return the inputs by name; a single array has the name `inputs`."""
     return inputs if isinstance(inputs, dict) else {"inputs": inputs}
+
+
+def in_torch_type(array: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers in a type that torch has as well: floats as float32, unsigned integers above 8 bits as int64."""
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32, copy=False)
+    return array.astype(np.int64 if array.dtype.kind == "u" and array.itemsize > 1 else array.dtype.type, copy=False)
+
+
+def not_finite(array: NDArray[Any]) -> Mask:
+    """Return which examples (n,) of an array (n, ...) hold NaN or an infinite number."""
+    return np.asarray(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
 
 
 def shape_of(batch: Batch) -> Shape:
@@ -61,7 +74,7 @@ def shape_in_words(shape: Shape) -> str:
 
 @dataclass(frozen=True)
 class OnDisk:
-    """Images (n, h, w, c) in a file, which are read when a batch needs them, so that memory holds only the batch.
+    """Images (n, h, w, c) in a file. A batch is read when it is needed, so memory holds only this batch.
 
     Attributes:
         path: of the file.
@@ -94,7 +107,7 @@ class OnDisk:
                 file.seek(self.offset + row * size)
                 if file.readinto(into[position * size : (position + 1) * size]) != size:
                     raise OSError(f"{self.path} has become shorter")
-        return batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous()  # as those in memory are
+        return batch.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous()  # the layout that `held` gives
 
 
 Held = Batch | OnDisk
@@ -108,7 +121,8 @@ def held(arrays: Arrays, device: torch.device, *, images: bool, room: float) -> 
         arrays: of the pool.
         device: to compute on.
         images: whether the arrays are images (n, h, w, c).
-        room: bytes that the device has for them. Images on disk that take more, or any for a CPU, stay there.
+        room: bytes of the device that the inputs may take. Images on disk that are larger stay on disk, and on a CPU
+            all images on disk do.
     """
     if images and isinstance(arrays, np.memmap) and (device.type == "cpu" or arrays.nbytes > room):
         path, rows = Path(str(arrays.filename)), np.arange(len(arrays))
@@ -126,7 +140,7 @@ def held(arrays: Arrays, device: torch.device, *, images: bool, room: float) -> 
 
 
 def taken(inputs: Held, index: Tensor) -> Held:
-    """Return the inputs of the examples at these positions; those on disk stay there."""
+    """Return the inputs of the examples at these positions; images on disk are not read."""
     if isinstance(inputs, OnDisk):
         return OnDisk(**{**vars(inputs), "rows": inputs.rows[index.cpu().numpy()]})
     return mapped(lambda each: each[index], inputs)

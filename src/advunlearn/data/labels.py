@@ -2,23 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.utils.data import TensorDataset
 
 from advunlearn.options import UserError
 from advunlearn.runtime.arrays import Labels
 
+ATTRIBUTES = ("targets", "labels", "_labels", "y")  # in which torch datasets hold their labels
+PAIRS = ("_samples", "samples")  # attributes that hold pairs of an input and a label
 
-def numbered(labels: NDArray[Any], train_rows: int) -> tuple[Labels, list[str]]:
-    """Return the class of each label (n,), and the names of the classes.
 
-    Classes are the labels of the first `train_rows`, in sorted order.
+def stored_labels(dataset: Any) -> list[Any] | None:
+    """Return the labels that a torch dataset holds in an attribute, without reading its items; None if it does not.
+
+    The labels of the items may differ, for example because of a `target_transform`.
+    """
+    if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
+        return list(dataset.tensors[1].tolist())
+    for name in (*ATTRIBUTES, *PAIRS):
+        found: Any = getattr(dataset, name, None)
+        if not hasattr(found, "__len__") or len(found) != len(dataset):
+            continue
+        if name in ATTRIBUTES:
+            return [plain(label) for label in found]
+        if all(isinstance(pair, tuple) and len(pair) == 2 for pair in found):
+            return [plain(label) for _, label in found]
+    return None
+
+
+def plain(label: Any) -> Any:
+    """Return a label of torch or numpy as a Python object."""
+    return label.tolist() if hasattr(label, "tolist") else label
+
+
+def numbered(labels: NDArray[Any] | Sequence[Any], train_rows: int) -> tuple[Labels, list[str]]:
+    """Return the class number of each label (n,), and the names of the classes.
+
+    The classes are the different labels of the first `train_rows` examples, in sorted order.
 
     Raises:
-        UserError: in one line, if they have no order, are fractions, or if a later one is none of them.
+        UserError: in one line, if labels are neither whole numbers nor texts, or if a label occurs in the test part
+            only.
     """
+    if not isinstance(labels, np.ndarray):
+        try:
+            labels = np.array(labels, dtype=object if isinstance(labels[0], str) else None)
+        except ValueError as error:
+            raise UserError("labels must be whole numbers or texts, one for each example, got lists") from error
     if labels.dtype == object:
         labels = np.array([str(each) for each in labels]) if all(isinstance(each, str) for each in labels) else labels
     if labels.dtype.kind not in "iubU" or labels.ndim != 1:

@@ -16,10 +16,10 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
-from advunlearn.data.inputs import Arrays, Shape
-from advunlearn.options import ConfigError, UserError, option
+from advunlearn.data.inputs import Arrays, Shape, in_torch_type, not_finite
+from advunlearn.options import ConfigError, UserError, in_one_line, option
 from advunlearn.runtime.resources import parse_size
-from advunlearn.storage.files import UnreadableFile, open_regular
+from advunlearn.storage.files import UnreadableFile, open_regular, state_of_file
 
 PREFIX = "inputs."  # of the names of several arrays of inputs
 MOST_CLASSES = 10_000
@@ -29,11 +29,11 @@ CHUNK = 1 << 20  # bytes of labels that are read at once
 
 @dataclass
 class Npz(Dataset):
-    """Your own arrays: inputs of any kind, and `labels` (n) from 0.
+    """Arrays of the user: inputs of any kind, and `labels` (n), whole numbers from 0 on.
 
-    The inputs are `images` (n, h, w) or (n, h, w, c), uint8 or fractions; or `inputs` (n, ...), numbers of any type; or
-    several arrays such as `inputs.ids` and `inputs.mask`, which the network gets by name. The file may also hold a test
-    part: the same names after `test_`. Without one, held-out examples come from the training part.
+    The inputs are `images` (n, h, w) or (n, h, w, c), uint8 or floats; or `inputs` (n, ...), numbers of any type; or
+    several arrays such as `inputs.ids` and `inputs.mask`, which the network gets as keyword arguments. Arrays with the
+    prefix `test_` are the test part. Without a test part, held-out examples come from the training part.
 
     Attributes:
         path: of the npz file.
@@ -47,7 +47,7 @@ class Npz(Dataset):
     max_size: str = option("2GB")
 
     def conflicts(self) -> list[str]:
-        """Refuse a `max_size` that is no size; see `Component.conflicts`."""
+        """Refuse a `max_size` that is not a size; see `Component.conflicts`."""
         try:
             parse_size(self.max_size)
         except (ValueError, OverflowError):
@@ -59,12 +59,9 @@ class Npz(Dataset):
         if self.path is None:
             raise UserError("path must name an npz file with inputs and labels (try dataset.path=mine.npz)")
         try:
-            state = self._file.stat()
-            return _info(self._file, self.max_size, (state.st_mtime_ns, state.st_size))
+            return _info(self._file, self.max_size, state_of_file(self._file))
         except UnreadableFile as error:
             raise UserError(f"path={self.path} cannot be read: {error.reason}") from error
-        except OSError as error:
-            raise UserError(f"path={self.path} cannot be read: {error.strerror or error}") from error
         except ValueError as error:
             raise UserError(f"path={self.path}: {error}") from error
 
@@ -106,7 +103,7 @@ class Npz(Dataset):
 
 @dataclass(frozen=True)
 class _Header:
-    """What is known of an array before it is read: its type, and where it begins and ends in its part of the file."""
+    """The header of an array in the file: shape and type, and the positions of the first and last byte of its data."""
 
     shape: tuple[int, ...]
     kind: np.dtype[Any]
@@ -118,8 +115,8 @@ class _Header:
 
 
 @lru_cache(100)  # the runs of a sweep read the same file
-def _info(path: Path, max_size: str, state: tuple[int, int]) -> DatasetInfo:
-    """Return the sizes that a file has; `state` is a time and a size that change with the file.
+def _info(path: Path, max_size: str, state: str) -> DatasetInfo:
+    """Return the sizes that a file has; `state` changes with the file.
 
     Raises:
         UserError: in one line without the path, if it is not a file of inputs and labels.
@@ -154,7 +151,7 @@ def _input_names(names: Iterable[str]) -> list[str]:
     """Return the names of the arrays of inputs among those of a file.
 
     Raises:
-        UserError: if there are none, or of two kinds.
+        UserError: if the file holds no inputs, or two kinds of inputs.
     """
     own = [name for name in names if name in ("images", "inputs") or name.startswith(PREFIX)]
     if not own:
@@ -165,7 +162,7 @@ def _input_names(names: Iterable[str]) -> list[str]:
 
 
 def _shape(shapes: dict[str, tuple[int, ...]]) -> Shape:
-    """Return the shape of an example: of an image (c, h, w), and never without an axis."""
+    """Return the shape of an example: (c, h, w) for an image, and (1,) for a single number."""
     if "images" in shapes:
         height, width, *channels = shapes["images"]
         return (channels[0] if channels else 1, height, width)
@@ -173,32 +170,28 @@ def _shape(shapes: dict[str, tuple[int, ...]]) -> Shape:
 
 
 def _joined(parts: list[NDArray[Any]], name: str) -> NDArray[Any]:
-    """Return an array of the training part and of the test part in a type that torch knows: fractions as float32.
+    """Return the array of the training part, followed by that of the test part; see `in_torch_type`.
 
     Raises:
         UserError: in one line, if a number is not finite.
     """
-    array = np.concatenate(parts)
-    if array.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32, copy=False)
-        bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-        if bad.any():
-            rows = f"{bad.sum()} rows, the first of them row {bad.argmax()}"
-            raise UserError(f"{name} must be finite: NaN or infinite numbers are in {rows}")
-        return array
-    return array.astype(np.int64) if array.dtype.kind == "u" and array.itemsize > 1 else array.astype(array.dtype.type)
+    array = in_torch_type(np.concatenate(parts))
+    bad = not_finite(array)
+    if bad.any():
+        rows = f"{bad.sum()} rows, the first of them row {bad.argmax()}"
+        raise UserError(f"{name} must be finite: NaN or infinite numbers are in {rows}")
+    return array
 
 
 @contextlib.contextmanager
 def _one_line(where: str = "") -> Iterator[None]:
-    """Raise a UserError in one line, `WHERE: damaged or not an npz file (reason)`, for what bad bytes raise."""
+    """Raise a UserError in one line, `WHERE: damaged or not an npz file (reason)`, for any error of invalid bytes."""
     try:
         yield
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # zipfile, zlib and numpy raise errors of a dozen families for bad bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # zipfile, zlib and numpy raise errors of many types for invalid bytes
+        reason = in_one_line(error)
         raise UserError(f"{where}: damaged or not an npz file ({reason})".removeprefix(": ")) from error
 
 
@@ -225,7 +218,7 @@ def _check_part(headers: dict[str, _Header], part: str, names: list[str]) -> Non
     for name in names[:-1]:
         about = headers[f"{part}{name}"]
         if name == "images" and (not _is_image(about) or 0 in about.shape):
-            raise UserError(f"{part}images must be uint8 or fractions, (n, h, w) or (n, h, w, c), got {about}")
+            raise UserError(f"{part}images must be uint8 or floats, (n, h, w) or (n, h, w, c), got {about}")
         if name == "images" and len(about.shape) == 4 and about.shape[1] in COLORS and about.shape[3] not in COLORS:
             raise UserError(f"{part}images must be (n, h, w, c), got {about} (try images.transpose(0, 2, 3, 1))")
         if about.kind.kind not in "iufb" or len(about.shape) < 1 or 0 in about.shape:

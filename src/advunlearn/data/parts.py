@@ -30,7 +30,7 @@ from PIL import Image
 
 from advunlearn.data.dataset import DatasetInfo
 from advunlearn.data.fetch import Arrays, array_digest
-from advunlearn.options import UserError
+from advunlearn.options import UserError, first_line
 from advunlearn.runtime.progress import progress
 from advunlearn.storage.files import atomic_write
 
@@ -256,5 +256,5 @@ def _decode(content: bytes, block: str, info: DatasetInfo, path: Path) -> NDArra
                 raise UserError(f"a picture of {picture.height}x{picture.width} pixels, not images of {height}x{width}")
             pixels = np.asarray(picture.convert("RGB"))
     except BAD_PICTURE as error:
-        raise UserError(f"{path}: {block} cannot be read ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: {block} cannot be read ({first_line(error)})") from error
     return pixels.reshape(-1, height, width, 3)[..., :channels]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +17,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from advunlearn.data.dataset import Dataset
+from advunlearn.data.dataset import Dataset, Pool
 from advunlearn.data.fetch import array_digest
-from advunlearn.options import UserError, option
+from advunlearn.options import UserError, in_one_line, option
+from advunlearn.runtime.arrays import Labels
 from advunlearn.runtime.progress import progress
 from advunlearn.runtime.resources import cores, free_disk, size
 from advunlearn.runtime.signals import halt_point
-from advunlearn.storage.files import UnreadableFile, atomic_write
+from advunlearn.storage.files import UnreadableFile, atomic_write, state_of_file
 from advunlearn.storage.folders import delete_tree, make_folder, refuse_link, share
 from advunlearn.storage.locks import claim
 from advunlearn.storage.paths import cache_folder
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SCHEMA = 1  # raise it when images are decoded to other pixels: the cache then decodes them again
 IN_MEMORY = 1 << 29  # bytes; a larger array stays on disk: in memory a run has two or three copies
 AT_ONCE = 256  # images that are decoded before they are written
-GRAY = ("1", "L")  # modes of a picture with one channel
+GRAY = ("1", "L")  # PIL's modes of images with one channel
 LEVELS = np.arange(256, dtype=np.int64)
 
 
@@ -43,25 +46,25 @@ class Pictures(Dataset):
     """Base class of datasets whose images are decoded once and kept in the cache.
 
     Attributes:
-        size: height and width in pixels. An image is scaled so that its shorter side has that length, and the middle is
-            cut out; null takes images as they are, which must then have one size.
-        gray: whether images have one channel, the brightness, instead of red, green and blue; null: as the first one.
+        size: height and width in pixels. The shorter side of an image is scaled to this length, and the center is
+            cropped; null leaves images as they are, and all must then have the same size.
+        gray: whether images are grayscale (one channel) or RGB; null: grayscale if the first image is.
     """
 
     size: int | None = option(None, at_least=1)
     gray: bool | None = False
 
     def is_gray(self, first: Image) -> bool:
-        """Return whether images have one channel, of which the first is given."""
+        """Return whether images have one channel, given the dataset's first image."""
         return first.mode in GRAY if self.gray is None else self.gray
 
     def fitted(self, picture: Image, *, gray: bool) -> Image:
-        """Return a picture in the size of the options, with one channel or three, turned as its EXIF data say.
+        """Return an image in the size that the options give, grayscale or RGB, rotated as its EXIF data say.
 
         Transparency is dropped, as torchvision does.
 
         Raises:
-            UserError: for more than 8 bits per pixel and channel, and for colors that would be lost unasked.
+            UserError: for more than 8 bits per channel; and with `gray=null`, for a color image after a grayscale one.
         """
         from PIL import Image, ImageOps
 
@@ -84,7 +87,7 @@ class Pictures(Dataset):
         from PIL import ExifTags
 
         width, height = picture.size
-        if picture.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # lies on its side
+        if picture.getexif().get(ExifTags.Base.Orientation, 1) > 4:  # rotated by 90 degrees
             width, height = height, width
         return (1 if self.is_gray(picture) else 3, *((height, width) if self.size is None else (self.size, self.size)))
 
@@ -94,14 +97,16 @@ class Source:
     """Images that are slow to read.
 
     Attributes:
-        name: of the folder in the cache; the images of another source with this name are replaced.
+        folder: name of the folder in the cache, whose images of an older state are replaced.
         state: a text that changes whenever the images do.
+        option: the option that selects the images, such as `dataset.root=photos`, for messages.
         names: of the images, for messages.
-        read: returns the image at a position, of one size for all; called from several threads.
+        read: returns the image at a position. It is called from several threads. All images must have the same size.
     """
 
-    name: str
+    folder: str
     state: str
+    option: str
     names: Sequence[str]
     read: Callable[[int], Image]
 
@@ -112,7 +117,7 @@ class Kept:
 
     Attributes:
         images: uint8, (n, height, width, channels); on disk if they are large.
-        digest: SHA-256 of them.
+        digest: SHA-256 of the images.
         moments: int64, (n, 2, channels), the sum and the sum of squares of each image's pixels.
     """
 
@@ -120,26 +125,43 @@ class Kept:
     digest: str
     moments: NDArray[np.int64]
 
+    def pool(self, labels: Labels, train_rows: int, classes: int, names: Sequence[str] = ()) -> Pool:
+        """Return the images with their labels (n,); see `Pool`."""
+        return Pool(self.images, labels, train_rows, classes, digest=self.digest, moments=self.moments, names=names)
+
+
+def bytes_in_memory(count: int, shape: tuple[int, ...]) -> int:
+    """Return the memory that each of so many images takes: 0 if `kept` leaves them on disk."""
+    each = math.prod(shape)
+    return 0 if count * each > IN_MEMORY else each
+
+
+def item_of(parts: Sequence[Any], row: int) -> Any:
+    """Return the item of a row number of the pool from the training part and, if there is one, the test part."""
+    train_rows = len(parts[0])
+    return parts[0][row] if row < train_rows else parts[1][row - train_rows]
+
 
 @contextlib.contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Raise a UserError in one line, `NAME cannot be read as an image (reason)`, for what bad bytes raise."""
+    """Raise a UserError in one line, `NAME cannot be read as an image (reason)`, for any error of an image library."""
     try:
         yield
-    except Exception as error:  # PIL and others raise errors of a dozen families
-        reason = error.reason if isinstance(error, UnreadableFile) else " ".join(str(error).split())
-        raise UserError(f"{name} cannot be read as an image ({reason or type(error).__name__})") from error
+    except Exception as error:  # PIL and others raise errors of many types for invalid bytes
+        reason = error.reason if isinstance(error, UnreadableFile) else in_one_line(error)
+        reason = "not an image" if type(error).__name__ == "UnidentifiedImageError" else reason  # with a memory address
+        raise UserError(f"{name} cannot be read as an image ({reason})") from error
 
 
 def kept(source: Source) -> Kept:
-    """Return the images of a source, decoded if the cache does not hold them.
+    """Return the images of a source, which are decoded unless the cache holds them.
 
-    A process that is killed leaves an incomplete file, which the next one replaces.
+    A process that is killed leaves an incomplete file, which the next process replaces.
 
     Raises:
         UserError: in one line, if an image cannot be read or has another size, or if the disk has too little space.
     """
-    folder = cache_folder() / "data" / "decoded" / source.name
+    folder = cache_folder() / "data" / "decoded" / source.folder
     with claim(folder.with_name(f"{folder.name}.claim")):
         found = _read(folder, source.state)
         if found is None:
@@ -153,14 +175,17 @@ def kept(source: Source) -> Kept:
 
 
 def _files(folder: Path, state: str) -> tuple[Path, Path]:
-    name = hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:32]
+    """Return the files of the images and of what is known of them; other versions of Pillow may decode other pixels."""
+    import PIL
+
+    name = digest_of(SCHEMA, PIL.__version__, state)
     return folder / f"{name}.npy", folder / f"{name}.npz"
 
 
 def _read(folder: Path, state: str) -> Kept | None:
     """Return the images in the cache; None if they are of another state, incomplete, or damaged.
 
-    Those that stay on disk are not read: that they are complete follows from the size and the time of the file.
+    Images that stay on disk are not read: they are complete if the file has the size and the time that were recorded.
     """
     path, about = _files(folder, state)
     try:
@@ -171,7 +196,7 @@ def _read(folder: Path, state: str) -> Kept | None:
         images = np.load(path, allow_pickle=False, mmap_mode="r")
     except FileNotFoundError:
         return None
-    except Exception as error:  # zipfile, zlib and numpy raise errors of a dozen families for bad bytes
+    except Exception as error:  # zipfile, zlib and numpy raise errors of many types for invalid bytes
         logger.warning("%s is damaged (%s); the images are decoded again", folder, error)
         return None
     if images.nbytes > IN_MEMORY:
@@ -220,9 +245,9 @@ def _pixels(
     """Return an image (h, w, c) and its moments (2, c).
 
     Raises:
-        UserError: in one line with the image's name, if it cannot be read or has not this shape.
+        UserError: in one line with the image's name, if it cannot be read, or has another shape.
     """
-    name = source.names[position]
+    name = f"{source.option}: {source.names[position]}"
     with readable(name):
         picture = source.read(position)
     array = np.asarray(picture)
@@ -235,21 +260,9 @@ def _pixels(
 
 
 def state_of(folder: Path) -> str:
-    """Return what changes with the files below a folder: the path, the size and the times of each.
-
-    The second time is that of the last change of the file or of its name, which no program can set.
-    """
+    """Return a text that changes whenever a file below the folder does, or its path; see `state_of_file`."""
     files = (f"{top}/{name}" for top, _, names in os.walk(folder) for name in names)
     return "\n".join(sorted(f"{path}\0{state_of_file(path)}" for path in files))
-
-
-def state_of_file(path: str | Path) -> str:
-    """Return the size and the times of a file, nothing if it cannot be found; see `state_of`."""
-    try:
-        status = os.stat(path)
-    except OSError:  # it is named when it is read
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def digest_of(*parts: Any) -> str:

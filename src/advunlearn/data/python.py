@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -12,29 +13,32 @@ import torch
 from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
-from advunlearn.data.labels import numbered
+from advunlearn.data.inputs import in_torch_type, not_finite
+from advunlearn.data.labels import numbered, plain, stored_labels
 from advunlearn.options import UserError, imported, located, option, source_digest
 from advunlearn.runtime.arrays import Labels, Rows
 from advunlearn.runtime.progress import progress
 
 AT_ONCE = 64  # examples that a worker process returns together
 CHANNELS = (1, 3)  # of an image
-LABELS = ("targets", "labels")  # where many datasets keep their labels
+LABEL_KEYS = ("label", "labels")  # of an item that is a dict
+COMPARED = 32  # items whose labels are compared with those that the dataset holds in an attribute
 
 
 @dataclass
 class Python(Dataset):
-    """A function of your own that returns a torch Dataset, or a sequence, of pairs of inputs and a label.
+    """A Python function of the user that returns a torch Dataset, or a sequence, of pairs of inputs and a label.
 
-    The inputs are a tensor, an array, a number or a PIL image, or several of them in a dict or a tuple; those of a
-    tuple are named `input0`, `input1`, and so on. A PIL image, a tensor (c, h, w) and an array (h, w, c), of 1 or 3
-    channels, is an image. Images of fractions are left as they are, unless `mean` and `std` are given. Labels may be of
-    any type; classes are numbered in their sorted order. Every example is read once, when a run starts.
+    The inputs are a tensor, an array, a number or a PIL image, or several of these in a dict or a tuple. The inputs in
+    a tuple get the names `input0`, `input1`, and so on. An item may also be a dict with the key `label` or `labels`;
+    its other values are the inputs. Images are PIL images, tensors (c, h, w) and arrays (h, w, c), of 1 or 3 channels.
+    Floating-point images are not normalised, unless `mean` and `std` are given. Labels are whole numbers or texts;
+    classes are numbered in the sorted order of the labels. Every example is read once, when a run starts.
 
     Attributes:
         factory, test_factory: import paths of the functions that return the training part and the test part.
-        arguments: of both functions, by name.
-        workers: processes that read the examples; 0 reads them in the run's own.
+        arguments: keyword arguments of both functions.
+        workers: number of processes that read the examples; 0 reads them in the main process.
 
     References:
         No publication.
@@ -54,7 +58,8 @@ class Python(Dataset):
         """Return all examples; see `Dataset.load`.
 
         Raises:
-            UserError: in one line, if one cannot be read, differs from the others in kind or size, or is not finite.
+            UserError: in one line, if an example cannot be read, differs from example 0 in type or shape, or is not
+                finite.
         """
         parts = _parts(self._factories(), self.arguments)
         examples = [each for part in parts for each in _examples(part, self.workers)]
@@ -68,7 +73,7 @@ class Python(Dataset):
         return Pool(inputs, labels, train_rows, len(classes), kind.image)
 
     def statistics(self, pool: Pool, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Return none for images of fractions, which the function has prepared; see `Dataset.statistics`."""
+        """Return None for floating-point images, which the function has prepared; see `Dataset.statistics`."""
         prepared = isinstance(pool.inputs, dict) or pool.inputs.dtype != np.uint8
         return None if prepared and self.mean is None else super().statistics(pool, rows)
 
@@ -78,7 +83,7 @@ class Python(Dataset):
         return "your own function: dataset.factory=mypkg.data:train_set"
 
     def _factories(self) -> list[tuple[str, str]]:
-        """Return name and value of the options that name a function."""
+        """Return the name and the value of each option that names a function."""
         if self.factory is None:
             raise UserError("factory must be the import path of a function (try dataset.factory=mypkg.data:train_set)")
         named = [("factory", self.factory), ("test_factory", self.test_factory)]
@@ -87,7 +92,14 @@ class Python(Dataset):
 
 @dataclass(frozen=True)
 class _Example:
-    """An example as arrays: the inputs by name, whether they are one array alone or an image, and the label."""
+    """An example.
+
+    Attributes:
+        inputs: the arrays by name.
+        alone: whether the inputs are one array, whose name is `inputs`.
+        image: whether this array is an image.
+        label: a Python object.
+    """
 
     inputs: dict[str, NDArray[Any]]
     alone: bool
@@ -96,12 +108,12 @@ class _Example:
 
     @property
     def about(self) -> str:
-        """Return names, types and shapes in words, which are the same for all examples."""
+        """Return names, types and shapes in words, which must be the same for all examples."""
         each = [f"{name} {array.dtype} {array.shape}" for name, array in self.inputs.items()]
         return f"{'an image, ' if self.image else ''}{', '.join(each)}"
 
 
-@lru_cache(10)  # the runs of a sweep have the same; it does not say what the examples are, only how many and how large
+@lru_cache(10)  # the runs of a sweep ask the same; the sizes are kept, not the examples
 def _info(about: str) -> DatasetInfo:
     from torch.utils.data import Subset
 
@@ -142,22 +154,22 @@ def _parts(factories: list[tuple[str, str]], arguments: dict[str, Any]) -> list[
 
 
 def _labels(part: Any, workers: int) -> list[Any]:
-    """Return the labels, from where many datasets keep them, or else by reading all examples."""
-    for name in LABELS:
-        found = getattr(part, name, None)
-        if found is not None and len(found) == len(part):
-            return [_plain(label) for label in found]
-    tensors: Any = getattr(part, "tensors", None)  # of a TensorDataset
-    if tensors:
-        return list(tensors[-1].tolist())
+    """Return the labels: those that the dataset holds in an attribute if some items agree, else those of all items."""
+    from torch.utils.data import Subset
+
+    found = stored_labels(part)
+    if found is not None:
+        rows = np.unique(np.linspace(0, len(part) - 1, COMPARED).astype(int)).tolist()
+        if [found[row] for row in rows] == [each.label for each in _examples(Subset(part, rows), 0)]:
+            return found
     return [each.label for each in _examples(part, workers)]
 
 
 def _examples(part: Any, workers: int) -> list[_Example]:
-    """Return all examples of a part, read in so many processes."""
+    """Return all examples of a part, read by this number of processes; 0 is the main process."""
     from torch.utils.data import DataLoader
 
-    loader: Any = DataLoader(part, AT_ONCE, num_workers=workers, collate_fn=lambda pairs: list(map(_example, pairs)))
+    loader: Any = DataLoader(part, AT_ONCE, num_workers=workers, collate_fn=lambda items: list(map(_example, items)))
     try:
         return [each for batch in progress(loader, "read") for each in batch]
     except Exception as error:  # a dataset of the user may raise any; of a worker, the message is a traceback
@@ -166,22 +178,36 @@ def _examples(part: Any, workers: int) -> list[_Example]:
         raise UserError(f"factory: an example cannot be read ({reason})") from error
 
 
-def _example(pair: Any) -> _Example:
-    """Return the arrays of a pair of inputs and a label."""
+def _pair(item: Any) -> tuple[Any, Any]:
+    """Return inputs and label of an item, a pair or a dict."""
+    if isinstance(item, Mapping):
+        key = next((key for key in LABEL_KEYS if key in item), None)
+        inputs = {name: value for name, value in item.items() if name != key}
+        if key is None or not inputs:
+            raise UserError(f"a dict must hold `label` and inputs, got {', '.join(map(str, item))}")
+        return (next(iter(inputs.values())) if len(inputs) == 1 else inputs), item[key]
     try:
-        inputs, label = pair
+        inputs, label = item
     except (TypeError, ValueError) as error:
-        raise UserError(f"it must be a pair of inputs and a label, got {type(pair).__name__}") from error
+        several = f" of {len(item)}; several inputs are a tuple, ((a, b), label)" if isinstance(item, tuple) else ""
+        words = f"it must be a pair of inputs and a label, got {type(item).__name__}{several}"
+        raise UserError(words) from error
+    return inputs, label
+
+
+def _example(item: Any) -> _Example:
+    """Return the arrays and the label of an item."""
+    inputs, label = _pair(item)
     if isinstance(inputs, tuple):
         inputs = {f"input{number}": each for number, each in enumerate(inputs)}
-    several = isinstance(inputs, dict)
+    several = isinstance(inputs, Mapping)
     by_name = inputs if several else {"inputs": inputs}
     arrays = {str(name): _array(each, alone=not several) for name, each in by_name.items()}
-    return _Example(arrays, not several, not several and _is_image(arrays["inputs"]), _plain(label))
+    return _Example(arrays, not several, not several and _is_image(arrays["inputs"]), plain(label))
 
 
 def _array(value: Any, *, alone: bool) -> NDArray[Any]:
-    """Return inputs as an array; an image is (h, w, c), and a number alone (1,)."""
+    """Return inputs as an array of numbers; an image is (h, w, c), and a single number (1,)."""
     if isinstance(value, torch.Tensor):
         array = value.detach().cpu().numpy()
         array = array.transpose(1, 2, 0) if alone and array.ndim == 3 and len(array) in CHANNELS else array
@@ -192,18 +218,12 @@ def _array(value: Any, *, alone: bool) -> NDArray[Any]:
         array = np.asarray(value)
     if array.dtype.kind not in "iufb":
         raise UserError(f"inputs must be numbers, tensors, arrays or images, got {type(value).__name__}")
-    array = array.astype(np.float32) if array.dtype.kind == "f" else array
-    array = array.astype(np.int64) if array.dtype.kind == "u" and array.itemsize > 1 else array
+    array = in_torch_type(array)
     return array[None] if alone and array.ndim == 0 else array
 
 
 def _is_image(array: NDArray[Any]) -> bool:
     return array.ndim == 3 and array.shape[2] in CHANNELS and (array.dtype == np.uint8 or array.dtype.kind == "f")
-
-
-def _plain(label: Any) -> Any:
-    """Return a label as Python has it."""
-    return label.tolist() if hasattr(label, "tolist") else label
 
 
 def _equal(first: _Example, second: _Example) -> bool:
@@ -217,7 +237,7 @@ def _stacked(arrays: list[NDArray[Any]], name: str) -> NDArray[Any]:
         UserError: in one line, if a number is not finite.
     """
     whole = np.stack(arrays)
-    bad = ~np.isfinite(whole).reshape(len(whole), -1).all(axis=1)
+    bad = not_finite(whole)
     if bad.any():
         raise UserError(
             f"factory: {name} of {bad.sum()} examples are not finite, the first of them example {bad.argmax()}"
@@ -227,8 +247,8 @@ def _stacked(arrays: list[NDArray[Any]], name: str) -> NDArray[Any]:
 
 def _numbered(labels: list[Any], train_rows: int) -> tuple[Labels, list[str]]:
     try:
-        return numbered(np.array(labels, dtype=object if isinstance(labels[0], str) else None), train_rows)
-    except ValueError as error:  # of numpy, for labels of different lengths
+        return numbered(labels, train_rows)
+    except UserError as error:
         raise UserError(f"factory: {error}") from error
 
 

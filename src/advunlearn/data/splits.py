@@ -101,8 +101,7 @@ def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Spli
         ValueError: if the options do not fit the data.
     """
     rows = np.arange(len(pool.labels))
-    test_rows, classes = len(rows) - pool.train_rows, tuple(range(pool.classes))
-    info = DatasetInfo(pool.train_rows, test_rows, classes, (), names=pool.names)
+    info = pool.info
     problems = check_sizes(info, dataset, forget)
     if problems:
         raise UserError(problems[0])

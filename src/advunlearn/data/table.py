@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
 from advunlearn.data.labels import numbered
-from advunlearn.data.pictures import state_of_file
-from advunlearn.options import UserError, option
+from advunlearn.options import UserError, in_one_line, option
 from advunlearn.runtime.arrays import Floats, Labels, Rows
-from advunlearn.storage.files import UnreadableFile, open_regular
+from advunlearn.storage.files import UnreadableFile, open_regular, state_of_file
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-MOST_CATEGORIES = 1000  # of a column; one with more is most likely a name or a number of the row
+MOST_CATEGORIES = 1000  # of a column; a column with more is most likely a name or an ID
 UNNAMED = "Unnamed: "  # what pandas calls a column without a name
 
 
@@ -29,18 +28,18 @@ UNNAMED = "Unnamed: "  # what pandas calls a column without a name
 class Table(Dataset):
     """A CSV or Parquet file with a row for each example and a column of labels.
 
-    A column of numbers is standardised by its mean and deviation over the examples that the original is trained on. Any
-    other column is one-hot: a feature for each value that occurs in the file, so the number of features does not depend
-    on the split. Labels may be of any type; classes are numbered in their sorted order. Rows are numbered from 0 on,
-    the line of names not counted.
+    A column of numbers is standardised by its mean and standard deviation over the examples that the original is
+    trained on. Any other column is one-hot encoded: there is a feature for each value in the file, so the number of
+    features does not depend on the split. Labels are whole numbers or texts; classes are numbered in the sorted order
+    of the labels. Rows are numbered from 0; the header line does not count.
 
     Attributes:
-        path: of the file; its name ends in `.parquet`, or it is CSV.
+        path: of the file: Parquet if its name ends in `.parquet`, else CSV.
         label: name of the column of labels.
-        drop: names of columns to leave out, such as numbers and names of persons.
-        categorical: names of columns of numbers that are one-hot nevertheless.
+        drop: names of columns to ignore, such as IDs and names of persons.
+        categorical: names of columns of numbers that are one-hot encoded as well.
         missing: `error` refuses missing values; `mean` replaces a missing number by the mean over the training
-            examples, and leaves all features of another column 0.
+            examples, and sets all features of a missing category to 0.
         separator: between the columns of a CSV file.
 
     References:
@@ -68,13 +67,13 @@ class Table(Dataset):
         return Pool(features.inputs.astype(np.float32), features.labels, rows, classes, images=False)
 
     def statistics(self, pool: Pool, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Return those of the columns of numbers, and 0 and 1 of the others; see `Dataset.statistics`."""
+        """Return the statistics of columns of numbers, and 0 and 1 for one-hot features; see `Dataset.statistics`."""
         if self.mean is not None:
             return super().statistics(pool, rows)
         from sklearn.preprocessing import StandardScaler
 
         features = self._features()
-        with np.errstate(invalid="ignore"):  # of a column without any value
+        with np.errstate(invalid="ignore"):  # for a column without any value
             scaler = StandardScaler().fit(features.inputs[rows])  # missing values do not count
         use = features.numeric & np.isfinite(scaler.mean_)
         mean, std = np.where(use, scaler.mean_, 0), np.where(use, scaler.scale_, 1)
@@ -106,7 +105,14 @@ class Table(Dataset):
 
 @dataclass(frozen=True)
 class _Features:
-    """What a table gives: inputs (n, features) with NaN for what is missing, and which features are numbers."""
+    """The contents of a table.
+
+    Attributes:
+        inputs: (n, features), with NaN for missing numbers.
+        numeric: (features,), whether a feature is a column of numbers.
+        labels: (n,).
+        classes: names of the classes.
+    """
 
     inputs: Floats
     numeric: NDArray[np.bool_]
@@ -124,10 +130,10 @@ def _features(
     may_miss: bool,
     separator: str,
 ) -> _Features:
-    """Return what a file gives; `state` changes with it.
+    """Return the contents of a file; `state` changes with the file.
 
     Raises:
-        UserError: in one line without the path, if it cannot be used.
+        UserError: in one line without the path, if the file is not a table with these columns.
     """
     table = _read(path, separator)
     for option_, names in (("label", (label,)), ("drop", drop), ("categorical", categorical)):
@@ -155,12 +161,12 @@ def _read(path: Path, separator: str) -> DataFrame:
             if path.suffix == ".parquet":
                 return pandas.read_parquet(file)
             with warnings.catch_warnings():
-                warnings.simplefilter("error", pandas.errors.ParserWarning)  # that cells of too long lines are lost
+                warnings.simplefilter("error", pandas.errors.ParserWarning)  # too long a line would lose cells
                 return pandas.read_csv(file, sep=separator, index_col=False, low_memory=False)
         except ImportError as error:
             raise UserError("pyarrow reads Parquet, and is not installed (pip install 'advunlearn[table]')") from error
-        except Exception as error:  # pandas and pyarrow raise errors of a dozen families for bad bytes
-            raise UserError(f"not a table ({' '.join(str(error).split())})") from error
+        except Exception as error:  # pandas and pyarrow raise errors of many types for invalid bytes
+            raise UserError(f"not a table ({in_one_line(error)})") from error
 
 
 def _labels(column: Series) -> tuple[Labels, list[str]]:
@@ -196,7 +202,10 @@ def _column(column: Series, categorical: bool, may_miss: bool) -> tuple[Floats, 
         if np.isinf(values.astype(np.float32)).any():
             raise UserError(f"column {name} holds infinite numbers")
         return values, True
-    kinds = column.nunique()
+    try:
+        kinds = column.nunique()
+    except TypeError as error:  # lists and dicts of a Parquet file have no hash
+        raise UserError(f"column {name} holds lists or dicts; make a column of each value, {others}") from error
     if kinds > MOST_CATEGORIES:
         raise UserError(f"column {name} holds {kinds:,} different values, and would be as many features; {others[3:]}")
     return get_dummies(column, dtype=np.float64).to_numpy(), False

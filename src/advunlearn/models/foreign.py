@@ -1,4 +1,4 @@
-"""Networks of other people's classes: any outputs that contain logits are understood."""
+"""Networks of other libraries and of the user, whose outputs are converted to logits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from advunlearn.models.model import Model
 from advunlearn.options import OptionError, UserError, imported, nearest, option, source_digest
 
 Forward = Callable[[nn.Module, Batch], Any]
-"""The user's own forward pass: a network and inputs to outputs, which are then understood as logits."""
+"""The user's own forward pass: a network and inputs to outputs, which contain logits; see `logits_of`."""
 
 
 class Understood(nn.Module):
@@ -30,7 +30,7 @@ class Understood(nn.Module):
         self.own_forward = forward
 
     def forward(self, inputs: Batch) -> Tensor:
-        """Return the logits; inputs with names are keyword arguments of the network.
+        """Return the logits; named inputs are keyword arguments of the network.
 
         Raises:
             UserError: in one line, if the network returns no logits.
@@ -42,21 +42,22 @@ class Understood(nn.Module):
 
 
 def understood(network: nn.Module, classes: int, forward: Forward | None = None) -> Understood:
-    """Return a network from inputs to logits (n, classes), which trains and holds the given one.
+    """Return a network from inputs to logits (n, classes) that wraps the given network.
 
-    Understood are a tensor, a tuple or list with one tensor (n,) or (n, k), and a dict or an object with `logits`,
-    such as a ModelOutput of Hugging Face. For two classes, one logit z of a sigmoid, (n,) or (n, 1), means [0, z].
+    The given network may return a tensor (n, classes), a tuple or list with exactly one tensor (n,) or (n, k), or a
+    dict or an object with `logits`, such as a ModelOutput of Hugging Face. For two classes, the logit z of a sigmoid,
+    (n,) or (n, 1), becomes [0, z].
 
     Args:
-        network: maps inputs to outputs; inputs with names are its keyword arguments.
+        network: maps inputs to outputs; named inputs are its keyword arguments.
         classes: number of classes.
-        forward: a function of the network and inputs to outputs, for a network that is called otherwise.
+        forward: a function from the network and the inputs to outputs, called in place of the network.
     """
     return Understood(network, classes, forward)
 
 
 def own_module(network: nn.Module) -> nn.Module:
-    """Return the network that `understood` was given; any other network is returned as it is."""
+    """Return the network inside a wrapper of `understood`; any other network is returned unchanged."""
     return network.network if isinstance(network, Understood) else network
 
 
@@ -64,7 +65,7 @@ def logits_of(outputs: Any, classes: int) -> Tensor:
     """Return the logits (n, classes) that a network's outputs contain; see `understood`.
 
     Raises:
-        UserError: in one line, if they contain none.
+        UserError: in one line, if they do not contain logits.
     """
     found = _tensor_in(outputs)
     if not isinstance(found, Tensor):
@@ -91,10 +92,10 @@ def _tensor_in(outputs: Any) -> Any:
 
 
 def _only(tensors: Iterable[Tensor]) -> Tensor | None:
-    """Return the tensor (n, ...) that can be logits, None without one.
+    """Return the only tensor, (n,) or (n, k), that can be logits; None if no tensor can.
 
     Raises:
-        UserError: in one line, if there are several.
+        UserError: in one line, if several can.
     """
     found = [each for each in tensors if each.is_floating_point() and each.dim() in (1, 2)]
     if len(found) > 1:
@@ -111,13 +112,13 @@ def _in_words(outputs: Any) -> str:
 
 @dataclass
 class Foreign(Model):
-    """Base class of models whose networks are other people's classes.
+    """Base class of models whose networks are classes of other libraries or of the user.
 
     Attributes:
-        arguments: further arguments of whatever makes the network, by name.
-        forward: import path of a function of the network and inputs to outputs, for a network that is called otherwise.
-        pretrained: allow weights that are the same at every build. They must never have seen this dataset: the
-            retrained model starts from them as well.
+        arguments: further keyword arguments of the function or class that makes the network.
+        forward: import path of a function from the network and the inputs to outputs, called in place of the network.
+        pretrained: allow weights that are the same for every new network. They must not be trained on this dataset,
+            because the retrained model starts from them as well.
     """
 
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -125,12 +126,12 @@ class Foreign(Model):
     pretrained: bool = option(False)
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
-        """Return the network, whose outputs are understood; see `Model.build`."""
+        """Return the network, wrapped so that it returns logits; see `Model.build`."""
         return understood(self.network(shape, classes), classes, self.own_forward())
 
     def own_forward(self) -> Forward | None:
-        """Return the user's own forward pass."""
-        return None if self.forward is None else named_function(self.forward, "forward")
+        """Return the user's own forward pass; None if it is not given."""
+        return None if self.forward is None else imported(self.forward, "forward")
 
     def network(self, shape: Shape, classes: int) -> nn.Module:
         """Return a new network of the other class."""
@@ -142,26 +143,12 @@ class Foreign(Model):
         return super().identity() | ({} if own is None else {"forward_source": source_digest(own)})
 
 
-def named_function(path: str, key: str) -> Callable[..., Any]:
-    """Return the function or class that an import path names.
-
-    Raises:
-        OptionError: in one line that begins with the key.
-    """
-    try:
-        found = imported(path, key)
-    except UserError as error:
-        raise OptionError([str(error)]) from error
-    if not (inspect.isclass(found) or inspect.isroutine(found)):  # whose source would not be found
-        raise OptionError([f"{key} must name a class or a function, got {type(found).__name__} {path}"])
-    return found
-
-
 def made_by(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Return the network that a function or class makes of these arguments.
+    """Return the network that a function or class makes from these arguments.
 
     Raises:
-        OptionError: in one line, if it does not take them, or makes something else.
+        OptionError: in one line, if it does not take these arguments.
+        UserError: in one line, if it returns something else than a network.
     """
     try:
         inspect.signature(factory).bind(**arguments)
@@ -175,7 +162,7 @@ def made_by(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]
 
 
 def first_of(words: Collection[str]) -> str:
-    """Return the first three words, and how many more there are."""
+    """Return the first three words and the number of the others, such as `a, b, c and 2 more`."""
     more = f" and {len(words) - 3} more" if len(words) > 3 else ""
     return ", ".join(list(words)[:3]) + more
 

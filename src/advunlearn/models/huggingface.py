@@ -11,7 +11,7 @@ from torch import nn
 
 from advunlearn.data.inputs import Shape, shape_in_words
 from advunlearn.models.foreign import Foreign, extra, first_of, understood
-from advunlearn.options import OptionError, UserError, nearest
+from advunlearn.options import OptionError, UserError, first_line, nearest
 from advunlearn.storage.files import file_digest
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -22,12 +22,12 @@ class HuggingFace(Foreign):
     """A classifier of transformers, made from a config, with random weights.
 
     Images are classified by `AutoModelForImageClassification`, other inputs by `AutoModelForSequenceClassification`.
-    `arguments` change the config. Weights in the folder `path` are those of the original, as with `original.path`;
-    with `pretrained`, every network starts from them instead.
+    `arguments` change the config. Weights in the folder `path` are used for the original, as with `original.path`; with
+    `pretrained`, every network starts from these weights instead.
 
     Attributes:
         path: a local folder with `config.json`, as `save_pretrained` writes it.
-        name: an architecture such as `bert` or `vit`, or a model of the hub, of which the config alone is read.
+        name: an architecture such as `bert` or `vit`, or a model of the hub, of which only the config is read.
 
     References:
         No publication. Transformers names the paper of each model.
@@ -45,7 +45,7 @@ class HuggingFace(Foreign):
             return auto.from_config(config)
         except ValueError as error:
             words = f"transformers has no classifier of inputs {shape_in_words(shape)} for {config.model_type}"
-            raise UserError(f"{words} ({str(error).splitlines()[0][:100]})") from error
+            raise UserError(f"{words} ({first_line(error)[:100]})") from error
 
     def trained(self, shape: Shape, classes: int) -> nn.Module:
         """Return a network with the folder's weights, whose names transformers converts; see `Model.trained`."""
@@ -58,7 +58,7 @@ class HuggingFace(Foreign):
         return understood(network, classes, self.own_forward())
 
     def weights_file(self) -> Path | None:
-        """Return the folder's weights, unless every network starts from them; see `Model.weights_file`."""
+        """Return the folder's file of weights; None if every network starts from it; see `Model.weights_file`."""
         return None if self.pretrained or self.path is None else self._weights()
 
     def identity(self) -> dict[str, Any]:
@@ -74,17 +74,17 @@ class HuggingFace(Foreign):
         return Path(str(self.path)).expanduser()
 
     def _weights(self) -> Path | None:
-        """Return the folder's file of weights.
+        """Return the folder's file of weights; None if the folder has no such file.
 
         Raises:
-            OptionError: if there are several.
+            OptionError: if the weights are in several files.
         """
         if (self._folder / f"{WEIGHTS[0]}.index.json").exists():
             raise OptionError([f"path={self.path}: weights in several files are not supported (try max_shard_size)"])
         return next((self._folder / name for name in WEIGHTS if (self._folder / name).is_file()), None)
 
     def _loaded(self, auto: Any, config: Any, **options: Any) -> tuple[nn.Module, dict[str, Any]]:
-        """Return a network with the folder's weights, and which of them did not fit."""
+        """Return a network with the folder's weights, and what transformers reports about weights that do not fit."""
         logging = extra("transformers.utils.logging", "huggingface")
         shown = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
@@ -95,9 +95,9 @@ class HuggingFace(Foreign):
                 logging.enable_progress_bar()
 
     def _parts(self, shape: Shape, classes: int) -> tuple[Any, Any]:
-        """Return transformers' class of such a classifier, and its config."""
+        """Return the class of transformers for these inputs, and its config."""
         if (self.path is None) == (self.name is None):
-            raise OptionError(["path or name must be given, one of them (try name=bert, or path=FOLDER)"])
+            raise OptionError(["path or name must be given, but not both (try name=bert, or path=FOLDER)"])
         transformers = extra("transformers", "huggingface")
         images = isinstance(shape, tuple) and len(shape) == 3
         auto = getattr(transformers, f"AutoModelFor{'Image' if images else 'Sequence'}Classification")
@@ -107,7 +107,8 @@ class HuggingFace(Foreign):
         """Return the config, changed by the arguments.
 
         Raises:
-            OptionError: in one line, if there is none, or it does not have one of them.
+            OptionError: in one line, if the config cannot be read, or if it does not have an option that the arguments
+                change.
         """
         if self.path is not None and not (self._folder / "config.json").is_file():
             raise OptionError([f"path={self.path} must be a folder with config.json, as save_pretrained writes it"])
@@ -119,7 +120,7 @@ class HuggingFace(Foreign):
         except (OSError, ValueError) as error:
             given = f"path={self.path}" if self.name is None else f"name={self.name}"
             near = nearest(self.name or "", transformers.CONFIG_MAPPING)
-            reason = (str(error).splitlines() or [""])[0][:100]
+            reason = first_line(error)[:100]
             raise OptionError([f"{given}: no config can be read{near} ({reason})"]) from error
         unknown = [name for name in self.arguments if not hasattr(config, name)]
         if unknown:

@@ -16,25 +16,25 @@ class Model(Component):
     """Base class of models."""
 
     group: ClassVar[str] = "model"
-    pretrained = False  # whether networks may start from weights that are the same at every build; see `Foreign`
+    pretrained = False  # whether all new networks may have the same weights; see `Foreign`
 
     def weights_file(self) -> Path | None:
-        """Return the file of a trained network's weights that comes with the model, for the original only."""
+        """Return the file of trained weights that the model's options name, for the original only; None by default."""
         return None
 
     def trained(self, shape: Shape, classes: int) -> nn.Module:
-        """Return a network with these weights, like `build`.
+        """Return a network like that of `build`, with the weights of `weights_file`.
 
         Raises:
-            UserError: in one line, if they are not those of such a network.
+            UserError: in one line, if the weights do not fit the network.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # called only if a model has a `weights_file`
 
     def build(self, shape: Shape, classes: int) -> nn.Module:
         """Return a freshly initialised network from inputs (n, *shape) to logits (n, classes).
 
-        The shape of images is (channels, height, width); inputs with names come as a dict, and so do their shapes. The
-        caller seeds torch's global generator, from which torch initialises.
+        The shape of images is (channels, height, width). Named inputs are a dict, and so is their shape. The caller
+        seeds torch's global generator, from which torch initialises.
 
         Raises:
             UserError: in one line, if the network cannot take such inputs.
@@ -68,5 +68,8 @@ def skeleton(model: Model, shape: Shape, classes: int) -> nn.Module:
     try:
         with torch.device("meta"):
             return model.build(shape, classes)
-    except (RuntimeError, NotImplementedError):  # a constructor that looks at its weights needs to have some
+    except (
+        RuntimeError,
+        NotImplementedError,
+    ):  # of a constructor that reads its weights
         return model.build(shape, classes)

@@ -1,4 +1,4 @@
-"""A network that the user's own class or function makes."""
+"""A network that a class or function of the user makes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from torch import nn
 
 from advunlearn.data.inputs import Shape
-from advunlearn.models.foreign import Foreign, made_by, named_function
-from advunlearn.options import OptionError, source_digest
+from advunlearn.models.foreign import Foreign, made_by
+from advunlearn.options import OptionError, imported, source_digest
 
 
 @dataclass
 class Module(Foreign):
-    """Any network of torch: `factory` is called with `arguments`, and with nothing else.
+    """Any network of torch: `factory` is called with `arguments` only.
 
     Attributes:
         factory: import path of the class or function, such as `mypkg.net:Net`.
@@ -37,4 +37,5 @@ class Module(Foreign):
     def _function(self) -> Callable[..., Any]:
         if self.factory is None:
             raise OptionError(["factory must name a class or function (try factory=mypkg.net:Net)"])
-        return named_function(self.factory, "factory")
+        factory: Callable[..., Any] = imported(self.factory, "factory")
+        return factory

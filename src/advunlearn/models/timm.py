@@ -14,9 +14,10 @@ from advunlearn.options import option
 
 @dataclass
 class Timm(Foreign):
-    """A model of timm, by name, with random weights, or with `pretrained` with those that timm downloads.
+    """A model of timm, by name, with random weights; with `pretrained`, with weights that timm downloads.
 
-    It is made for the images' number of channels; some need their size as well (`model.arguments.img_size=32`).
+    It is made for the number of channels of the images. Some models need the size of the images as well
+    (`model.arguments.img_size=32`).
 
     Attributes:
         name: such as `resnet18` or `vit_tiny_patch16_224`.

@@ -139,7 +139,9 @@ def _outputs(network: nn.Module, trainer: Trainer, name: str) -> Tensor:
     except UserError as error:
         raise UserError(f"model: {error} (try model.forward=mypkg.net:forward)") from error
     except Exception as error:  # a network of the user may raise any
-        shape = shape_in_words(trainer.examples.shape)
+        shape, inputs = shape_in_words(trainer.examples.shape), trainer.examples.prepared(1)
+        if isinstance(inputs, Tensor) and not inputs.is_floating_point():
+            shape += ", which are whole numbers (dataset.mean=[0] dataset.std=[1] makes them floating-point numbers)"
         raise UserError(f"model: {name} fails on inputs of {shape}: {located(error)}") from error
 
 

@@ -101,6 +101,19 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def state_of_file(path: str | Path) -> str:
+    """Return a text that changes whenever the file does: its size and its times; empty if the file cannot be found.
+
+    The second time is that of the last change of the file or of its name. No program can set it, so a file that is
+    replaced by one with the size and the modification time of the old one is noticed.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # reported when the file is read; the latter: a name with a zero byte
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
 def read_regular(path: Path, most: int) -> bytes:
     """Return the bytes of a regular file of at most `most` bytes.
 

@@ -1,4 +1,4 @@
-"""The weights of a network as named tensors, as the store keeps them; those of a user's class have its own names."""
+"""The weights of a network as named tensors, as the store keeps them, with the names of the user's own class."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from advunlearn.models.foreign import first_of, own_module
 from advunlearn.options import UserError
 
-PREFIXES = ("module.", "_orig_mod.")  # which DataParallel and torch.compile put before every name
+PREFIXES = ("module.", "_orig_mod.")  # of all names in a network of DataParallel or torch.compile
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """Return contiguous copies of the network's weights and buffers; a tied one is included once, under its first name.
+    """Return contiguous copies of the network's weights and buffers; a tied weight is included once, by its first name.
 
     Raises:
         UserError: if the network's state holds something that is not a tensor.
@@ -35,10 +35,10 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy such weights into a network of the same class; tied weights stay tied.
+    """Copy weights of `weights_of` into a network of the same class; tied weights stay tied.
 
     Raises:
-        RuntimeError: if they are those of another class.
+        RuntimeError: if they are the weights of another class.
     """
     names = _first_names(network)
     missing = [first for first in names.values() if first not in weights]
@@ -49,7 +49,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def matched(network: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the user's weights by the names of `weights_of`, after a check that they are those of such a network.
+    """Return the user's weights by the names of `weights_of`, after a check that they fit the network.
 
     Raises:
         UserError: in one line that names the first tensors that are missing, unknown or of another shape.
@@ -57,7 +57,7 @@ def matched(network: nn.Module, found: Mapping[str, Tensor]) -> dict[str, Tensor
     state, names = own_module(network).state_dict(), _first_names(network)
     given = dict(_without_prefixes(found, names))
     for name, first in names.items():
-        if first not in given and name in given:  # of a tied weight, a file may hold the other name
+        if first not in given and name in given:  # a file may hold a tied weight by its other name
             given[first] = given[name]
     problems = {
         "missing": [first for name, first in names.items() if name == first and first not in given],
@@ -88,7 +88,7 @@ def _fits(given: Tensor, wanted: Tensor) -> bool:
 
 
 def _first_names(network: nn.Module) -> dict[str, str]:
-    """Return, for each name of the state, the first name of the same tensor: its own, unless the tensor is tied."""
+    """Return, for each name of the state, the first name of the same tensor; it differs for tied weights only."""
     first: dict[object, str] = {}
     names = {}
     for name, tensor in own_module(network).state_dict().items():

@@ -1,4 +1,4 @@
-"""A user's file of trained weights: read as named tensors, and never unpickled."""
+"""A file of trained weights from the user, read as named tensors; other pickled objects are never loaded."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from advunlearn.models.foreign import first_of
-from advunlearn.storage.files import UnreadableFile, file_digest, open_regular
+from advunlearn.options import first_line
+from advunlearn.storage.files import UnreadableFile, file_digest, open_regular, state_of_file
 
 CONTAINERS = ("state_dict", "model_state_dict", "model")  # keys under which a training's checkpoint keeps the weights
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 def weights_digest(path: Path) -> str:
-    """Return the SHA-256 of a file of weights, which is read and checked if it has changed since the last call.
+    """Return the SHA-256 of a file of weights. The file is read and checked only if it has changed since the last call.
 
     Raises:
         UnreadableFile: see `read_weights`.
@@ -27,12 +28,11 @@ def weights_digest(path: Path) -> str:
     if path.is_dir():
         raise UnreadableFile(path, "a folder, not a file of weights")
     open_regular(path).close()
-    state = path.stat()
-    return _digest(path, (state.st_mtime_ns, state.st_size))
+    return _digest(path, state_of_file(path))
 
 
 @lru_cache(100)  # the runs of a sweep read the same file
-def _digest(path: Path, state: tuple[int, int]) -> str:
+def _digest(path: Path, state: str) -> str:
     read_weights(path)
     return file_digest(path)
 
@@ -41,7 +41,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the named tensors of a file: safetensors, or a `state_dict` that torch saved, alone or in a checkpoint.
 
     Raises:
-        UnreadableFile: in one line, for any other file, and for weights that are not finite.
+        UnreadableFile: in one line, for any other file, and if weights are not finite.
     """
     if path.suffix not in SUFFIXES:
         raise UnreadableFile(path, f"must be a file of weights, {', '.join(SUFFIXES[:-1])}")
@@ -60,16 +60,16 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
     try:
         return load_file(path)
-    except Exception as error:  # safetensors and torch raise errors of several families for bad bytes
-        raise UnreadableFile(path, f"damaged, or not a safetensors file ({_first_line(error)})") from error
+    except Exception as error:  # safetensors and torch raise errors of several types for invalid bytes
+        raise UnreadableFile(path, f"damaged, or not a safetensors file ({first_line(error)})") from error
 
 
 def _saved_by_torch(path: Path) -> dict[str, Tensor]:
     try:
-        with warnings.catch_warnings():  # of other kinds of files
+        with warnings.catch_warnings():  # torch's, for files that are not its own
             warnings.simplefilter("ignore")
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # errors of many families for bad bytes
+    except Exception as error:  # errors of many types for invalid bytes
         reason = "damaged, or not weights alone: other objects are never unpickled, as that can run any code"
         raise UnreadableFile(path, f"{reason} (try torch.save(model.state_dict(), ...))") from error
     inner = next((found[key] for key in CONTAINERS if _is_mapping(found) and _is_mapping(found.get(key))), found)
@@ -84,7 +84,3 @@ def _saved_by_torch(path: Path) -> dict[str, Tensor]:
 
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

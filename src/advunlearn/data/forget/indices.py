@@ -21,10 +21,10 @@ LONGEST = 1000  # characters of a line
 
 @dataclass
 class Indices(Forget):
-    """Forget the training rows listed in a text file, one number per line; of image files, the path also names one.
+    """Forget the training rows listed in a text file, one row number per line, or one path of an image file.
 
     Blank lines and lines that begin with `#` are skipped. Rows are counted from 0 in the dataset's own training part,
-    and are among the training examples whatever its train_size. Paths are relative to the dataset's root.
+    and are always among the training examples, whatever `dataset.train_size` is. Paths are relative to `dataset.root`.
 
     References:
         No publication.

@@ -25,14 +25,17 @@ class Forget(Component):
         return []
 
     def required_rows(self, names: Sequence[str] = ()) -> Rows:
-        """Return the rows that have to be among the training examples; `names` are those of all rows, if they have any.
+        """Return the rows that must be among the training examples; empty by default.
 
-        If there are such rows, they are those to forget, and `select` is not called.
+        If it is not empty, these are the rows to forget, and `select` is not called.
+
+        Args:
+            names: of all rows of the pool, if rows have names; see `DatasetInfo`.
         """
         return np.array([], dtype=np.int64)
 
     def forgotten(self, rows: Rows, labels: Rows, names: Sequence[str], rng: np.random.Generator) -> Rows:
-        """Return the rows to forget, sorted: those that are required, or else those that `select` chooses."""
+        """Return the rows to forget, sorted: the required rows, or without these the rows that `select` chooses."""
         required = self.required_rows(names)
         return required if len(required) else self.select(rows, labels, rng)
 
