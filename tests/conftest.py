@@ -44,11 +44,14 @@ def torch_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def arguments_and_path_as_before() -> Iterator[None]:
-    """Restore what a command changes: it finds classes in the current folder, and Hydra reads `sys.argv`."""
+def process_as_before() -> Iterator[None]:
+    """Restore what a command changes: where classes are found, what Hydra reads, and the levels of logging."""
     path, arguments = list(sys.path), list(sys.argv)
+    levels = {logger: logger.level for logger in (logging.getLogger(), logging.getLogger("advunlearn"))}
     yield
     sys.path[:], sys.argv = path, arguments
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 @pytest.fixture
