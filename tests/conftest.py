@@ -44,12 +44,19 @@ def torch_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def process_as_before() -> Iterator[None]:
-    """Restore what a command changes: where classes are found, what Hydra reads, and the levels of logging."""
-    path, arguments = list(sys.path), list(sys.argv)
+def process_as_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Restore what a command changes: where classes are found, what Hydra reads, and the levels of logging.
+
+    Modules that a test wrote are forgotten: another test has a file of the same name.
+    """
+    path, arguments, modules = list(sys.path), list(sys.argv), set(sys.modules)
     levels = {logger: logger.level for logger in (logging.getLogger(), logging.getLogger("advunlearn"))}
     yield
     sys.path[:], sys.argv = path, arguments
+    for name in set(sys.modules) - modules:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file and Path(file).is_relative_to(tmp_path_factory.getbasetemp()):
+            del sys.modules[name]
     for logger, level in levels.items():
         logger.setLevel(level)
 

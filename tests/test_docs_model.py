@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ COMMANDS = [line for language, block in BLOCKS if language == "bash" for line in
 def mynet(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mynet.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.syspath_prepend(str(workplace))
-    monkeypatch.delitem(sys.modules, "mynet", raising=False)
     Path("rows.txt").write_text("3\n5\n8\n13\n", encoding="utf-8")
     exec(MODULE + SAVE, {})
 

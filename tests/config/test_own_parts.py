@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,21 +79,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def plugin(installed: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def plugin(installed: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(str(installed))
-    yield installed / "scalers"
-    sys.modules.pop("scaler_code", None)
+    return installed / "scalers"
 
 
 @pytest.fixture
-def folder(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a folder of the user's own parts, with an unlearner `shrink` and its class in `mymethods.py`."""
     (workplace / "my" / "unlearner").mkdir(parents=True)
     (workplace / "my" / "unlearner" / "shrink.yaml").write_text(yaml_of("mymethods.Scale"), encoding="utf-8")
     (workplace / "mymethods.py").write_text(METHOD, encoding="utf-8")
     monkeypatch.syspath_prepend(str(workplace))
-    yield workplace / "my"
-    sys.modules.pop("mymethods", None)
+    return workplace / "my"
 
 
 def completed(command: Command, line: str) -> list[str]:
@@ -155,7 +152,7 @@ def test_a_package_without_a_folder_of_parts_is_a_warning_and_no_error(
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     for _ in range(2):
         assert part_files.plugin_folders() == []
-    assert caplog.messages == ["advunlearn.plugins: mine names scalers, which is no package with a folder conf"]
+    assert caplog.messages == ["advunlearn.plugins: mine names scalers, which is not a package with a folder conf"]
 
 
 def test_a_class_of_an_installed_package_is_known_by_its_source(

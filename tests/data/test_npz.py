@@ -92,13 +92,13 @@ def test_several_inputs_have_names(tmp_path: Path) -> None:
         ),
         (
             ["inputs.a", "inputs.b"],
-            ["dataset.mean=[0]", "dataset.std=[1]"],
-            "dataset.mean and std need inputs in one arr",
+            ["mean=[0]", "std=[1]"],
+            "mean and std need inputs in one array, got several by name",
         ),
         (
             ["inputs"],
-            ["dataset.augment=flip_crop"],
-            "dataset.augment=flip_crop needs images (try dataset.augment=none)",
+            ["augment=flip_crop"],
+            "augment=flip_crop needs images (try dataset.augment=none)",
         ),
     ],
 )
