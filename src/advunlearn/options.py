@@ -89,10 +89,16 @@ def option(
     at_most: float | None = None,
     below: float | None = None,
     choices: Sequence[str] | None = None,
+    search: tuple[float, float] | None = None,
 ) -> Any:
-    """Declare a dataclass field with its default and the allowed range; for a list, that of each element."""
+    """Declare a dataclass field with its default and the allowed range; for a list, that of each element.
+
+    `search` is the range in which `advunlearn tune` looks for a better value than the default.
+    """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below, "choices": choices}
-    metadata = {name: limit for name, limit in limits.items() if limit is not None}
+    metadata: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    if search is not None:
+        metadata["search"] = search
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -24,6 +24,7 @@ advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
   advunlearn unlearn original.path=model.pt ...  the same for a model that is trained already
   advunlearn audit original.path=model.pt ...    attacks on a trained model, without unlearning
   advunlearn compare unlearner=sg,salun ...      several methods on the same requests, each against retraining
+  advunlearn tune unlearner=salun ...            search for the options of methods, on the selection set
   advunlearn submit [flags] [overrides]...       a sweep, sent to Slurm as one job array; returns at once
   advunlearn status SWEEP                        the state of each run of a sweep
   advunlearn resume RUN...                       resume a run, or a sweep, that ended before it was completed
@@ -40,7 +41,15 @@ Then try:        advunlearn run dataset=cifar10 attack=lira
 Help of a verb:  advunlearn VERB --help
 """
 
-WORKING = ("run", "unlearn", "audit", "compare", "resume", "submit")  # their results are files, not their output
+WORKING = (
+    "run",
+    "unlearn",
+    "audit",
+    "compare",
+    "tune",
+    "resume",
+    "submit",
+)  # their results are files, not their output
 VERBS = (*WORKING, "status", "check", "list", "describe", "report", "data", "store")
 
 

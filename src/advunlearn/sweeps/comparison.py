@@ -18,7 +18,6 @@ CONTROLS = {
     FLOOR: [f"unlearner={FLOOR}", f"unlearner.draw={','.join(map(str, range(DRAWS)))}"],
     EXCESS: ["unlearner=random_label", "unlearner.lr=0.05", "unlearner.epochs=60"],
 }
-DEFAULTS = {"attack": "[lira,rmia]", "seed": "1,2,3"}
 OWNED = ("unlearner.", "auditor")  # keys that a method may lack
 _LACKED = re.compile(r"([\w.]+): (?:no such option|the chosen unlearner has no auditor)")
 
@@ -45,35 +44,72 @@ def comparison_of(overrides: Sequence[str], config_dir: str | Path | None = None
     Raises:
         ConfigError: with every mistake in the overrides, one line each.
     """
-    words = {word.partition("=")[0]: word for word in overrides}
-    for key, value in DEFAULTS.items():
-        words.setdefault(key, f"{key}={value}")
-    named = words.pop("unlearner", None)
+    words = _by_key(overrides, {"attack": "[lira,rmia]", "seed": "1,2,3"})
     with composer(config_dir, overrides) as here:
-        every = [method for method in here.options("unlearner") if method not in CONTROLS]
-        methods = named.partition("=")[2].split(",") if named else every
         found = Comparison()
-        lacked: list[set[str]] = []
-        problems: list[str] = []
-        for method in dict.fromkeys(methods):
-            try:
-                jobs, without = _jobs_of(here, method, words)
-                if AUDITOR in jobs[0].choices and not named and "auditor" not in words:
-                    jobs = jobs_in(
-                        here, [*_given(method, words, without), f"auditor={','.join(here.options('auditor'))}"]
-                    )
-            except ConfigError as error:
-                (problems if named else found.left_out).extend(f"{method}: {problem}" for problem in error.problems)
-            else:
-                lacked.append(without)
-                found.jobs.extend((_name(job, jobs), job) for job in jobs)
-        nowhere = set.intersection(*lacked) if lacked else set()
-        problems += [f"{key}: no such option of any of these methods" for key in sorted(nowhere)]
-        if problems:
-            raise ConfigError(problems)
-        shared = [word for key, word in words.items() if not key.startswith(OWNED)]
+        for jobs in _methods(here, words, found.left_out, auditors="auditor" not in words).values():
+            found.jobs.extend((_name(job, jobs), job) for job in jobs)
+        shared = [word for key, word in words.items() if key != "unlearner" and not key.startswith(OWNED)]
         for name, control in CONTROLS.items():
             found.jobs.extend((name, job) for job in jobs_in(here, [*control, *shared]))
+    return found
+
+
+def methods_of(overrides: Sequence[str], config_dir: str | Path | None = None) -> dict[str, list[Job]]:
+    """Return the runs of each method, one per seed, for tuning: of those that are named, or of all.
+
+    Raises:
+        ConfigError: with every mistake in the overrides, one line each.
+    """
+    words = _by_key(overrides, {"attack": "threshold", "seed": "101,102,103"})
+    with composer(config_dir, overrides) as here:
+        found = _methods(here, words, [])
+    for method, jobs in found.items():
+        if len({_name(job, jobs) for job in jobs}) > 1:
+            raise ConfigError([f"{method}: tune searches for the options; give one value of each"])
+    return found
+
+
+def _by_key(overrides: Sequence[str], defaults: dict[str, str]) -> dict[str, str]:
+    """Return the overrides by their key, and the defaults of the others."""
+    given = {word.partition("=")[0]: word for word in overrides}
+    return {**{key: f"{key}={value}" for key, value in defaults.items() if key not in given}, **given}
+
+
+def _methods(
+    here: Composer, words: dict[str, str], left_out: list[str], *, auditors: bool = False
+) -> dict[str, list[Job]]:
+    """Return the runs of each method.
+
+    Args:
+        here: the composer.
+        words: the overrides by their key; `unlearner` names the methods, by default all but the controls.
+        left_out: gets a line for each method that was not named and cannot run.
+        auditors: whether a game that was not named is run with every auditor.
+
+    Raises:
+        ConfigError: with every mistake in the overrides, one line each.
+    """
+    every = [method for method in here.options("unlearner") if method not in CONTROLS]
+    named = words["unlearner"].partition("=")[2].split(",") if "unlearner" in words else []
+    plain = {key: word for key, word in words.items() if key != "unlearner"}
+    found: dict[str, list[Job]] = {}
+    lacked: list[set[str]] = []
+    problems: list[str] = []
+    for method in dict.fromkeys(named or every):
+        try:
+            found[method], without = _jobs_of(here, method, plain)
+            if auditors and not named and AUDITOR in found[method][0].choices:
+                both = [*_given(method, plain, without), f"auditor={','.join(here.options('auditor'))}"]
+                found[method] = jobs_in(here, both)
+        except ConfigError as error:
+            (problems if named else left_out).extend(f"{method}: {problem}" for problem in error.problems)
+        else:
+            lacked.append(without)
+    nowhere = set.intersection(*lacked) if lacked else set()
+    problems += [f"{key}: no such option of any of these methods" for key in sorted(nowhere)]
+    if problems:
+        raise ConfigError(problems)
     return found
 
 

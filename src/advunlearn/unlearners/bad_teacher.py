@@ -75,7 +75,7 @@ class BadTeacher(GradientUnlearner):
     lr: float = option(1e-4, above=0)
     epochs: int = option(1, at_least=1)
     batch_size: int = option(256, at_least=1)
-    retain_share: float = option(0.3, above=0, at_most=1)
+    retain_share: float = option(0.3, above=0, at_most=1, search=(0.1, 1.0))
     temperature: float = option(1.0, above=0)
 
     def check_network(self, network: nn.Module) -> None:

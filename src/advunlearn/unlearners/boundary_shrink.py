@@ -57,7 +57,7 @@ class BoundaryShrink(GradientUnlearner):
     lr: float = option(1e-5, above=0)
     epochs: int = option(10, at_least=1)
     batch_size: int = option(64, at_least=1)
-    budget: float = option(0.1, above=0)
+    budget: float = option(0.1, above=0, search=(0.01, 1.0))
 
     descent: ClassVar[type[Descent]] = ShrinkDescent
 

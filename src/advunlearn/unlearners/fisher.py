@@ -45,7 +45,7 @@ class Fisher(Unlearner):
 
     reads: ClassVar[tuple[str, ...]] = ("retain",)
 
-    alpha: float = option(1e-6, at_least=0)
+    alpha: float = option(1e-6, at_least=0, search=(1e-9, 1e-3))
     largest: float = option(1000.0, above=0)
     sample_size: int = option(1000, at_least=1)
 

@@ -31,8 +31,8 @@ class GradientOptions(Unlearner):
         keep_epoch: `last`, or `best` by accuracy minus attack on the selection set; see `BestEpoch`.
     """
 
-    lr: float = option(0.01, above=0)
-    epochs: int = option(30, at_least=1)
+    lr: float = option(0.01, above=0, search=(1e-5, 1.0))
+    epochs: int = option(30, at_least=1, search=(1, 30))
     batch_size: int = option(50, at_least=1)
     momentum: float = option(0.9, at_least=0, below=1)
     weight_decay: float = option(0.0, at_least=0)

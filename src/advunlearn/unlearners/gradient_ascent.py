@@ -71,7 +71,7 @@ class GradientAscent(GradientUnlearner):
 
     lr: float = option(1e-3, above=0)
     epochs: int = option(5, at_least=1)
-    ceiling: float = option(1.0, above=0)
+    ceiling: float = option(1.0, above=0, search=(0.1, 10.0))
 
     def loss(self, logits: Tensor, labels: Tensor, forgotten: Tensor) -> Tensor:
         """Return minus the cross-entropy below the ceiling; see `GradientUnlearner.loss`."""

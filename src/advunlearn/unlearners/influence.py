@@ -53,8 +53,8 @@ class Influence(Unlearner):
 
     reads: ClassVar[tuple[str, ...]] = ("retain", "forget")
 
-    scale: float = option(1.0, at_least=0)
-    damping: float = option(0.1, above=0)
+    scale: float = option(1.0, at_least=0, search=(0.1, 10.0))
+    damping: float = option(0.1, above=0, search=(1e-3, 10.0))
     iterations: int = option(20, at_least=1)
     sample_size: int = option(1000, at_least=1)
 

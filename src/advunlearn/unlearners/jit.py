@@ -70,7 +70,7 @@ class JiT(GradientUnlearner):
     epochs: int = option(1, at_least=1)
     batch_size: int = option(128, at_least=1)
     momentum: float = option(0.0, at_least=0, below=1)
-    noise: float = option(0.01, above=0)
+    noise: float = option(0.01, above=0, search=(1e-3, 1.0))
     samples: int = option(25, at_least=1)
 
     descent: ClassVar[type[Descent]] = LipschitzDescent

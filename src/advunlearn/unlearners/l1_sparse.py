@@ -48,7 +48,7 @@ class L1Sparse(Finetune):
     descent: ClassVar[type[Descent]] = Penalised
 
     epochs: int = option(10, at_least=1)
-    gamma: float = option(5e-4, at_least=0)
+    gamma: float = option(5e-4, at_least=0, search=(1e-6, 1e-2))
     free_epochs: int = option(0, at_least=0)
 
     def conflicts(self) -> list[str]:

@@ -96,7 +96,7 @@ class LoTUS(GradientUnlearner):
     epochs: int = option(10, at_least=1)
     batch_size: int = option(128, at_least=1)
     weight_decay: float = option(5e-4, at_least=0)
-    alpha: float = option(8.0, at_least=0)
+    alpha: float = option(8.0, at_least=0, search=(0.5, 32.0))
     retain_share: float = option(0.3, above=0, at_most=1)
 
     def rows(self, task: Task) -> Tensor:

@@ -92,7 +92,7 @@ class MSG(Finetune):
     batch_size: int = option(64, at_least=1)
     weight_decay: float = option(5e-4, at_least=0)
     schedule: str = option("cosine", choices=("cosine", "steps", "constant"))
-    share: float = option(0.3, at_least=0, at_most=1)
+    share: float = option(0.3, at_least=0, at_most=1, search=(0.05, 0.95))
     rest_factor: float = option(0.1, at_least=0, at_most=1)
 
     def check_network(self, network: nn.Module) -> None:

@@ -67,7 +67,7 @@ class MUMis(GradientUnlearner):
 
     lr: float = option(1e-4, above=0)
     epochs: int = option(5, at_least=1)
-    bound: float = option(2.0, at_least=0)
+    bound: float = option(2.0, at_least=0, search=(0.1, 10.0))
 
     descent: ClassVar[type[Descent]] = SensitivityDescent
 

@@ -34,7 +34,7 @@ class NegGrad(GradientUnlearner):
 
     reads: ClassVar[tuple[str, ...]] = ("retain", "forget")
 
-    forget_weight: float = option(1.0, at_least=0)
+    forget_weight: float = option(1.0, at_least=0, search=(0.01, 1.0))
 
     def too_large(self) -> str:
         """Return the rate of the steps and the weight of the ascent; see `Unlearner.too_large`."""

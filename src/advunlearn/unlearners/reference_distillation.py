@@ -68,7 +68,7 @@ class ReferenceDistillation(GradientUnlearner):
 
     epochs: int = option(5, at_least=1)
     references: int = option(16, at_least=2)
-    forget_weight: float = option(1.0, at_least=0)
+    forget_weight: float = option(1.0, at_least=0, search=(0.1, 10.0))
 
     descent: ClassVar[type[Descent]] = ReferenceDescent
 

@@ -54,7 +54,7 @@ class Rewind(GradientUnlearner):
 
     reads: ClassVar[tuple[str, ...]] = ("retain", "forget")
 
-    share: float = option(0.5, at_least=0, at_most=1)
+    share: float = option(0.5, at_least=0, at_most=1, search=(0.1, 0.9))
 
     descent: ClassVar[type[Descent]] = RewoundDescent
 

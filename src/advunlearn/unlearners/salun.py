@@ -62,4 +62,4 @@ class SalUn(RandomLabel):
 
     descent: ClassVar[type[Descent]] = Masked
 
-    share: float = option(0.5, at_least=0, at_most=1)
+    share: float = option(0.5, at_least=0, at_most=1, search=(0.1, 0.9))

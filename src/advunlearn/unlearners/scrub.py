@@ -92,10 +92,10 @@ class SCRUB(GradientUnlearner):
     batch_size: int = option(32, at_least=1)
     weight_decay: float = option(5e-4, at_least=0)
     schedule: str = option("steps", choices=("cosine", "steps", "constant"))
-    ascent_epochs: int = option(3, at_least=0)
+    ascent_epochs: int = option(3, at_least=0, search=(1, 10))
     forget_batch_size: int = option(16, at_least=1)
     temperature: float = option(4.0, above=0)
-    alpha: float = option(0.5, at_least=0)
+    alpha: float = option(0.5, at_least=0, search=(0.01, 3.0))
     gamma: float = option(1.0, at_least=0)
     rewind: bool = option(False)
 

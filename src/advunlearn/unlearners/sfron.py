@@ -95,7 +95,7 @@ class SFRon(GradientUnlearner):
     schedule: str = option("cosine", choices=("cosine", "steps", "constant"))
     exponent: float = option(0.5, at_least=0)
     threshold: float = option(1.0, at_least=0)
-    forget_scale: float = option(25.0, at_least=0)
+    forget_scale: float = option(25.0, at_least=0, search=(1.0, 100.0))
     every: int = option(5, at_least=1)
     most_norm: float = option(7.0, above=0)
 

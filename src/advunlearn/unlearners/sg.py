@@ -69,7 +69,7 @@ class SG(GradientOptions):
 
     base: Any = "finetune"
     forget_weight: float = option(1.0, at_least=0)
-    alpha: float = option(3.0, at_least=0)
+    alpha: float = option(3.0, at_least=0, search=(0.3, 30.0))
     optimizer_state: str = option("shared", choices=("shared", "separate"))
     auditor: Any = None
     features: str = option("loss_margin", choices=tuple(COLUMNS))

@@ -43,7 +43,7 @@ class SISA(Unlearner):
 
     reads: ClassVar[tuple[str, ...]] = ("retain", "forget")
 
-    shards: int = option(5, at_least=1)
+    shards: int = option(5, at_least=1, search=(2, 10))
 
     def check(self, labels: Mapping[str, Labels]) -> None:
         """Refuse shards of fewer than two examples; see `Unlearner.check`."""

@@ -42,8 +42,8 @@ class SSD(Unlearner):
 
     reads: ClassVar[tuple[str, ...]] = ("retain", "forget")
 
-    selection: float = option(10.0, above=0)
-    dampening: float = option(1.0, at_least=0)
+    selection: float = option(10.0, above=0, search=(0.5, 50.0))
+    dampening: float = option(1.0, at_least=0, search=(0.01, 10.0))
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return the network with dampened weights; see `Unlearner.unlearn`."""

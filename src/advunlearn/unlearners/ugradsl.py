@@ -71,8 +71,8 @@ class UGradSL(GradientUnlearner):
     descent: ClassVar[type[Descent]] = Pairs
 
     epochs: int = option(10, at_least=1)
-    retain_weight: float = option(0.9, at_least=0, at_most=1)
-    smoothing: float = option(-0.5, at_most=0)
+    retain_weight: float = option(0.9, at_least=0, at_most=1, search=(0.5, 0.99))
+    smoothing: float = option(-0.5, at_most=0, search=(-2.0, -0.05))
     through: str = option("forget", choices=("forget", "retain"))
 
     def epoch_sizes(self, task: Task, epoch: int) -> list[int]:
