@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
-from advunlearn.api.experiments import Attacks, ConfigDir, with_attacks
+from advunlearn.api.arguments import ConfigDir, check_attacks, check_functions, check_model, in_python
+from advunlearn.api.experiments import Attacks, with_attacks
 from advunlearn.api.parts import Part, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
 from advunlearn.attacks.attack import Observations, Outputs, WhiteBox
@@ -27,6 +28,7 @@ from advunlearn.training.fit import place, predict
 logger = logging.getLogger(__name__)
 
 
+@in_python
 def audit(
     model: nn.Module | UnlearnedModel,
     *,
@@ -73,15 +75,19 @@ def audit(
         >>> 0 <= found["threshold"]["auc_low"] <= found["threshold"]["auc"] <= found["threshold"]["auc_high"] <= 1
         True
     """
+    own = model.network if isinstance(model, UnlearnedModel) else model
+    check_model(own, "model")
+    check_functions(forward=forward, transform=transform)
     experiment = with_attacks(attacks, [], seed, device, config_dir)
     untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if untrained:
         raise UserError(f"{', '.join(untrained)} trains models to compare with: use advunlearn.compare with train=")
+    further = {"retain": retain, "population": population}
+    check_attacks(experiment.attacks, further, "population")
     settings = experiment.settings
-    with clean_state(seed), settings.switches():
-        given = {"forget": forget, "test": test, "retain": retain, "population": population}
-        own = copy.deepcopy(model.network if isinstance(model, UnlearnedModel) else model)
-        parts = read_parts(given, own, settings.torch_device(), transform)
+    with clean_state(settings.seed), settings.switches():
+        own = copy.deepcopy(own)
+        parts = read_parts({"forget": forget, "test": test}, further, own, settings.torch_device(), transform)
         network = place(understand(own, parts, settings.torch_device(), forward), settings)
         where, others, remark = comparable(*(parts[name].labels.cpu().numpy() for name in ("forget", "test")))
         if remark:
@@ -109,6 +115,10 @@ def audit(
         for key, score in scores.items():
             attack = experiment.attacks[key.split("/")[0]]
             found[key] = measure_attack(
-                score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures.get(key, {})
+                score,
+                target.members,
+                seed=settings.seed,
+                cross_fitted=attack.cross_fitted,
+                figures=figures.get(key, {}),
             )
     return found

@@ -207,7 +207,7 @@ def _no_sweep(override: Override) -> str:
     text = str(override.input_line)
     key, _, value = text.partition("=")
     return (
-        f"{text}: several values are a sweep (try -m {text}; a list is {key}=[...]; "
+        f"{text}: several values are a sweep (advunlearn run -m {text}; a list is {key}=[...]; "
         f"a text with a comma is '{key}=\"{value}\"')"
     )
 
