@@ -93,6 +93,7 @@ class About(TypedDict, total=False):
     overrides: list[str]
     choices: dict[str, Any]
     seconds: float
+    verb: str
 
 
 def about(folder: Path) -> About:
