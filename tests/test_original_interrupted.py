@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import advunlearn
 from advunlearn.cli import main
 from advunlearn.config.compose import jobs_from
 from advunlearn.runs.state import read_manifest, state_of
@@ -19,7 +20,7 @@ from tests.test_run import without_seconds
 SMALL = ["dataset.train_size=80", "model.hidden=8", "optimizer.epochs=3", "device=cpu", "threads=1"]
 QUICK = [*SMALL, "unlearner=finetune", "unlearner.epochs=2", "attack=threshold"]
 
-# Sends the signal of a cluster to its own process, once, in the first epoch.
+# Sends its own process, once, the signal that a cluster sends before the end of a job.
 SIGNALLED = """
     import os, signal
     if Path("armed").exists():
@@ -33,7 +34,7 @@ SIGNALLED = """
 def first(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the folder of a finished run, and leave out pictures."""
     monkeypatch.setattr("advunlearn.stages.report.draw_pictures", lambda *_: {})
-    assert main(["run", *QUICK, "hydra.run.dir=first"]) == 0
+    advunlearn.run(QUICK, "first")
     return workplace
 
 
@@ -41,25 +42,24 @@ def numbers(folder: str | Path) -> Any:
     return without_seconds(json.loads(Path(folder, "metrics.json").read_text(encoding="utf-8")))
 
 
-def unbroken(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def unbroken(words: list[str], monkeypatch: pytest.MonkeyPatch, config_dir: str | None = None) -> Any:
     """Return the numbers of a run that finds nothing in the store."""
     monkeypatch.setenv("ADVUNLEARN_CACHE", str(Path("empty").absolute()))
-    assert main(["run", *words, "hydra.run.dir=unbroken"]) == 0
-    return numbers("unbroken")
+    return without_seconds(advunlearn.run(words, "unbroken", config_dir=config_dir).metrics)
 
 
 @pytest.mark.parametrize("given", ["original.path=first/original.safetensors", "original.run=first"])
 def test_an_interrupted_run_resumes(first: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
     own_unlearner(first, "signalled", SIGNALLED)
     monkeypatch.syspath_prepend(str(first))
-    words = [*SMALL, "attack=threshold", "--config-dir", "my", "unlearner=signalled", given]
+    words = [*SMALL, "attack=threshold", "unlearner=signalled", given]
     Path("armed").touch()
-    assert main(["run", *words, "hydra.run.dir=broken"]) == 128 + signal.SIGUSR1
+    assert main(["run", "--config-dir", "my", *words, "hydra.run.dir=broken"]) == 128 + signal.SIGUSR1
     assert state_of(Path("broken")).name == "interrupted"
     stages = (read_manifest(Path("broken")) or {})["stages"]
     assert stages[-1]["name"] == "unlearn"
     assert main(["resume", "broken"]) == 0
-    assert numbers("broken") == unbroken(words, monkeypatch)
+    assert numbers("broken") == unbroken(words, monkeypatch, "my")
 
 
 def test_each_run_of_a_sweep_has_the_numbers_of_a_run_alone(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
