@@ -25,7 +25,7 @@ from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.resources import free_memory, size
 from advunlearn.stages.attack import able_attacks
-from advunlearn.stages.original import check_original, splits_of
+from advunlearn.stages.original import check_original, source_of, splits_of
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import first_logits, largest
 from advunlearn.training.trainer import Trainer
@@ -50,7 +50,7 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Experiment, Tra
         experiment = check_parts(experiment, splits, pool.labels)
         splits.save(manifest.folder / "splits.npz")
         sizes = {part: len(rows) for part, rows in vars(splits).items()}
-        manifest.note(splits=sizes, dataset_checksum=pool.checksum)
+        manifest.note(splits=sizes, dataset_checksum=pool.checksum, source=source_of(experiment))
         trainer = trainer_of(experiment, pool, splits.train, Store())
         trainer.policy.most_workers = manifest.most_workers()
         check_original(experiment, trainer, splits)
