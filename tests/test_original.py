@@ -243,7 +243,10 @@ def test_the_next_request_remembers_what_was_forgotten(first: Path) -> None:
         str(first.absolute()),
         str(Path("second").absolute()),
     ]
-    assert "the forget set consists of 16 new examples and 38 of earlier requests" in write_report(Path("third"), {}).read_text()
+    assert (
+        "the forget set consists of 16 new examples and 38 of earlier requests"
+        in write_report(Path("third"), {}).read_text()
+    )
 
 
 def next_problem(*words: str) -> str:
