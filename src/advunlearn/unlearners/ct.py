@@ -63,5 +63,5 @@ class CT(Finetune):
         """Refuse a network without kernels to transpose; see `Unlearner.check_network`."""
         if not square_convolutions(network):
             raise UserError(
-                "ct transposes square kernels larger than 1x1, and this network has none (use a convolutional network, such as cnn)"
+                "ct transposes square kernels larger than 1x1, and this network has none (try the model cnn)"
             )
