@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from advunlearn.api.experiments import Attacks, with_attacks
 from advunlearn.api.parts import Part, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
 from advunlearn.attacks.attack import Observations, Outputs, WhiteBox
+from advunlearn.config.experiment import Experiment
 from advunlearn.data.comparable import comparable
 from advunlearn.data.dataset import Transform
 from advunlearn.data.examples import Examples
@@ -89,36 +91,43 @@ def audit(
         own = copy.deepcopy(own)
         parts = read_parts({"forget": forget, "test": test}, further, own, settings.torch_device(), transform)
         network = place(understand(own, parts, settings.torch_device(), forward), settings)
-        where, others, remark = comparable(*(parts[name].labels.cpu().numpy() for name in ("forget", "test")))
-        if remark:
-            logger.warning(remark)
-        inside = np.arange(len(where) + len(others)) < len(where)
-        experiment = replace(experiment, attacks=able_attacks(experiment.attacks, inside))
-        members, nonmembers = parts["forget"].subset(where), parts["test"].subset(others)
-        both = members.followed_by(nonmembers)
+        target = _observed(network, parts)
+        experiment = replace(experiment, attacks=able_attacks(experiment.attacks, target.members))
+        return _measured(experiment, target)
 
-        def outputs_of(examples: Examples) -> Outputs:
-            return Outputs(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
 
-        attacked = outputs_of(both)
-        target = Observations(
-            attacked.logits,
-            attacked.labels,
-            members=inside,
-            retain=outputs_of(parts["retain"]) if "retain" in parts else None,
-            population=outputs_of(parts["population"]) if "population" in parts else None,
-            white_box=WhiteBox(network, both),
+def _observed(network: nn.Module, parts: Mapping[str, Examples]) -> Observations:
+    """Return what attacks may see of the model: forget and test examples of the same classes, in the same shares."""
+    where, others, remark = comparable(*(parts[name].labels.cpu().numpy() for name in ("forget", "test")))
+    if remark:
+        logger.warning(remark)
+    both = parts["forget"].subset(where).followed_by(parts["test"].subset(others))
+
+    def outputs_of(examples: Examples) -> Outputs:
+        return Outputs(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
+
+    attacked = outputs_of(both)
+    return Observations(
+        attacked.logits,
+        attacked.labels,
+        members=np.arange(len(both)) < len(where),
+        retain=outputs_of(parts["retain"]) if "retain" in parts else None,
+        population=outputs_of(parts["population"]) if "population" in parts else None,
+        white_box=WhiteBox(network, both),
+    )
+
+
+def _measured(experiment: Experiment, target: Observations) -> dict[str, AttackMetrics]:
+    """Return the metrics of every attack on a model."""
+    arrays, figures = score_model(experiment, target)
+    _, scores = split_scores(arrays)
+    return {
+        key: measure_attack(
+            score,
+            target.members,
+            seed=experiment.settings.seed,
+            cross_fitted=experiment.attacks[key.split("/")[0]].cross_fitted,
+            figures=figures.get(key, {}),
         )
-        arrays, figures = score_model(experiment, target)
-        _, scores = split_scores(arrays)
-        found = {}
-        for key, score in scores.items():
-            attack = experiment.attacks[key.split("/")[0]]
-            found[key] = measure_attack(
-                score,
-                target.members,
-                seed=settings.seed,
-                cross_fitted=attack.cross_fitted,
-                figures=figures.get(key, {}),
-            )
-    return found
+        for key, score in scores.items()
+    }
