@@ -73,9 +73,9 @@ def test_a_persons_own_model_is_unlearned_and_audited() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "sgg"}, "unlearner=sgg: no such option"),
-        ({"alpha": -1}, "unlearner.alpha must be at least 0"),
-        ({"alhpa": 1}, "unlearner.alhpa: no such option"),
+        ({"method": "sgg"}, "^method=sgg: no such option"),
+        ({"alpha": -1}, "^alpha must be at least 0"),
+        ({"alhpa": 1}, "^alhpa: no such option"),
         ({"device": "gpu"}, "device must be one of"),
     ],
 )
@@ -153,8 +153,8 @@ def test_attacks_compare_with_the_examples_that_are_given() -> None:
         model(), **parts, retain=blobs(60, 2), population=blobs(60, 3), attacks=["population", "mia_efficacy"]
     )
     assert set(found) == {"population", "mia_efficacy"}
-    for name in ("population", "mia_efficacy"):
-        with pytest.raises(ValueError, match=f"{name} needs"):
+    for name, needed in {"population": "population", "mia_efficacy": "retain"}.items():
+        with pytest.raises(ValueError, match=f"^{name} compares with other examples: give {needed}=, "):
             advunlearn.audit(model(), **parts, attacks=name)
 
 
@@ -210,7 +210,7 @@ def test_objects_are_refused_where_they_do_not_fit() -> None:
     parts = {"retain": blobs(30, 0), "forget": blobs(12, 1), "audit": blobs(12, 2)}
     with pytest.raises(ValueError, match=r"factor: give the options to Shrink\(...\) itself"):
         advunlearn.unlearn(model(), **parts, method=Shrink(), factor=0.1)
-    with pytest.raises(ConfigError, match=r"^unlearner\.auditor: no such option"):
+    with pytest.raises(ConfigError, match=r"^auditor: no such option"):
         advunlearn.unlearn(model(), **parts, method="finetune", auditor=Logistic())
     with pytest.raises(ValueError, match="auditor must be an Auditor"):
         advunlearn.unlearn(model(), **parts, auditor=Threshold())

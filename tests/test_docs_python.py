@@ -23,7 +23,9 @@ def test_the_examples_run(workplace: Path, capsys: pytest.CaptureFixture[str], m
     exec(compile(code, str(workplace / "example.py"), "exec"), scope)
     assert (workplace / "unlearned.pt").exists()
     assert "lira" in (workplace / "audit.html").read_text(encoding="utf-8")
-    assert "computed on" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "computed on" in printed
+    assert printed.endswith(f"{re.findall(r'print.error.  # (.*)', code)[0]}\n")
 
 
 def test_errors_are_of_the_kind_that_it_names() -> None:

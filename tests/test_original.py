@@ -22,7 +22,7 @@ from advunlearn.config.compose import experiment_from, jobs_from
 from advunlearn.config.experiment import read_experiment
 from advunlearn.config.original import Original
 from advunlearn.data.splits import Splits
-from advunlearn.options import ConfigError, UserError
+from advunlearn.options import ConfigError, UserError, source_digest
 from advunlearn.report.run.page import write_report
 from advunlearn.runs.state import read_manifest
 from advunlearn.stages.budget import remarks
@@ -79,7 +79,7 @@ def test_from_a_checkpoint_and_from_pretraining_the_numbers_are_the_same_to_the_
         stages = {stage["name"]: stage["reused"] for stage in manifest["stages"]}
         assert (stages["original"], stages["retrain"], stages["unlearn"]) == (False, True, False)
         page = write_report(Path(f"given{number}"), {}).read_text()
-        assert f"SHA-256 {digest[:12]}; it was not trained" in page
+        assert f"the original was given (SHA-256 of its weights: {digest[:12]})" in page
         assert digest[:13] not in page
         assert not Path(f"given{number}/original.safetensors").exists()
 
@@ -243,7 +243,10 @@ def test_the_next_request_remembers_what_was_forgotten(first: Path) -> None:
         str(first.absolute()),
         str(Path("second").absolute()),
     ]
-    assert "16 new examples, and 38 that earlier runs have forgotten" in write_report(Path("third"), {}).read_text()
+    assert (
+        "the forget set consists of 16 new examples and 38 of earlier requests"
+        in write_report(Path("third"), {}).read_text()
+    )
 
 
 def next_problem(*words: str) -> str:
@@ -283,6 +286,24 @@ def test_only_a_whole_finished_run_of_the_same_data_has_a_next_request(first: Pa
     (first / "unlearned.safetensors").write_bytes(b"other")
     assert next_problem() == "original.run=first: unlearned.safetensors has changed since the run"
     assert next_problem("original.run=nowhere") == "original.run=nowhere: no such folder"
+
+
+def test_the_next_request_warns_of_a_model_with_another_source(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    monkeypatch.syspath_prepend(str(workplace))
+    words = ["model=module", "model.factory=ownnet:net", *(word for word in QUICK if not word.startswith("model."))]
+    Path("ownnet.py").write_text(source, encoding="utf-8")
+    advunlearn.run(words, "first")
+    for text, warned in ((source, False), (source.replace("nn.Linear(64, 10)", "nn.Linear(64, 10), nn.ReLU()"), True)):
+        Path("ownnet.py").write_text(text, encoding="utf-8")
+        source_digest.cache_clear()  # as in another process
+        with caplog.at_level(logging.WARNING):
+            before_a_run(experiment_from([*words, "original.run=first"]))
+        assert (
+            "original.run=first: the source of the model or of dataset.transform has changed" in caplog.text
+        ) is warned
 
 
 def test_a_second_request_does_not_bring_the_first_one_back(workplace: Path) -> None:

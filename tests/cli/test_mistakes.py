@@ -30,7 +30,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (["seed=-1"], "seed must be at least 0 and less than 4294967296, got -1"),
     (["seed=4294967296"], "seed must be at least 0 and less than 4294967296, got 4294967296"),
     (["seed=1.5"], "seed must be a whole number, got 1.5"),
-    (["seed=1,2"], "seed=1,2: several values are a sweep (try -m seed=1,2"),
+    (["seed=1,2"], "seed=1,2: several values are a sweep (advunlearn run -m seed=1,2"),
     (["device=gpu"], "device must be one of auto, cpu, cuda, cuda:N, got gpu"),
     (["device=cuda:63"], "device=cuda:63 is not available (try device=auto)"),
     (["precision=fp16"], "precision must be one of fp32, tf32, bf16, auto, got fp16"),

@@ -70,7 +70,44 @@ def test_audits_of_other_rows_are_other_audits(trained: Path, capfd: pytest.Capt
         assert main(["audit", "--folder", name, *SMALL, *words]) == 0
         found.append(json.loads(Path(name, "audit.json").read_text(encoding="utf-8"))["metrics"]["attacks"])
     assert found[0] != found[1]
-    assert main(["resume", "a"]) == 0  # completed already
+
+
+def test_an_audits_folder_is_named_as_that_of_a_run_and_the_other_verbs_know_it(
+    trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    weights = f"original.path={trained / 'original.safetensors'}"
+    assert main(["audit", *SMALL, weights, "forget.fraction=0.1", "hydra.run.dir=of/${forget.fraction}"]) == 0
+    assert Path("of/0.1/audit.json").is_file()
+    capfd.readouterr()
+    assert main(["audit", *SMALL, weights, "hydra.run.dir=mine"]) == 0
+    table = capfd.readouterr().out
+    assert main(["report", "mine"]) == 0
+    assert capfd.readouterr().out == table
+    assert main(["resume", "mine"]) == 0
+    assert capfd.readouterr().out == f"mine: completed already\n{table}"
+    assert main(["status", "mine"]) == 0
+    assert capfd.readouterr().out == "mine: completed\n"
+    assert main(["audit", *SMALL, weights, "hydra.run.dir=mine"]) == 2
+    assert capfd.readouterr().err == "error: mine already holds a run; choose another folder (hydra.run.dir=...)\n"
+    assert main(["report", "."]) == 0
+    printed = capfd.readouterr().out
+    assert "no result: mine (" in printed
+    assert "an audit of one model)" in printed
+
+
+def test_an_audit_that_failed_is_resumed(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    weights = f"original.path={trained / 'original.safetensors'}"
+    assert main(["audit", *SMALL, weights, "--folder", "whole"]) == 0
+    assert main(["audit", *SMALL, weights, "--folder", "broken"]) == 0
+    manifest = json.loads(Path("broken/manifest.json").read_text(encoding="utf-8"))
+    Path("broken/audit.json").unlink()
+    Path("broken/manifest.json").write_text(json.dumps(manifest | {"status": "interrupted"}), encoding="utf-8")
+    capfd.readouterr()
+    assert main(["status", "broken"]) == 1
+    assert capfd.readouterr().out == "broken: interrupted (again: advunlearn resume broken)\n"
+    assert main(["resume", "broken"]) == 0
+    assert Path("broken/audit.json").read_bytes() == Path("whole/audit.json").read_bytes()
+    assert json.loads(Path("broken/manifest.json").read_text(encoding="utf-8"))["verb"] == "audit"
 
 
 def test_words_for_the_unlearner_do_not_matter_to_an_audit(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:

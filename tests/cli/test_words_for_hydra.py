@@ -12,7 +12,7 @@ import torch
 import advunlearn
 from advunlearn.cli import main
 from advunlearn.config import composer
-from advunlearn.config.compose import check_sweep, experiment_from, hydra_words, jobs_from, sweep_folder
+from advunlearn.config.compose import check_sweep, experiment_from, hydra_words, jobs_from, named_folder
 from advunlearn.options import ConfigError
 
 QUICK = ["optimizer.epochs=1", "unlearner.epochs=1", "attack=threshold"]
@@ -72,7 +72,7 @@ def test_a_text_given_in_python_is_that_text(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         advunlearn.unlearn(torch.nn.Linear(2, 2), retain=part, forget=part, audit=part, base=text)
     (line,) = caught.value.problems
-    assert line.startswith("unlearner.base must be one of ")
+    assert line.startswith("base must be one of ")
     assert line.endswith(f", got {text.replace('${seed}', '0')}")
 
 
@@ -88,10 +88,10 @@ def test_words_that_hydra_reads_stay_as_they_are() -> None:
     assert hydra_words(words) == words
 
 
-@pytest.mark.parametrize("word", ["hydra.sweep.dir=x/${now:%Y}", "hydra.sweep.dir=x/${now:%Y}/é (1)"])
-def test_a_sweeps_folder_is_resolved(word: str) -> None:
+@pytest.mark.parametrize("word", ["hydra.sweep.dir=x/${now:%Y}", "hydra.run.dir=x/${now:%Y}/é (1)"])
+def test_a_folder_for_results_is_resolved(word: str) -> None:
     year = str(datetime.date.today().year)
-    assert sweep_folder(*hydra_words([word])) == Path(word.partition("=")[2].replace("${now:%Y}", year))
+    assert named_folder(*hydra_words([word])) == Path(word.partition("=")[2].replace("${now:%Y}", year))
 
 
 def test_a_sweep_is_run_in_its_resolved_folder(workplace: Path) -> None:

@@ -88,13 +88,13 @@ WRAPPED = [LOGITS, (LOGITS, 1), ["x", LOGITS], {"loss": 0.0, "logits": LOGITS}, 
 
 @pytest.mark.parametrize("outputs", WRAPPED, ids=lambda outputs: type(outputs).__name__)
 def test_logits_are_found_in_what_networks_return(outputs: Any) -> None:
-    assert logits_of(outputs, 3) is LOGITS
+    assert logits_of(outputs, 3, 5) is LOGITS
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 1)])
 def test_one_logit_of_a_sigmoid_means_the_same_probabilities_and_losses(shape: tuple[int, ...]) -> None:
     one, labels = torch.randn(shape), torch.tensor([0, 1, 1, 0, 1])
-    two = logits_of(one, 2)
+    two = logits_of(one, 2, 5)
     assert torch.allclose(two.softmax(1)[:, 1], one.flatten().sigmoid())
     binary = F.binary_cross_entropy_with_logits(one.flatten(), labels.float())
     assert torch.allclose(F.cross_entropy(two, labels), binary)
@@ -115,7 +115,24 @@ def test_one_logit_of_a_sigmoid_means_the_same_probabilities_and_losses(shape: t
 )
 def test_what_cannot_be_class_logits_is_refused_in_one_line(outputs: Any, classes: int, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        logits_of(outputs, classes)
+        logits_of(outputs, classes, 5)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_one_example_without_its_axis_is_understood(classes: int) -> None:
+    """`squeeze` of (1, k) gives (k,), and of (1, 1) gives ()."""
+    network = nn.Linear(4, classes)
+    plain = understood(network, max(classes, 2))
+    squeezed = understood(network, max(classes, 2), lambda model, inputs: model(inputs).squeeze())
+    for count in (1, 2, 5):
+        inputs = torch.randn(count, 4)
+        assert torch.equal(squeezed(inputs), plain(inputs))
+
+
+def test_other_rows_than_one_per_example_are_refused() -> None:
+    pooled = understood(nn.Linear(4, 3), 3, lambda model, inputs: model(inputs[:2]))
+    with pytest.raises(UserError, match=r"must return logits of each example, got 2 rows for 5 examples$"):
+        pooled(torch.zeros(5, 4))
 
 
 def batch(examples: int) -> dict[str, Tensor]:

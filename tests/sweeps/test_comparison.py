@@ -150,6 +150,6 @@ def test_tuning_says_what_it_needs(own: Path, capsys: pytest.CaptureFixture[str]
     words = ["--config-dir", "my", "--trials", "1", "unlearner=shrink,finetune", "seed=1", *SMALL]
     assert main(["tune", *words]) == 1
     said = capsys.readouterr()
-    assert "shrink: left out: too few\n" in said.err
+    assert "shrink: left out: too few (the forget options" in said.err
     assert said.out.startswith("finetune: utility ")
     assert Path("tuned/recipe/digits/unlearner/finetune.yaml").is_file()

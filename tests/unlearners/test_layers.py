@@ -102,8 +102,8 @@ def test_ct_fine_tunes_transposed_kernels() -> None:
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (CT(), r"ct transposes square kernels larger than 1x1, and this network has none \(try model=cnn\)"),
-        (MSG(), r"msg initialises convolutions again, and this network has none \(try model=cnn\)"),
+        (CT(), r"ct transposes square kernels larger than 1x1, and this network has none \(try the model cnn\)"),
+        (MSG(), r"msg initialises convolutions again, and this network has none \(try the model cnn\)"),
     ],
 )
 def test_a_network_without_convolutions_is_refused_before_any_work(method: CT | MSG, message: str) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from torch import nn
 
-from advunlearn.api.experiments import Attacks, ConfigDir, with_attacks
+from advunlearn.api.arguments import ConfigDir, check_attacks, check_functions, check_model, in_python
+from advunlearn.api.experiments import Attacks, with_attacks
 from advunlearn.api.parts import Part, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
 from advunlearn.attacks.attack import Observations, Outputs, WhiteBox
+from advunlearn.config.experiment import Experiment
 from advunlearn.data.comparable import comparable
 from advunlearn.data.dataset import Transform
 from advunlearn.data.examples import Examples
@@ -27,6 +30,7 @@ from advunlearn.training.fit import place, predict
 logger = logging.getLogger(__name__)
 
 
+@in_python
 def audit(
     model: nn.Module | UnlearnedModel,
     *,
@@ -73,42 +77,57 @@ def audit(
         >>> 0 <= found["threshold"]["auc_low"] <= found["threshold"]["auc"] <= found["threshold"]["auc_high"] <= 1
         True
     """
+    own = model.network if isinstance(model, UnlearnedModel) else model
+    check_model(own, "model")
+    check_functions(forward=forward, transform=transform)
     experiment = with_attacks(attacks, [], seed, device, config_dir)
     untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if untrained:
         raise UserError(f"{', '.join(untrained)} trains models to compare with: use advunlearn.compare with train=")
+    further = {"retain": retain, "population": population}
+    check_attacks(experiment.attacks, further, "population")
     settings = experiment.settings
-    with clean_state(seed), settings.switches():
-        given = {"forget": forget, "test": test, "retain": retain, "population": population}
-        own = copy.deepcopy(model.network if isinstance(model, UnlearnedModel) else model)
-        parts = read_parts(given, own, settings.torch_device(), transform)
+    with clean_state(settings.seed), settings.switches():
+        own = copy.deepcopy(own)
+        parts = read_parts({"forget": forget, "test": test}, further, own, settings.torch_device(), transform)
         network = place(understand(own, parts, settings.torch_device(), forward), settings)
-        where, others, remark = comparable(*(parts[name].labels.cpu().numpy() for name in ("forget", "test")))
-        if remark:
-            logger.warning(remark)
-        inside = np.arange(len(where) + len(others)) < len(where)
-        experiment = replace(experiment, attacks=able_attacks(experiment.attacks, inside))
-        members, nonmembers = parts["forget"].subset(where), parts["test"].subset(others)
-        both = members.followed_by(nonmembers)
+        target = _observed(network, parts)
+        experiment = replace(experiment, attacks=able_attacks(experiment.attacks, target.members))
+        return _measured(experiment, target)
 
-        def outputs_of(examples: Examples) -> Outputs:
-            return Outputs(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
 
-        attacked = outputs_of(both)
-        target = Observations(
-            attacked.logits,
-            attacked.labels,
-            members=inside,
-            retain=outputs_of(parts["retain"]) if "retain" in parts else None,
-            population=outputs_of(parts["population"]) if "population" in parts else None,
-            white_box=WhiteBox(network, both),
+def _observed(network: nn.Module, parts: Mapping[str, Examples]) -> Observations:
+    """Return what attacks may see of the model: forget and test examples of the same classes, in the same shares."""
+    where, others, remark = comparable(*(parts[name].labels.cpu().numpy() for name in ("forget", "test")))
+    if remark:
+        logger.warning(remark)
+    both = parts["forget"].subset(where).followed_by(parts["test"].subset(others))
+
+    def outputs_of(examples: Examples) -> Outputs:
+        return Outputs(predict(network, examples).numpy()[:, None], examples.labels.cpu().numpy())
+
+    attacked = outputs_of(both)
+    return Observations(
+        attacked.logits,
+        attacked.labels,
+        members=np.arange(len(both)) < len(where),
+        retain=outputs_of(parts["retain"]) if "retain" in parts else None,
+        population=outputs_of(parts["population"]) if "population" in parts else None,
+        white_box=WhiteBox(network, both),
+    )
+
+
+def _measured(experiment: Experiment, target: Observations) -> dict[str, AttackMetrics]:
+    """Return the metrics of every attack on a model."""
+    arrays, figures = score_model(experiment, target)
+    _, scores = split_scores(arrays)
+    return {
+        key: measure_attack(
+            score,
+            target.members,
+            seed=experiment.settings.seed,
+            cross_fitted=experiment.attacks[key.split("/")[0]].cross_fitted,
+            figures=figures.get(key, {}),
         )
-        arrays, figures = score_model(experiment, target)
-        _, scores = split_scores(arrays)
-        found = {}
-        for key, score in scores.items():
-            attack = experiment.attacks[key.split("/")[0]]
-            found[key] = measure_attack(
-                score, target.members, seed=seed, cross_fitted=attack.cross_fitted, figures=figures.get(key, {})
-            )
-    return found
+        for key, score in scores.items()
+    }

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from advunlearn.api.experiments import Attacks, ConfigDir, with_attacks
-from advunlearn.api.own_trainer import PARTS, OwnTrainer, Train, own_trainer
+from advunlearn.api.arguments import ConfigDir, check_attacks, check_functions, check_model, in_python
+from advunlearn.api.experiments import Attacks, with_attacks
+from advunlearn.api.own_trainer import OwnTrainer, Train, own_trainer
 from advunlearn.api.parts import Part, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
 from advunlearn.config.experiment import Experiment
@@ -36,6 +37,7 @@ from advunlearn.training.fit import place
 from advunlearn.training.weights import tensors_digest, weights_of
 
 
+@in_python
 def compare(
     *,
     original: nn.Module,
@@ -91,13 +93,19 @@ def compare(
         >>> sorted(found.metrics["gap"])
         ['original', 'unlearned']
     """
+    check_model(original, "original")
+    check_model(unlearned.network if isinstance(unlearned, UnlearnedModel) else unlearned, "unlearned")
+    if retrained is not None:
+        check_model(retrained, "retrained")
+    check_functions(train=train, forward=forward, transform=transform)
     words = ["unlearner=none", f"attack.shadows={shadows}", f"attack.originals={originals}"]
     experiment = with_attacks(attacks, words, seed, device, config_dir)
     _check_models(experiment, unlearned, retrained, train)
+    needed, further = {"retain": retain, "forget": forget, "test": test}, {"audit": audit, "selection": selection}
+    check_attacks(experiment.attacks, needed | further, "selection")
     settings = experiment.settings
-    with clean_state(seed), settings.switches():
-        given = dict(zip(PARTS, (retain, forget, audit, selection, test), strict=True))
-        parts = read_parts(given, original, settings.torch_device(), transform)
+    with clean_state(settings.seed), settings.switches():
+        parts = read_parts(needed, further, original, settings.torch_device(), transform)
 
         def placed(model: nn.Module) -> Understood:
             return place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings).eval()

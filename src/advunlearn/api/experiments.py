@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from advunlearn.api.arguments import ConfigDir, check_config_dir, kind_of
 from advunlearn.attacks.attack import Attack
 from advunlearn.config.compose import experiment_from
-from advunlearn.config.composer import quoted
-from advunlearn.config.experiment import Experiment
+from advunlearn.config.composer import is_readable, quoted
+from advunlearn.config.experiment import Experiment, shadow_problems
 from advunlearn.options import Component, ConfigError, UserError
 from advunlearn.unlearners.unlearner import Unlearner
-
-ConfigDir = str | Path | None
-"""A folder with the YAML files of the caller's own parts, which may then be named."""
 
 Attacks = str | Attack | Sequence[str | Attack]
 
@@ -33,9 +30,11 @@ def with_method(
         if options:
             raise UserError(f"{', '.join(options)}: give the options to {type(method).__name__}(...) itself")
         return replace(_experiment([], seed, device, config_dir), unlearner=method)
+    if not isinstance(method, str):
+        raise UserError(f"method must be the name of an unlearner, such as 'sg', or an object, got {kind_of(method)}")
     parts = {name: value for name, value in options.items() if isinstance(value, Component)}
     plain = {name: value for name, value in options.items() if name not in parts}
-    experiment = _experiment([f"unlearner={method}", *_overrides(plain)], seed, device, config_dir)
+    experiment = _experiment([f"unlearner={quoted(method)}", *_overrides(plain)], seed, device, config_dir)
     unknown = parts.keys() - vars(experiment.unlearner).keys()
     if unknown:
         raise ConfigError([f"unlearner.{name}: no such option" for name in sorted(unknown)])
@@ -55,31 +54,64 @@ def with_attacks(attacks: Attacks, words: Sequence[str], seed: int, device: str,
 
     Raises:
         ConfigError: for an unknown attack.
-        UserError: for one that is given twice.
+        UserError: for one that is given twice, and if none is given.
     """
-    given = [attacks] if isinstance(attacks, (str, Attack)) else attacks
-    names = [each for each in given if isinstance(each, str)]
-    chosen = [f"attack=[{','.join(names)}]"] if names else []
-    experiment = _experiment([*chosen, *words], seed, device, config_dir)
+    given = _listed(attacks)
+    # Without a name, any attack: it is replaced.
+    chosen = ",".join(quoted(each) for each in given if isinstance(each, str)) or "threshold"
+    experiment = _experiment([f"attack=[{chosen}]", *words], seed, device, config_dir)
     found: dict[str, Attack] = {}
     for each in given:
         name = each if isinstance(each, str) else re.split("[./]", each.identity()["part"])[-1]
         if name in found:
             raise UserError(f"attacks: {name} is given twice; give it once")
         found[name] = experiment.attacks[name] if isinstance(each, str) else each
-    return replace(experiment, attacks=found)
+    experiment = replace(experiment, attacks=found)
+    if problems := list(shadow_problems(experiment)):
+        raise ConfigError(problems)
+    return experiment
+
+
+def _listed(attacks: Any) -> list[str | Attack]:
+    """Return the attacks as a list.
+
+    Raises:
+        UserError: in one line, if there is none, or if one is neither a name nor an object.
+    """
+    alone = isinstance(attacks, (str, type)) or not isinstance(attacks, Iterable)
+    given = [attacks] if alone else list(attacks)
+    for each in given or [None]:
+        if not isinstance(each, (str, Attack)) or each == "":
+            got = "none" if not given or each == "" else kind_of(each)
+            raise UserError(f"attacks must be names of attacks, such as 'threshold', or objects, got {got}")
+    return given
 
 
 def _experiment(overrides: Sequence[str], seed: int, device: str, config_dir: ConfigDir) -> Experiment:
+    check_config_dir(config_dir)
     # A recipe is for data of a run. channels_last is for networks that a run has checked; see `trainer_of`.
     words = ["recipe=none", "channels_last=false", *overrides, f"seed={seed}", f"device={device}"]
     return experiment_from(words, config_dir)
 
 
 def _overrides(options: dict[str, Any]) -> list[str]:
-    words = {name: quoted(value) if isinstance(value, str) else value for name, value in options.items()}
     return [
         # The auditor is an option with options of its own, typed by its name.
-        f"auditor={value}" if name == "auditor" else f"unlearner.{name}={'null' if value is None else value}"
-        for name, value in words.items()
+        f"{'' if name == 'auditor' else 'unlearner.'}{name}={_word(name, value)}"
+        for name, value in options.items()
     ]
+
+
+def _word(name: str, value: Any) -> str:
+    """Return a value of an option as Hydra's grammar reads it.
+
+    Raises:
+        UserError: in one line, if it cannot read such a value.
+    """
+    if isinstance(value, str):
+        return quoted(value)
+    word = "null" if value is None else f"{list(value) if isinstance(value, tuple) else value}"
+    if isinstance(value, type) or not is_readable(f"{name}={word}"):
+        kinds = "a name or an object" if name == "auditor" else "a number, a text, True, False, None or a list"
+        raise UserError(f"{name} must be {kinds}, got {kind_of(value)}")
+    return word

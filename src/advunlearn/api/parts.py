@@ -8,20 +8,24 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from advunlearn.api.arguments import kind_of
 from advunlearn.data.dataset import Transform
 from advunlearn.data.examples import Examples
 from advunlearn.data.inputs import Batch, mapped, named, shape_in_words
 from advunlearn.models.foreign import Forward, Understood, understood
-from advunlearn.options import UserError, located
+from advunlearn.options import UserError, first_line, located
+from advunlearn.stages.data import check_transform
 from advunlearn.training.fit import first_logits, largest
 
 Part = Any
-"""Examples of the caller: a pair of inputs and labels, tensors or arrays; a torch Dataset or a DataLoader, whose items
-or batches are such pairs, or dicts with `labels` (or `label`). Inputs may be a dict of several by name."""
+"""Examples of the caller: a pair of inputs and labels, tensors, arrays or tables of pandas; a torch Dataset or a
+DataLoader, whose items or batches are such pairs, or dicts with `labels` (or `label`). Inputs may be a dict of several
+by name."""
 
 logger = logging.getLogger(__name__)
 
@@ -30,21 +34,26 @@ LOADED = 256  # examples of a Dataset that are read at once
 
 
 def read_parts(
-    given: Mapping[str, Part | None], model: nn.Module, device: torch.device, transform: Transform | None = None
+    needed: Mapping[str, Part],
+    further: Mapping[str, Part | None],
+    model: nn.Module,
+    device: torch.device,
+    transform: Transform | None = None,
 ) -> dict[str, Examples]:
-    """Return the given parts, on the device.
+    """Return the needed parts, and those of the further ones that are not None, on the device.
 
     Floating-point inputs get the type of the model's weights: NumPy's are float64 by default, and torch's weights
     float32.
 
     Raises:
-        UserError: in one line that begins with the name of a part, if its inputs and labels cannot be used, or if two
-            parts share examples.
+        UserError: in one line, if the inputs and labels of a part cannot be used, if two parts share examples, or if
+            the transform fails.
     """
-    if not isinstance(model, nn.Module):
-        raise UserError(f"the model must be a torch.nn.Module, got {type(model).__name__}")
     floats = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
-    parts = {name: _read(part, name, floats, device, transform) for name, part in given.items() if part is not None}
+    given = {**needed, **{name: part for name, part in further.items() if part is not None}}
+    parts = {name: _read(part, name, floats, device, transform) for name, part in given.items()}
+    for examples in parts.values():
+        check_transform(examples, "transform")
     (first, (shape, kind)), *others = [(name, (part.shape, _kinds(part))) for name, part in parts.items()]
     for name, (other, other_kind) in others:
         if other != shape:
@@ -110,7 +119,8 @@ def _classes(model: nn.Module, part: Examples, forward: Forward | None) -> int:
         raise
     except Exception as error:  # a model of the caller may raise any error
         shape, kinds = shape_in_words(part.shape), _kinds(part)
-        raise UserError(f"the model fails on inputs of {shape} ({kinds}): {located(error)}") from error
+        fails = "the model fails" if forward is None else "forward fails"
+        raise UserError(f"{fails} on inputs of {shape} ({kinds}): {located(error)}") from error
 
 
 def _read(part: Part, name: str, kind: torch.dtype, device: torch.device, transform: Transform | None) -> Examples:
@@ -145,26 +155,48 @@ def _read(part: Part, name: str, kind: torch.dtype, device: torch.device, transf
 def _tensors(part: Part, name: str) -> tuple[Batch, Tensor]:
     """Return inputs and labels of a part in any of its forms."""
     if isinstance(part, DataLoader):
+        _check_loader(part, name)
         return _joined(part, name)
+    if isinstance(part, IterableDataset):
+        return _joined(DataLoader(part, batch_size=LOADED), name)
     if isinstance(part, (tuple, list)) and len(part) == 2 and not isinstance(part, Dataset):
         return _pair(part, name)
     if isinstance(part, Mapping):
         return _pair(part, name)
-    if isinstance(part, Dataset) or (hasattr(part, "__getitem__") and hasattr(part, "__len__")):
+    if isinstance(part, Dataset) or _is_sequence(part):
         if len(part) == 0:
             raise UserError(f"{name} must hold at least one example, got none")
         return _joined(DataLoader(cast("Dataset[Any]", part), batch_size=LOADED), name)
     raise UserError(
         f"{name} must be a pair (inputs, labels) of tensors or arrays of numbers, a torch Dataset or a DataLoader, "
-        f"got {type(part).__name__}"
+        f"got {kind_of(part)}"
     )
+
+
+def _is_sequence(part: Any) -> bool:
+    """Return whether a part is a sequence of examples, and not a single array, table or text."""
+    alone = isinstance(part, (Tensor, str, type)) or hasattr(part, "to_numpy") or hasattr(part, "__array__")
+    return not alone and hasattr(part, "__getitem__") and hasattr(part, "__len__")
+
+
+def _check_loader(loader: DataLoader[Any], name: str) -> None:
+    """Raise a UserError, in one line, if a DataLoader leaves out the examples of its last batch."""
+    if not loader.drop_last or loader.batch_size is None or isinstance(loader.dataset, IterableDataset):
+        return
+    if left := len(cast("Any", loader.sampler)) % loader.batch_size:
+        raise UserError(f"{name}: its DataLoader leaves out {left} examples, as it has drop_last=True (use False)")
 
 
 def _joined(batches: Iterable[Any], name: str) -> tuple[Batch, Tensor]:
     try:
-        pairs = [_pair(batch, name) for batch in batches]
-    except (TypeError, RuntimeError) as error:  # of torch's collate, for items that cannot be stacked
-        raise UserError(f"{name}: its items cannot be put into batches ({str(error).splitlines()[0]})") from error
+        return _concatenated([_pair(batch, name) for batch in batches], name)
+    except UserError:
+        raise
+    except Exception as error:  # a dataset of the caller may raise any, and torch for items of different shapes
+        raise UserError(f"{name}: its items cannot be put into batches ({first_line(error)})") from error
+
+
+def _concatenated(pairs: list[tuple[Batch, Tensor]], name: str) -> tuple[Batch, Tensor]:
     if not pairs:
         raise UserError(f"{name} must hold at least one example, got none")
     labels = torch.cat([labels for _, labels in pairs])
@@ -188,7 +220,15 @@ def _pair(batch: Any, name: str) -> tuple[Batch, Tensor]:
 
 
 def _tensor(values: Any) -> Tensor:
+    if hasattr(values, "to_numpy"):  # of pandas
+        values = values.to_numpy()
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind not in "biufc":
+            raise TypeError(f"an array of {values.dtype} does not hold numbers; try .astype(float)")
+        values = np.require(values, requirements=["C", "W"])  # torch takes no other arrays without a warning
     tensor = torch.as_tensor(values)
+    if tensor.is_meta or tensor.layout != torch.strided:
+        raise TypeError("a tensor without values, or a sparse one; try .to_dense()")
     whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype not in (torch.bool, torch.uint8)
     return tensor.long() if whole else tensor
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from advunlearn.api.experiments import ConfigDir
+from advunlearn.api.arguments import ConfigDir, check_config_dir, check_path, kind_of
 from advunlearn.config.compose import experiment_from, hydra_words
+from advunlearn.options import UserError
 from advunlearn.report.run.result import Result
 from advunlearn.runs.manifest import Manifest
 from advunlearn.storage.paths import new_output_folder
@@ -33,9 +34,25 @@ def run(overrides: Sequence[str] = (), folder: str | Path | None = None, *, conf
         >>> sorted(result.metrics["models"])
         ['original', 'retrained', 'unlearned']
     """
+    check_path(folder, "folder")
+    check_config_dir(config_dir)
+    _check_words(overrides)
+    if folder is not None and any(each.is_file() for each in (Path(folder), *Path(folder).parents)):
+        raise UserError(f"folder={folder}: it, or a folder above it, is a file")
     experiment = experiment_from(overrides, config_dir)
     config = OmegaConf.create(experiment.config)
     with Manifest(
         Path(folder or new_output_folder("api")), {"overrides": hydra_words(overrides)}, config=config
     ) as manifest:
         return run_experiment(experiment, manifest)
+
+
+def _check_words(overrides: Sequence[str]) -> None:
+    """Raise a UserError, in one line, unless the overrides are a list of texts without flags."""
+    if isinstance(overrides, (str, Mapping)) or not isinstance(overrides, Sequence):
+        raise UserError(f'overrides must be a list of texts, such as ["seed=1"], got {kind_of(overrides)}')
+    for word in overrides:
+        if not isinstance(word, str):
+            raise UserError(f'overrides must be texts, such as "seed=1", got {kind_of(word)}')
+        if word.startswith("-"):
+            raise UserError(f"{word}: flags belong to the command line; advunlearn.run takes only overrides")

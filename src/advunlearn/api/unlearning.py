@@ -8,19 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from advunlearn.api.experiments import ConfigDir, with_method
+from advunlearn.api.arguments import ConfigDir, check_functions, check_model, in_python, kind_of
+from advunlearn.api.experiments import with_method
 from advunlearn.api.own_trainer import Train, own_trainer
 from advunlearn.api.parts import Part, check_trainable, read_parts, understand
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.dataset import Transform
 from advunlearn.data.examples import Examples
 from advunlearn.models.foreign import Forward, Understood, own_module
-from advunlearn.options import UserError
+from advunlearn.options import UserError, located
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.unlearn import reference_set
-from advunlearn.training.fit import place
+from advunlearn.training.fit import first_logits, place
 from advunlearn.unlearners.descent import Descent
 from advunlearn.unlearners.gradient import GradientUnlearner
 from advunlearn.unlearners.sg import SG
@@ -48,6 +50,7 @@ class UnlearnedModel:
     task: Task = field(repr=False)
 
 
+@in_python
 def unlearn(
     model: nn.Module,
     *,
@@ -109,17 +112,21 @@ def unlearn(
         >>> unlearned.network(inputs).shape
         torch.Size([60, 3])
     """
+    check_model(model, "model")
+    check_functions(forward=forward, transform=transform, loss=loss, optimizer=optimizer, train=train)
     experiment = with_method(method, options, seed, device, config_dir)
-    if loss is not None:
-        _check_loss(experiment.unlearner)
     settings = experiment.settings
-    with clean_state(seed), settings.switches():
-        given = {"retain": retain, "forget": forget, "audit": audit, "selection": selection}
-        parts = read_parts(given, model, settings.torch_device(), transform)
+    with clean_state(settings.seed), settings.switches():
+        needed = {"retain": retain, "forget": forget, "audit": audit}
+        parts = read_parts(needed, {"selection": selection}, model, settings.torch_device(), transform)
         network = place(understand(copy.deepcopy(model), parts, settings.torch_device(), forward), settings)
         check_trainable(network)
         experiment.unlearner.check_network(network)
         experiment.unlearner.check({name: part.labels.cpu().numpy() for name, part in parts.items()})
+        if loss is not None:
+            _check_loss(loss, experiment.unlearner, network, parts["retain"])
+        if optimizer is not None:
+            _check_optimizer(optimizer, experiment.unlearner, network)
         task = _task(experiment, parts, network, train, forward)
         task = replace(task, loss=loss, optimizer=optimizer)
         start = time.perf_counter()
@@ -152,9 +159,43 @@ def _task(
     )
 
 
-def _check_loss(method: Unlearner) -> None:
-    """Raise a UserError, in one line, unless the method descends the cross-entropy, which another loss can replace."""
-    leader = method.leader() if isinstance(method, SG) else method
+def _leader(method: Unlearner) -> Unlearner:
+    """Return the method that takes the steps: in the game, its base."""
+    return method.leader() if isinstance(method, SG) else method
+
+
+def _check_loss(loss: Loss, method: Unlearner, network: nn.Module, examples: Examples) -> None:
+    """Check that the method descends the cross-entropy, which another loss can replace, and what that loss returns.
+
+    Raises:
+        UserError: in one line, if not.
+    """
+    leader = _leader(method)
     plain = isinstance(leader, GradientUnlearner) and type(leader).loss is GradientUnlearner.loss
     if not plain or getattr(leader, "descent", None) is not Descent:
         raise UserError(f"loss= replaces a cross-entropy, and {type(leader).__name__} has a loss of its own")
+    logits = first_logits(network, examples).to(examples.labels.device).requires_grad_()
+    try:
+        found: Any = loss(logits, examples.labels[: len(logits)])
+    except Exception as error:  # a function of the caller may raise any
+        raise UserError(f"loss fails: {located(error)}") from error
+    if not (isinstance(found, Tensor) and found.dim() == 0 and found.requires_grad):
+        got = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) and found.dim() else kind_of(found)
+        raise UserError(f"loss must return a scalar tensor that depends on the logits, got {got}")
+
+
+def _check_optimizer(optimizer: MakeOptimizer, method: Unlearner, network: nn.Module) -> None:
+    """Check that the method takes gradient steps, and that the function returns an optimizer.
+
+    Raises:
+        UserError: in one line, if not.
+    """
+    leader = _leader(method)
+    if not isinstance(leader, GradientUnlearner):
+        raise UserError(f"optimizer= is for methods that take gradient steps, and {type(leader).__name__} does not")
+    try:
+        found: Any = optimizer(network.parameters())
+    except Exception as error:  # a function of the caller may raise any
+        raise UserError(f"optimizer fails: {located(error)}") from error
+    if not isinstance(found, torch.optim.Optimizer):
+        raise UserError(f"optimizer must return a torch.optim.Optimizer, got {kind_of(found)}")

@@ -73,6 +73,8 @@ class Attack(Component):
         needs_originals: whether it uses shadow originals and their unlearned models; `score` then receives
             `UnlearnedOutputs`.
         needs_network: whether it is a white-box attack: it receives the model itself as `Observations.white_box`.
+        needs_retain: whether it uses the outputs on the retain set, `Observations.retain`.
+        needs_population: whether it uses the outputs on further non-members, `Observations.population`.
         cross_fitted: whether each of the n examples is scored by a fit on other examples among them; see
             `metrics.auc_interval`.
     """
@@ -82,6 +84,8 @@ class Attack(Component):
     needs_shadows: ClassVar[bool] = False
     needs_originals: ClassVar[bool] = False
     needs_network: ClassVar[bool] = False
+    needs_retain: ClassVar[bool] = False
+    needs_population: ClassVar[bool] = False
     cross_fitted: ClassVar[bool] = False
 
     def check(self, members: NDArray[np.bool_]) -> None:

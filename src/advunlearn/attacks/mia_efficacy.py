@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -42,6 +42,8 @@ class MiaEfficacy(Attack):
     regularization: float = option(1 / 3, above=0)
     examples: int = option(2000, at_least=2)
     folds: int = option(5, at_least=2)
+
+    needs_retain: ClassVar[bool] = True
 
     def check(self, members: Mask) -> None:
         """Raise if there are fewer members or non-members than folds; see `Attack.check`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ class Population(Attack):
         [ye2022] J. Ye, A. Maddi, S. K. Murakonda, V. Bindschaedler and R. Shokri, "Enhanced Membership Inference
             Attacks against Machine Learning Models", ACM CCS 2022. https://arxiv.org/abs/2111.09679 (attack P)
     """
+
+    needs_population: ClassVar[bool] = True
 
     def score(
         self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator

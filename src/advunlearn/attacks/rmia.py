@@ -166,6 +166,7 @@ class RMIA(Attack):
     trim: float = option(0.2, at_least=0, below=0.5)
 
     needs_shadows: ClassVar[bool] = True
+    needs_population: ClassVar[bool] = True
 
     def score(self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator) -> dict[str, Floats]:
         """Return the shares and their standard errors; see `Attack.score`.

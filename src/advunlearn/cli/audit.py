@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from advunlearn.cli.one_run import failures_in_words
-from advunlearn.cli.problems import RunFailed, fail, print_text, refuse
+from advunlearn.cli.one_run import audit_in
+from advunlearn.cli.problems import RunFailed, fail, refuse
 
+RUN_DIR = "hydra.run.dir="
 DEFAULT = "[threshold,classifier]"  # attacks that train no other model
 
 
@@ -19,44 +20,50 @@ def main(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser("advunlearn audit", description=main.__doc__)
     parser.add_argument("--config-dir", help="a folder with your own parts")
-    parser.add_argument("--folder", type=Path, help="where to write; by default a new one under outputs/audit")
+    parser.add_argument(
+        "--folder", type=Path, help="where to write, as hydra.run.dir=...; by default a new one under outputs/audit"
+    )
     parser.add_argument("overrides", nargs="*", help="overrides, as for `advunlearn run`: original.path=model.pt ...")
     options = parser.parse_intermixed_args(arguments)
     from omegaconf import OmegaConf
 
     from advunlearn.config.compose import hydra_words, jobs_to_check
     from advunlearn.options import ConfigError, UserError
-    from advunlearn.report.run.table import model_table
-    from advunlearn.runs.manifest import Manifest
     from advunlearn.runtime.logs import log_to_terminal
     from advunlearn.runtime.signals import heed_signals
-    from advunlearn.stages.audit import audit_model
-    from advunlearn.storage.paths import new_output_folder
 
     try:
-        words = [word for word in options.overrides if not word.startswith(("unlearner", "auditor"))]
-        if not any(word.startswith("attack=") for word in words):
-            words.append(f"attack={DEFAULT}")
-        words.append("unlearner=none")
-        experiment = jobs_to_check(words, options.config_dir, multirun=False)[0].experiment
+        experiment = jobs_to_check(_words(options.overrides), options.config_dir, multirun=False)[0].experiment
+        folder = options.folder or _folder(hydra_words(options.overrides), options.config_dir)
     except ConfigError as error:
         return refuse(error.problems)
     if experiment.weights_file is None:
         return refuse(["audit needs a trained model: original.path=model.pt, or original.run=RUN"])
-    folder = options.folder or new_output_folder("audit")
     log_to_terminal()
-    about = {"overrides": hydra_words(options.overrides), "verb": "audit"}
     try:
-        config = OmegaConf.create(experiment.config)
-        with (
-            heed_signals(),
-            failures_in_words(folder, "repeat the command"),
-            Manifest(folder, about, config=config) as manifest,
-        ):
-            found = audit_model(experiment, manifest)
+        with heed_signals():
+            about = {"overrides": hydra_words(options.overrides), "verb": "audit"}
+            audit_in(folder, OmegaConf.create(experiment.config), about)
     except ConfigError as error:
         return refuse(error.problems)
     except (RunFailed, UserError, OSError) as error:
         return fail(error, getattr(error, "status", 1))
-    print_text(f"\n{model_table(found)}\n\nwritten: {folder / 'audit.json'}\n")
     return 0
+
+
+def _words(overrides: list[str]) -> list[str]:
+    """Return the overrides without those of the unlearner, and with the default attacks if none is chosen."""
+    words = [word for word in overrides if not word.startswith(("unlearner", "auditor", RUN_DIR))]
+    attacks = [] if any(word.startswith("attack=") for word in words) else [f"attack={DEFAULT}"]
+    return [*words, *attacks, "unlearner=none"]
+
+
+def _folder(words: list[str], config_dir: str | None) -> Path:
+    """Return the folder that the last `hydra.run.dir=...` names, or a new one."""
+    from advunlearn.config.compose import named_folder
+    from advunlearn.storage.paths import new_output_folder
+
+    named = [word for word in words if word.startswith(RUN_DIR)]
+    if not named:
+        return new_output_folder("audit")
+    return named_folder(named[-1], [word for word in words if word not in named], config_dir)

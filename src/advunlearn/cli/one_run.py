@@ -33,6 +33,30 @@ def run_in(
         show(folder, result.measured)
 
 
+def audit_in(folder: Path, config: DictConfig, about: dict[str, Any], *, resume: bool = False) -> None:
+    """Audit the model of a composed config in a folder, and print the table of its results."""
+    from advunlearn.config.experiment import read_experiment
+    from advunlearn.runs.manifest import Manifest
+    from advunlearn.stages.audit import audit_model
+
+    again = f"advunlearn resume {folder} continues"
+    with failures_in_words(folder, again), Manifest(folder, about, config=config, resume=resume) as manifest:
+        audit_model(read_experiment(config), manifest)
+    show_audit(folder)
+
+
+def show_audit(folder: Path) -> None:
+    """Print what a finished audit found.
+
+    Raises:
+        UnreadableFile: if its file is damaged.
+    """
+    from advunlearn.evaluation.metrics_file import AUDIT, read_audit
+    from advunlearn.report.run.table import model_table
+
+    print_text(f"\n{model_table(read_audit(folder))}\n\nwritten: {folder / AUDIT}\n")
+
+
 @contextlib.contextmanager
 def failures_in_words(folder: Path, again: str) -> Iterator[None]:
     """Turn an error that is not a mistake of the user into one line.
@@ -83,17 +107,11 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
     try:
         config = read_yaml(config_of(folder))
         known = about(folder)
+        kept: dict[str, Any] = {key: known[key] for key in ("overrides", "choices", "verb") if key in known}
         if known.get("verb") == "audit":
-            return refuse(
-                [f"{folder}: an audit cannot be resumed; repeat the command (finished models are in the store)"]
-            )
-        run_in(
-            folder,
-            config,
-            {key: known[key] for key in ("overrides", "choices") if key in known},
-            sweep=True,
-            quiet=quiet,
-        )
+            audit_in(folder, config, kept, resume=True)
+        else:
+            run_in(folder, config, kept, sweep=True, quiet=quiet)
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
     except (RunFailed, UserError, OSError) as error:  # the others of a sweep continue
@@ -103,11 +121,13 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
 
 def _show_again(folder: Path) -> int:
     """Print what a completed run found, unless it was a shard; return the exit status."""
-    from advunlearn.evaluation.metrics_file import read_metrics
+    from advunlearn.evaluation.metrics_file import is_audit, read_metrics
     from advunlearn.storage.files import UnreadableFile
 
     try:
-        if (folder / "metrics.json").is_file():
+        if is_audit(folder):
+            show_audit(folder)
+        elif (folder / "metrics.json").is_file():
             show(folder, read_metrics(folder))
     except UnreadableFile as error:
         return fail(error)

@@ -53,12 +53,16 @@ def _folder(path: Path) -> Path:
 
 
 def _one(run: Path) -> int:
-    from advunlearn.evaluation.metrics_file import read_metrics
+    from advunlearn.cli.one_run import show_audit
+    from advunlearn.evaluation.metrics_file import is_audit, read_metrics
     from advunlearn.options import UserError
     from advunlearn.report.run.page import write_report
     from advunlearn.report.run.table import comparison_table
 
     try:
+        if is_audit(run):
+            show_audit(run)
+            return 0
         table = comparison_table(read_metrics(run))
     except UserError as error:
         return refuse([str(error)])

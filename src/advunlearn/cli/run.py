@@ -61,7 +61,7 @@ def _is_own_sweep(arguments: list[str]) -> bool:
 def _sweep(arguments: list[str]) -> int:
     """Freeze every run of the sweep, then do one after another; a failed one does not stop the others."""
     from advunlearn.cli.many_runs import run_all
-    from advunlearn.config.compose import hydra_words, jobs_from, split_arguments, sweep_folder
+    from advunlearn.config.compose import hydra_words, jobs_from, named_folder, split_arguments
     from advunlearn.options import ConfigError
     from advunlearn.sweeps.freeze import freeze, new_folder
 
@@ -69,7 +69,7 @@ def _sweep(arguments: list[str]) -> int:
     words = hydra_words([*known.overrides, *unknown])
     named = [word for word in words if word.startswith(SWEEP_DIR)]
     try:
-        folder = sweep_folder(named[-1]) if named else new_folder()
+        folder = named_folder(named[-1]) if named else new_folder()
         jobs = jobs_from([word for word in words if not word.startswith(SWEEP_DIR)], known.config_dir)
         freeze(folder, jobs)
     except ConfigError as error:

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """`advunlearn status`: the state of each run of a sweep; exits with 1 if a run needs attention."""
+    """`advunlearn status`: the state of each run of a sweep, or of one run; exits with 1 if a run needs attention."""
     parser = argparse.ArgumentParser("advunlearn status", description=main.__doc__)
-    parser.add_argument("sweep", type=Path, metavar="SWEEP", help="the folder of a sweep, local or on Slurm")
+    parser.add_argument(
+        "sweep", type=Path, metavar="SWEEP", help="the folder of a sweep, local or on Slurm, or of a run"
+    )
     folder = parser.parse_args(arguments).sweep
+    if (folder / "manifest.json").is_file():
+        return _one(folder)
     from advunlearn.sweeps.status import statuses
     from advunlearn.sweeps.submission import SHADOWS
 
@@ -41,6 +45,16 @@ def main(arguments: list[str]) -> int:
     elif stuck:
         print_text(f"again: advunlearn resume {folder / str(stuck[0].number)}\n")
     return 1 if stuck else 0
+
+
+def _one(folder: Path) -> int:
+    """Print the state of one run; return 1 if it will not be completed without action."""
+    from advunlearn.runs.state import state_of
+
+    state = state_of(folder)
+    again = "" if state.name in ("completed", "running") else f" (again: advunlearn resume {folder})"
+    print_text(f"{folder}: {state}{again}\n")
+    return 1 if again else 0
 
 
 def _table(jobs: Sequence[Status]) -> str:

@@ -152,14 +152,14 @@ def jobs_in(here: Composer, overrides: Sequence[str]) -> list[Job]:
     return list(_read_all(here, map(list, itertools.product(*swept.values)), swept.problems))
 
 
-def sweep_folder(word: str) -> Path:
-    """Return the folder that `hydra.sweep.dir=...` names.
+def named_folder(word: str, others: Sequence[str] = (), config_dir: str | Path | None = None) -> Path:
+    """Return the folder that `hydra.run.dir=...` or `hydra.sweep.dir=...` names, next to other words of a command.
 
     Raises:
         ConfigError: if Hydra cannot read or resolve it.
     """
-    with composer() as here:
-        return here.sweep_folder(word)
+    with composer(config_dir, others) as here:
+        return here.named_folder(word, [each for each in others if not is_search_path(each)])
 
 
 def _is_hydras(text: str) -> bool:
@@ -212,7 +212,7 @@ def _no_sweep(override: Override) -> str:
     text = str(override.input_line)
     key, _, value = text.partition("=")
     return (
-        f"{text}: several values are a sweep (try -m {text}; a list is {key}=[...]; "
+        f"{text}: several values are a sweep (advunlearn run -m {text}; a list is {key}=[...]; "
         f"a text with a comma is '{key}=\"{value}\"')"
     )
 

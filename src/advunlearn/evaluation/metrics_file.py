@@ -7,6 +7,8 @@ from typing import Literal, TypedDict
 
 from advunlearn.storage.files import UnreadableFile, read_json
 
+AUDIT = "audit.json"
+
 ModelName = Literal["original", "retrained", "unlearned"]
 ComparedName = Literal["original", "unlearned"]  # with the retrained model
 PartName = Literal["retain", "forget", "test"]
@@ -219,6 +221,34 @@ class Metrics(_AddedLater):
     unlearning_over_retraining: float
     references_over_retraining: float
     trace: Trace
+
+
+class AuditFile(TypedDict):
+    """The contents of `audit.json`.
+
+    Attributes:
+        schema: the version of this format.
+        model: the attacked model.
+        metrics: its numbers.
+    """
+
+    schema: Literal[1]
+    model: GivenOriginal
+    metrics: ModelMetrics
+
+
+def is_audit(folder: Path) -> bool:
+    """Return whether a folder holds the result of an audit, and not that of a run."""
+    return (folder / AUDIT).is_file()
+
+
+def read_audit(folder: Path) -> ModelMetrics:
+    """Return the numbers of the model that was audited in this folder.
+
+    Raises:
+        UnreadableFile: as `read_metrics`.
+    """
+    return read_json(folder / AUDIT, AuditFile)["metrics"]
 
 
 def read_metrics(folder: Path) -> Metrics:

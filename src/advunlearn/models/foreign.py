@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advunlearn.data.inputs import Batch, Shape
+from advunlearn.data.inputs import Batch, Shape, named
 from advunlearn.models.model import Model
 from advunlearn.options import OptionError, UserError, imported, nearest, option, source_digest
 
@@ -33,12 +33,13 @@ class Understood(nn.Module):
         """Return the logits; named inputs are keyword arguments of the network.
 
         Raises:
-            UserError: in one line, if the network returns no logits.
+            UserError: in one line, if the network returns no logits, or not one row for each example.
         """
         if self.own_forward is not None:
-            return logits_of(self.own_forward(self.network, inputs), self.classes)
-        outputs = self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
-        return logits_of(outputs, self.classes)
+            outputs = self.own_forward(self.network, inputs)
+        else:
+            outputs = self.network(**inputs) if isinstance(inputs, dict) else self.network(inputs)
+        return logits_of(outputs, self.classes, len(next(iter(named(inputs).values()))))
 
 
 def understood(network: nn.Module, classes: int, forward: Forward | None = None) -> Understood:
@@ -61,15 +62,24 @@ def own_module(network: nn.Module) -> nn.Module:
     return network.network if isinstance(network, Understood) else network
 
 
-def logits_of(outputs: Any, classes: int) -> Tensor:
+def logits_of(outputs: Any, classes: int, count: int) -> Tensor:
     """Return the logits (n, classes) that a network's outputs contain; see `understood`.
 
+    Args:
+        outputs: of the network.
+        classes: number of classes.
+        count: n. For one example, `squeeze` may have removed the axis of examples, which is then added again.
+
     Raises:
-        UserError: in one line, if they do not contain logits.
+        UserError: in one line, if they do not contain logits of n examples.
     """
     found = _tensor_in(outputs)
     if not isinstance(found, Tensor):
         raise UserError(f"the network must return logits, a tensor (n, {classes}), got {_in_words(outputs)}")
+    if count == 1 and (found.dim() == 0 or (found.dim() == 1 and len(found) > 1)):
+        found = found[None]
+    if found.dim() and len(found) != count:
+        raise UserError(f"the network must return logits of each example, got {len(found)} rows for {count} examples")
     if found.is_floating_point() and found.dim() == 2 and found.shape[1] >= classes:
         return found
     one = found.dim() == 1 or (found.dim() == 2 and found.shape[1] == 1)

@@ -94,6 +94,7 @@ class About(TypedDict, total=False):
     choices: dict[str, Any]
     seconds: float
     method: str  # its name in a comparison
+    verb: str
 
 
 def about(folder: Path) -> About:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from advunlearn.config.experiment import Experiment
-from advunlearn.evaluation.metrics_file import ModelMetrics, ModelName
+from advunlearn.evaluation.metrics_file import AUDIT, ModelMetrics, ModelName
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.attack import attack_models
@@ -34,7 +34,7 @@ def audit_model(experiment: Experiment, manifest: Manifest) -> ModelMetrics:
             experiment, trainer, splits, Models({MODEL: network}, {MODEL: artefact}, None), manifest
         )
         found = measure_model(experiment, splits, evidence, MODEL)
-        write_json(folder / "audit.json", {"schema": 1, "model": given, "metrics": found})
+        write_json(folder / AUDIT, {"schema": 1, "model": given, "metrics": found})
         write_scores(folder, scores_of(trainer, evidence))
-        manifest.checksum("audit.json", "scores.npz", "splits.npz")
+        manifest.checksum(AUDIT, "scores.npz", "splits.npz")
     return found

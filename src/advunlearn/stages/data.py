@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.comparable import comparable
 from advunlearn.data.dataset import DatasetInfo, Pool
-from advunlearn.data.examples import examples_of
-from advunlearn.data.inputs import shape_in_words
+from advunlearn.data.examples import Examples, examples_of
+from advunlearn.data.inputs import named, shape_in_words
 from advunlearn.data.splits import Splits
 from advunlearn.models.foreign import Foreign, own_module
 from advunlearn.options import UserError, is_shipped, located
@@ -25,7 +25,7 @@ from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.resources import free_memory, size
 from advunlearn.stages.attack import able_attacks
-from advunlearn.stages.original import check_original, splits_of
+from advunlearn.stages.original import check_original, source_of, splits_of
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import first_logits, largest
 from advunlearn.training.trainer import Trainer
@@ -50,7 +50,7 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Experiment, Tra
         experiment = check_parts(experiment, splits, pool.labels)
         splits.save(manifest.folder / "splits.npz")
         sizes = {part: len(rows) for part, rows in vars(splits).items()}
-        manifest.note(splits=sizes, dataset_checksum=pool.checksum)
+        manifest.note(splits=sizes, dataset_checksum=pool.checksum, source=source_of(experiment))
         trainer = trainer_of(experiment, pool, splits.train, Store())
         trainer.policy.most_workers = manifest.most_workers()
         check_original(experiment, trainer, splits)
@@ -93,14 +93,22 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
     return replace(experiment, attacks=able)
 
 
-def check_transform(trainer: Trainer) -> None:
-    """Raise a UserError, in one line, if the user's own preprocessing fails."""
-    try:
-        trainer.examples.prepared(2)
-    except Exception as error:
-        if trainer.dataset.transform is None:
-            raise
-        raise UserError(f"dataset.transform={trainer.dataset.transform} fails: {located(error)}") from error
+def check_transform(examples: Examples, name: str) -> None:
+    """Check the user's own preprocessing, on three examples and on one.
+
+    Raises:
+        UserError: in one line that begins with the name, if it fails, or changes the number of examples.
+    """
+    if examples.transform is None:
+        return
+    for count in {min(3, len(examples)), 1}:
+        try:
+            prepared = examples.prepared(count)
+        except Exception as error:  # a function of the user may raise any
+            raise UserError(f"{name} fails: {located(error)}") from error
+        found = named(prepared).values()
+        if not all(isinstance(each, Tensor) and each.dim() and len(each) == count for each in found):
+            raise UserError(f"{name} must return a tensor, or several by name, with a row for each example of a batch")
 
 
 def check_network(network: nn.Module, trainer: Trainer, unlearner: Unlearner) -> None:
@@ -180,7 +188,7 @@ def trainer_of(experiment: Experiment, pool: Pool, train: Rows, store: Store) ->
     settings, dataset = experiment.settings, experiment.dataset
     examples = examples_of(pool, dataset, train, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, store)
-    check_transform(trainer)
+    check_transform(examples, f"dataset.transform={dataset.transform}")
     network = trainer.fresh("warm")
     check_network(network, trainer, experiment.unlearner)
     if settings.channels_last and settings.torch_device().type == "cpu" and _has_narrow_shortcut(network):

@@ -18,7 +18,7 @@ from advunlearn.evaluation.metrics_file import GivenOriginal
 from advunlearn.options import UserError
 from advunlearn.runs.state import read_manifest
 from advunlearn.runtime.seeding import numpy_stream
-from advunlearn.storage.artefacts import Artefact
+from advunlearn.storage.artefacts import Artefact, key_digest
 from advunlearn.training.fit import predict
 from advunlearn.training.trainer import Trainer
 from advunlearn.training.weights import load_weights, matched, weights_of
@@ -97,16 +97,37 @@ def _read(experiment: Experiment, trainer: Trainer, file: Path) -> nn.Module:
     return network
 
 
+def source_of(experiment: Experiment) -> str:
+    """Return a digest of the options of the model and of its inputs, and of the user's own source that they use."""
+    return key_digest("source", {"model": experiment.model.identity(), "dataset": experiment.dataset.identity()})
+
+
+def warn_of_other_source(experiment: Experiment) -> None:
+    """Warn if the user's own source of the model or of its inputs has changed since the run of `original.run`.
+
+    The weights may fit the network all the same. The options are compared before, in `config.original`.
+    """
+    folder = experiment.original.folder
+    before = (read_manifest(folder) or {}).get("source") if folder is not None else None
+    if before not in (None, source_of(experiment)):
+        logger.warning(
+            "original.run=%s: the source of the model or of dataset.transform has changed since that run; its weights "
+            "were trained with the earlier source",
+            experiment.original.run,
+        )
+
+
 def check_original(experiment: Experiment, trainer: Trainer, splits: Splits) -> None:
     """Check before any training that the weights of a given original fit the network.
 
-    Warn if its accuracy on its training examples is no better than chance.
+    Warn if its accuracy on its training examples is no better than chance, and if its source has changed.
 
     Raises:
         UserError: see `read_original`.
     """
     if experiment.weights_file is None:
         return
+    warn_of_other_source(experiment)
     network = read_original(experiment, trainer).to(trainer.settings.torch_device()).eval()
     if not experiment.dataset.is_here():
         return

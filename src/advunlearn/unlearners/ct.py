@@ -62,4 +62,6 @@ class CT(Finetune):
     def check_network(self, network: nn.Module) -> None:
         """Refuse a network without kernels to transpose; see `Unlearner.check_network`."""
         if not square_convolutions(network):
-            raise UserError("ct transposes square kernels larger than 1x1, and this network has none (try model=cnn)")
+            raise UserError(
+                "ct transposes square kernels larger than 1x1, and this network has none (try the model cnn)"
+            )

@@ -98,4 +98,4 @@ class MSG(Finetune):
     def check_network(self, network: nn.Module) -> None:
         """Refuse a network without convolutions; see `Unlearner.check_network`."""
         if not convolution_weights(network):
-            raise UserError("msg initialises convolutions again, and this network has none (try model=cnn)")
+            raise UserError("msg initialises convolutions again, and this network has none (try the model cnn)")

@@ -27,7 +27,9 @@ class ReferenceDescent(Descent):
             UserError: without a training setup.
         """
         if self.task.references is None:
-            raise UserError("unlearner reference_distillation needs a training setup: use advunlearn.run")
+            raise UserError(
+                "unlearner reference_distillation needs a training setup: use advunlearn.run, or give train="
+            )
         self.targets = out_predictions(self.task.references[0]).to(self.examples.labels.device)
 
     def batch_loss(self, draws: Tensor) -> Tensor:

@@ -16,7 +16,16 @@ from scipy.stats import t
 
 from advunlearn.config.yaml_files import read_yaml
 from advunlearn.evaluation.comparison import average_gap, primary, strongest_attack, tug_of_war
-from advunlearn.evaluation.metrics_file import MODELS, Gap, Metrics, ModelMetrics, ModelName, PartName, read_metrics
+from advunlearn.evaluation.metrics_file import (
+    MODELS,
+    Gap,
+    Metrics,
+    ModelMetrics,
+    ModelName,
+    PartName,
+    is_audit,
+    read_metrics,
+)
 from advunlearn.options import UserError, one_line
 from advunlearn.runs.state import about, config_of, last_line, read_manifest, runs_below, state_of
 from advunlearn.runtime.settings import Settings
@@ -26,6 +35,7 @@ TARGET = "_target_"
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
 METHOD = "method"  # the key of a run's name in a comparison
 SHADOWS_ONLY = "shadow models only"
+AUDIT_ONLY = "an audit of one model"
 # Settings that change no number.
 # `deterministic` changes results on CUDA alone.
 IDLE = {field.name for field in fields(Settings)} - {"deterministic", *Settings().identity()}
@@ -200,6 +210,8 @@ def read_run(folder: Path) -> Run:
             return Run(folder, config, None, state.name, last_line(state.error))
         if config.get("attack.shard") is not None:
             return Run(folder, config, None, SHADOWS_ONLY)
+        if is_audit(folder):
+            return Run(folder, config, None, AUDIT_ONLY)
         metrics = read_metrics(folder)
         finished = str((read_manifest(folder) or {})["finished"])
         return Run(folder, config, metrics, state.name, finished=finished)

@@ -9,6 +9,7 @@ import numpy as np
 
 from advunlearn.evaluation.comparison import strongest_attack
 from advunlearn.report.summary.runs import (
+    AUDIT_ONLY,
     SHADOWS_ONLY,
     Estimate,
     Group,
@@ -58,7 +59,7 @@ def comparisons(summary: Summary) -> list[Comparison]:
 def sentences(summary: Summary) -> list[str]:
     """Return the verdict: a few sentences for each setting, and one on runs without a result."""
     lines = [" ".join(_of_comparison(comparison)) for comparison in comparisons(summary)]
-    without = [run for run in summary.missing if run.state != SHADOWS_ONLY]
+    without = [run for run in summary.missing if run.state not in (SHADOWS_ONLY, AUDIT_ONLY)]
     total = sum(len(group.runs) for group in summary.groups) + len(without)
     if without:
         lines.append(f"{len(without)} of {total} runs {'has' if len(without) == 1 else 'have'} no result.")
