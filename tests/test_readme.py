@@ -16,6 +16,7 @@ import torch
 import advunlearn
 from advunlearn.cli import main
 from advunlearn.config.compose import jobs_to_check
+from advunlearn.sweeps.comparison import comparison_of
 from advunlearn.unlearners.unlearner import Unlearner
 from tests.conftest import Command
 
@@ -86,6 +87,11 @@ def test_a_command_of_the_readme_is_right(
 ) -> None:
     """Run what is quick as it stands; of a run, check all of it, and run those on small data at a small size."""
     verb, *words = shlex.split(line)[1:]
+    if verb == "compare":
+        assert len(comparison_of(words).jobs) == 21
+        return
+    if verb == "tune":
+        words += ["--trials", "1", "seed=1", "optimizer.epochs=2"]
     if verb not in ("run", "unlearn"):
         if verb in ("report", "status", "resume"):
             shutil.copytree(finished, Path(words[0]) / "0")
