@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[1]
 INTRO = """\
 # Methods
 
-Every unlearner, what it does, what it reads and where it fails, and how all of them compare with retraining. This page is
-printed by `python scripts/methods_page.py` from the docstrings and from the tables that `advunlearn compare` has written.
-`advunlearn describe unlearner NAME` prints the options; the docstrings have the formulas, the published settings and the
-differences from published code.
+Every unlearner, what it does, what it reads and where it fails, and how all of them compare with retraining. This page
+is printed by `python scripts/methods_page.py`, from the docstrings and from tables that `advunlearn compare` writes.
+`advunlearn describe unlearner NAME` prints the options. The docstrings have the formulas, the published settings and
+the differences from published code.
 """
 
 
