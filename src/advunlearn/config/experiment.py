@@ -142,6 +142,8 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield f"model: {located(error)}"
     if experiment.unlearner.repeats_training() and experiment.weights_file is not None:
         yield "unlearner repeats the original's training, which is unknown if the original is given (use another one)"
+    if experiment.forget.relabels and experiment.weights_file is not None:
+        yield "forget changes labels before the original is trained, but the original is given (try forget=random)"
     yield from (f"dataset.{problem}" for problem in experiment.dataset.problems(info))
     if experiment.shadow_options.queries > 1 and not info.images:
         yield f"attack.queries must be 1 for inputs that are not images, got {experiment.shadow_options.queries}"

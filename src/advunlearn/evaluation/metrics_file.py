@@ -188,7 +188,36 @@ class GivenOriginal(TypedDict):
     new: int
 
 
+class Memorization(TypedDict):
+    """How much models memorize the forget set.
+
+    Attributes:
+        mean: over the forget set, of P[correct | IN] - P[correct | OUT] (Feldman and Zhang 2020), in [-1, 1].
+        examples: how many examples of the forget set it is the mean of.
+        models: how many models it is estimated from: the shadow models of the attacks if there are any.
+        chosen_by_it: whether these models also chose the forget set: the mean is then biased.
+    """
+
+    mean: float
+    examples: int
+    models: int
+    chosen_by_it: bool
+
+
+class Mislabelled(TypedDict):
+    """How a model classifies a forget set that was trained with wrong labels.
+
+    Attributes:
+        wrong_label, true_label: share in [0, 1] that is classified as the label of the training, and as the true one.
+    """
+
+    wrong_label: float
+    true_label: float
+
+
 class _AddedLater(TypedDict, total=False):
+    memorization: Memorization
+    mislabelled: dict[ModelName, Mislabelled]
     original: GivenOriginal
     unlearning: Resources
     algorithm: dict[str, dict[str, dict[ModelName, AlgorithmMetrics]]]
@@ -203,6 +232,8 @@ class Metrics(_AddedLater):
         gap: how far two of the models are from the retrained one.
         algorithm: of attacks on the unlearning algorithm: by attack, by question, by model. Older files lack it.
         original: the original, if it was given.
+        memorization: of the forget set, if it is known.
+        mislabelled: of each model, if the forget set was trained with wrong labels.
         seconds: that each stage took when it was computed: pretrain (unless the original was given), retrain, unlearn,
             shadows, attack; `references` where the unlearner uses reference models.
         unlearning_over_retraining: seconds of unlearning over those of retraining, without reference models; below 1

@@ -24,6 +24,7 @@ from advunlearn.options import UserError, is_shipped, located
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.resources import free_memory, size
+from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.stages.attack import able_attacks
 from advunlearn.stages.original import check_original, splits_of
 from advunlearn.storage.store import Store
@@ -45,17 +46,39 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Experiment, Tra
     """
     with manifest.stage("data"):
         check_memory(experiment.dataset.info())
-        pool = experiment.dataset.load()
-        splits = splits_of(experiment, pool)
-        experiment = check_parts(experiment, splits, pool.labels)
+        experiment, trainer, splits = split(experiment, experiment.dataset.load())
         splits.save(manifest.folder / "splits.npz")
         sizes = {part: len(rows) for part, rows in vars(splits).items()}
-        manifest.note(splits=sizes, dataset_checksum=pool.checksum)
-        trainer = trainer_of(experiment, pool, splits.train, Store())
+        manifest.note(splits=sizes, dataset_checksum=trainer.pool.checksum)
         trainer.policy.most_workers = manifest.most_workers()
-        check_original(experiment, trainer, splits)
     manifest.note(threads=torch.get_num_threads())
     return experiment, trainer, splits
+
+
+def split(experiment: Experiment, pool: Pool) -> tuple[Experiment, Trainer, Splits]:
+    """Split a dataset and move it to the device, and check that all parts of the experiment can work with it.
+
+    The returned experiment is without the attacks that cannot; see `check_parts`.
+
+    Raises:
+        UserError: in one line, if the run would be refused before its first training.
+    """
+    splits = splits_of(experiment, pool)
+    pool = relabelled(experiment, pool, splits)
+    experiment = check_parts(experiment, splits, pool.labels)
+    trainer = trainer_of(experiment, pool, splits.train, Store())
+    check_original(experiment, trainer, splits)
+    return experiment, trainer, splits
+
+
+def relabelled(experiment: Experiment, pool: Pool, splits: Splits) -> Pool:
+    """Return the pool with the labels that the forget scenario gives the forget set, by default its own."""
+    if not experiment.forget.relabels:
+        return pool
+    labels, rng = pool.labels.copy(), numpy_stream(experiment.settings.seed, "relabel")
+    classes = np.unique(labels[splits.train])
+    labels[splits.forget] = experiment.forget.relabelled(labels[splits.forget], classes, rng)
+    return replace(pool, labels=labels, true_labels=pool.labels)
 
 
 def check_memory(info: DatasetInfo) -> None:
