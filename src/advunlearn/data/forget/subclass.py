@@ -70,10 +70,10 @@ class Subclass(Forget):
                             f"array={self.array} is not in {self.path}, which holds {', '.join(found.files)}"
                         )
                     found = found[self.array]
-        except UserError:
-            raise
         except UnreadableFile as error:
             raise UserError(f"path={self.path} cannot be read: {error.reason}") from error
+        except UserError:
+            raise
         except Exception as error:  # zipfile, zlib and numpy raise errors of many types for invalid bytes
             raise UserError(f"path={self.path}: damaged or not a file of arrays ({in_one_line(error)})") from error
         if found.ndim != 1 or found.dtype.kind not in "iu":
