@@ -8,6 +8,7 @@ This file is the chain of its stages:
     pretrain         the original model, on everything, unless it is given          stages/models.py
     retrain          the retrained model, without the forget set                    stages/models.py
     unlearn          the unlearned model: the game, or a baseline in its place      stages/unlearn.py
+                     in one request or several                                      stages/rounds.py
     attack           membership inference on all three                              stages/attack.py
                      with shadow models to compare with                             stages/shadows.py
     evaluate         the three models compared                                      stages/evaluate.py
@@ -117,7 +118,9 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     The splits may be those of `prepare`: with the models that choose the forget set they determine the final ones.
     """
     _, chosen_by = memorization_keys(experiment, trainer, splits.train)
-    choice = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
+    choice: dict[str, Any] = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
+    if experiment.forget.rounds > 1:
+        choice["rounds"] = experiment.forget.rounds
     return {
         **choice,
         "version": __version__,

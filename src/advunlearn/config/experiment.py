@@ -142,6 +142,8 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield f"model: {located(error)}"
     if experiment.unlearner.repeats_training() and experiment.weights_file is not None:
         yield "unlearner repeats the original's training, which is unknown if the original is given (use another one)"
+    if experiment.forget.rounds > 1:
+        yield from _of_several_rounds(experiment)
     if experiment.forget.relabels and experiment.weights_file is not None:
         yield "forget changes labels before the original is trained, but the original is given (try forget=random)"
     yield from (f"dataset.{problem}" for problem in experiment.dataset.problems(info))
@@ -155,6 +157,17 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         experiment.settings.torch_device()
     except ValueError as error:
         yield str(error)
+
+
+def _of_several_rounds(experiment: Experiment) -> Iterable[str]:
+    """Yield why the forget set cannot be divided into several requests."""
+    key = f"forget.rounds={experiment.forget.rounds}"
+    if experiment.unlearner.repeats_training():
+        yield f"{key}: unlearner repeats the original's training, and a later request starts from another model"
+    if experiment.needs_originals:
+        yield f"{key}: shadow originals are unlearned in one request (leave out attacks such as ulira)"
+    if experiment.original.run is not None:
+        yield f"{key}: with original.run, each run is a request (try forget.rounds=1)"
 
 
 def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], ShadowOptions]:

@@ -10,6 +10,7 @@ from advunlearn.storage.files import UnreadableFile, read_json
 ModelName = Literal["original", "retrained", "unlearned"]
 ComparedName = Literal["original", "unlearned"]  # with the retrained model
 PartName = Literal["retain", "forget", "test"]
+FollowedName = Literal["accuracy", "auc"]  # of the examples of one request
 
 MODELS: tuple[ModelName, ...] = ("original", "retrained", "unlearned")
 COMPARED: tuple[ComparedName, ...] = ("original", "unlearned")
@@ -215,9 +216,38 @@ class Mislabelled(TypedDict):
     true_label: float
 
 
+class Followed(TypedDict):
+    """What one model answers on the examples of each request, in their order.
+
+    Attributes:
+        accuracy: share in [0, 1] that is classified correctly.
+        auc: of the loss threshold, against comparable test examples.
+    """
+
+    accuracy: list[float]
+    auc: list[float]
+
+
+class Rounds(TypedDict):
+    """Requests to forget that were served one after the other.
+
+    Attributes:
+        examples: how many examples each request adds to the forget set.
+        models: the original, and the model after each request: what they answer on the examples of every request.
+        retrained: the model that was trained without any of them.
+        seconds: of unlearning, for each request.
+    """
+
+    examples: list[int]
+    models: list[Followed]
+    retrained: Followed
+    seconds: list[float]
+
+
 class _AddedLater(TypedDict, total=False):
     memorization: Memorization
     mislabelled: dict[ModelName, Mislabelled]
+    rounds: Rounds
     original: GivenOriginal
     unlearning: Resources
     algorithm: dict[str, dict[str, dict[ModelName, AlgorithmMetrics]]]
@@ -233,6 +263,7 @@ class Metrics(_AddedLater):
         algorithm: of attacks on the unlearning algorithm: by attack, by question, by model. Older files lack it.
         original: the original, if it was given.
         memorization: of the forget set, if it is known.
+        rounds: if the forget set is divided into several requests. The unlearned model is that after the last one.
         mislabelled: of each model, if the forget set was trained with wrong labels.
         seconds: that each stage took when it was computed: pretrain (unless the original was given), retrain, unlearn,
             shadows, attack; `references` where the unlearner uses reference models.

@@ -18,6 +18,7 @@ from advunlearn.data.comparable import comparable
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.examples import examples_of
 from advunlearn.data.inputs import shape_in_words
+from advunlearn.data.requests import new_rows
 from advunlearn.data.splits import Splits
 from advunlearn.models.foreign import Foreign, own_module
 from advunlearn.options import UserError, is_shipped, located
@@ -27,6 +28,7 @@ from advunlearn.runtime.resources import free_memory, size
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.stages.attack import able_attacks
 from advunlearn.stages.original import check_original, splits_of
+from advunlearn.stages.rounds import request_splits
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import first_logits, largest
 from advunlearn.training.trainer import Trainer
@@ -109,7 +111,11 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
         logger.warning(remark)
     able = able_attacks(experiment.attacks, np.arange(len(members) + len(others)) < len(members))
     try:
-        experiment.unlearner.check({part: labels[rows] for part, rows in vars(splits).items()})
+        after = request_splits(experiment, splits, labels)
+        for each in after:
+            experiment.unlearner.check({part: labels[rows] for part, rows in vars(each).items()})
+        for rows in new_rows(after):
+            comparable(labels[rows], labels[splits.test])
     except UserError as error:
         keys = "the forget options, dataset.train_size, dataset.audit_fraction and dataset.selection_fraction"
         raise UserError(f"{error} ({keys} determine the parts of the data)") from error

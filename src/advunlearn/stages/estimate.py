@@ -29,6 +29,7 @@ from advunlearn.stages.data import check_memory, split
 from advunlearn.stages.memorization import STREAM as MEMORIZATION
 from advunlearn.stages.memorization import known_splits, memorization_set, short_trainer
 from advunlearn.stages.original import original_key
+from advunlearn.stages.rounds import request_splits
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.artefacts import Artefact
@@ -133,8 +134,15 @@ class Estimator:
         return found
 
     def _unlearned_key(self, original: Artefact) -> dict[str, Any]:
-        references = reference_set(self.experiment, self.trainer, self.splits, self.splits.forget)
-        return unlearned_key(self.experiment, self.trainer, self.splits, original, references)
+        """Return the key of the model after the last request, or of the first one that the store lacks."""
+        key, last = {}, original
+        for part in request_splits(self.experiment, self.splits, self.trainer.pool.labels):
+            references = reference_set(self.experiment, self.trainer, part, part.forget)
+            key = unlearned_key(self.experiment, self.trainer, part, last, references)
+            if (found := self.trainer.store.find("unlearned", key)) is None:
+                break
+            last = found
+        return key
 
     def _original_set(self, experiment: Experiment) -> OriginalSet:
         return original_set(experiment, self.trainer, self.splits)
@@ -237,8 +245,10 @@ class Estimator:
 
     def _unlearning(self, found: dict[str, Artefact]) -> Line:
         about, held = type(self.experiment.unlearner).__name__, "unlearned" in found
+        rounds = self.experiment.forget.rounds
         seconds = 0.0 if held else self._unlearn(found, self.splits.retain, self.splits.forget, 0)
-        return Line("unlearning", about, 1, int(held), int(not held), seconds)
+        whole = None if seconds is None else rounds * seconds
+        return Line("unlearning", about, rounds, rounds * held, rounds * (not held), whole)
 
     def _unlearn(self, found: dict[str, Artefact], retain: Rows, forget: Rows, at_once: int) -> float | None:
         """Return the seconds of an unlearning, in so many processes at once, or in this one only (0)."""

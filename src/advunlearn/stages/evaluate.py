@@ -55,6 +55,8 @@ def evaluate(
     seconds = {stage: record["seconds"] for stage, record in records.items() if "seconds" in record}
     if models.references is not None:
         seconds["references"] = models.artefacts["unlearned"].record["reference_seconds"]
+    if models.rounds is not None:
+        seconds["unlearn"] = sum(models.rounds["seconds"])
     metrics: Metrics = {
         "schema": 1,
         "models": measured,
@@ -69,6 +71,8 @@ def evaluate(
         metrics["unlearning"] = _resources(experiment, models)
     if given is not None:
         metrics["original"] = given
+    if models.rounds is not None:
+        metrics["rounds"] = models.rounds
     if (found := _memorization(experiment, evidence) or chosen) is not None:
         metrics["memorization"] = found
         logger.info(memorization_in_words(found))

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.data.dataset import DatasetInfo, Pool
-from advunlearn.options import Component
+from advunlearn.options import Component, option
 from advunlearn.runtime.arrays import Rows
 
 
+@dataclass
 class Forget(Component):
-    """Base class of forget scenarios."""
+    """Base class of forget scenarios.
+
+    Attributes:
+        rounds: requests that the forget set is divided into. Each starts from the unlearned model of the one before,
+            and forgets the examples of the earlier ones as well. With 1, all examples are forgotten at once.
+    """
 
     group: ClassVar[str] = "forget"
 
     relabels: ClassVar[bool] = False
     """Whether `relabelled` changes the labels of the forget set before the original is trained."""
+
+    rounds: int = option(1, at_least=1)
 
     def problems(self, info: DatasetInfo, train_size: int) -> list[str]:
         """Return one line for each reason why this is impossible with `train_size` examples of this dataset.

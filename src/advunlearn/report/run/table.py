@@ -14,6 +14,7 @@ from advunlearn.evaluation.metrics_file import (
     MODELS,
     AlgorithmMetrics,
     AttackMetrics,
+    FollowedName,
     Memorization,
     Metrics,
     ModelMetrics,
@@ -58,7 +59,8 @@ HEADINGS = ("", "", *MODELS, "gap", "wanted", "computed on")
 def rows(metrics: Metrics) -> list[MetricRow]:
     """Return everything that `metrics.json` holds of the models, one row per number."""
     models = [metrics["models"][name] for name in MODELS]
-    return [*_accuracy(models), *_mislabelled(metrics), *_attacks(models), *_losses(models), *_algorithm(metrics)]
+    own = [*_mislabelled(metrics), *_rounds(metrics)]
+    return [*_accuracy(models), *own, *_attacks(models), *_losses(models), *_algorithm(metrics)]
 
 
 def records(metrics: Metrics) -> list[dict[str, Any]]:
@@ -231,6 +233,18 @@ def _mislabelled(metrics: Metrics) -> Iterator[MetricRow]:
     on = f"{metrics['models']['original']['examples']['forget']} forget"
     yield _row("classified as", "wrong label", [(found[name]["wrong_label"],) for name in MODELS], MATCH, on)
     yield _row("classified as", "true label", [(found[name]["true_label"],) for name in MODELS], MATCH, on)
+
+
+def _rounds(metrics: Metrics) -> Iterator[MetricRow]:
+    """Yield what the three models answer on the examples of each request; the unlearned one is that after the last."""
+    if (found := metrics.get("rounds")) is None:
+        return
+    models = (found["models"][0], found["retrained"], found["models"][-1])
+    sections: dict[FollowedName, str] = {"accuracy": "accuracy by request", "auc": "loss AUC by request"}
+    for name, section in sections.items():
+        for request, count in enumerate(found["examples"]):
+            values = [(model[name][request],) for model in models]
+            yield _row(section, f"request {request + 1}", values, MATCH, f"{count} forget")
 
 
 def _attacks(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
