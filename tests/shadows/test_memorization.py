@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from advunlearn.shadows.memorization import confidence, difficulty, memorization
+from advunlearn.shadows.memorization import confidence, difficulty, known_mean, memorization
 from advunlearn.shadows.outputs import ShadowOutputs
 
 
@@ -27,6 +27,8 @@ def test_memorization_is_the_accuracy_of_models_in_less_that_of_models_out() -> 
 def test_an_example_that_no_model_saw_has_no_memorization() -> None:
     found = memorization(outputs([[1, 1], [1, 1]], [[1, 0], [0, 0]]), LABELS[:2])
     assert np.isnan(found).tolist() == [False, True]
+    assert known_mean(found) == 0.0
+    assert known_mean(found[1:]) is None
 
 
 def test_equal_memorization_is_ordered_by_the_probability_of_the_label() -> None:

@@ -22,6 +22,12 @@ def memorization(outputs: ShadowOutputs, labels: Rows) -> NDArray[np.float64]:
     return _difference(correct.astype(np.float64), outputs.membership)
 
 
+def known_mean(values: NDArray[np.float64]) -> float | None:
+    """Return the mean of the numbers that are not NaN; None if all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
 def difficulty(outputs: ShadowOutputs, labels: Rows) -> NDArray[np.float64]:
     """Return the rank of each example by memorization, (n,), 0 for the lowest; NaN counts as 0.
 

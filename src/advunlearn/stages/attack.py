@@ -22,7 +22,7 @@ from advunlearn.evaluation.metrics_file import ModelName
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream
-from advunlearn.shadows.memorization import memorization
+from advunlearn.shadows.memorization import known_mean, memorization
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 from advunlearn.stages.shadows import original_set, shadow_set
@@ -117,7 +117,7 @@ def attack_models(
         if true_label:
             record["true_label"] = true_label
         if shadows is not None:
-            record["memorization"] = float(np.nanmean(memorization(shadows, labels[rows])[members]))
+            record["memorization"] = known_mean(memorization(shadows, labels[rows])[members])
         return Artefact(record, {}, arrays)
 
     key = attack_key(experiment, splits, models.artefacts, originals)

@@ -16,7 +16,7 @@ from advunlearn.data.splits import Splits
 from advunlearn.evaluation.metrics_file import Memorization
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Rows
-from advunlearn.shadows.memorization import confidence, difficulty, memorization
+from advunlearn.shadows.memorization import confidence, difficulty, known_mean, memorization
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.data import check_parts
@@ -100,8 +100,8 @@ def choose_forget_set(
         splits = splits_of(experiment, trainer.pool, found.difficulty)
         experiment = check_parts(experiment, splits, trainer.pool.labels)
         splits.save(manifest.folder / "splits.npz")
-    if found.memorization is None:
+    mean = None if found.memorization is None else known_mean(found.memorization[splits.forget])
+    if mean is None:
         return experiment, splits, None
-    mean = float(np.nanmean(found.memorization[splits.forget]))
     count = experiment.forget.memorization_models() or 0
     return experiment, splits, {"mean": mean, "examples": len(splits.forget), "models": count, "chosen_by_it": True}

@@ -18,10 +18,10 @@ from advunlearn.runtime.arrays import Rows
 class Outliers(Ranked):
     """Forget the training examples whose inputs are farthest from the mean input of their class.
 
-    The distance is Euclidean, over the pixels of an image; other features are first divided by their standard deviation
-    over the training set, and missing ones are left out. No model is trained. Distance to a class prototype
-    is a measure of difficulty of [sorscher2022], there in the features of a self-supervised network; here it is that of
-    the inputs themselves.
+    The distance is Euclidean, over the pixels of an image; other features are standardised over the training set first,
+    and a missing one counts as its mean. No model is trained. [sorscher2022] measures the difficulty of an example by
+    its distance to the nearest of several prototypes in the features of a self-supervised network; here the prototype
+    is the mean of the example's class, and the features are the inputs themselves.
 
     Attributes:
         fraction: of the training examples.
@@ -34,28 +34,30 @@ class Outliers(Ranked):
     def problems(self, info: DatasetInfo, train_size: int) -> list[str]:
         """Refuse inputs that have no meaningful distance; see `Forget.problems`."""
         if isinstance(info.shape, dict) or info.whole_numbers:
-            return [
-                "fraction: the distances of this dataset's inputs, such as tokens, have no meaning (try forget=random)"
-            ]
+            why = "which has no meaning for this dataset's inputs, such as tokens (try forget=random)"
+            return [f"fraction is chosen by the distance of inputs, {why}"]
         return super().problems(info, train_size)
 
     def scores(self, rows: Rows, pool: Pool, difficulty: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """Return the distance of each row to the mean of its class, (n,); see `Ranked.scores`."""
         assert not isinstance(pool.inputs, dict)
-        scale = 1.0 if pool.images else _deviations(pool.inputs[rows])
+        inputs: NDArray[Any] | None = None if pool.images else standardised(pool.inputs[rows])
         found = np.empty(len(rows))
-        for own in positions_by_class(pool.labels[rows]).values():
-            found[own] = distances(pool.inputs[rows[own]], scale)
+        for own in positions_by_class(pool.labels[rows]).values():  # of images, which may be on disk, one class at once
+            found[own] = distances(pool.inputs[rows[own]] if inputs is None else inputs[own])
         return found
 
 
-def distances(inputs: NDArray[Any], scale: NDArray[np.float64] | float = 1.0) -> NDArray[np.float64]:
-    """Return the Euclidean distance (n,) of each of the inputs (n, ...) to their mean, each feature over its scale."""
-    mean = np.nanmean(inputs, axis=0, dtype=np.float64)
-    return np.array([np.sqrt(np.nansum(((each - mean) / scale) ** 2)) for each in inputs])
+def distances(inputs: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the Euclidean distance (n,) of each of the inputs (n, ...) to their mean."""
+    mean = inputs.mean(axis=0, dtype=np.float64)
+    return np.array([np.sqrt(((each - mean) ** 2).sum()) for each in inputs])
 
 
-def _deviations(inputs: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the standard deviation of each feature, 1 for a constant one."""
-    found = np.nanstd(inputs, axis=0, dtype=np.float64)
-    return np.where(found > 0, found, 1.0)
+def standardised(features: NDArray[Any]) -> NDArray[np.float64]:
+    """Return features (n, ...) with mean 0 and standard deviation 1, or 0 for a constant one; NaN becomes 0."""
+    known = ~np.isnan(features)
+    count = np.maximum(known.sum(axis=0), 1)
+    centred = np.where(known, features - np.where(known, features, 0).sum(axis=0, dtype=np.float64) / count, 0.0)
+    scale = np.sqrt((centred**2).sum(axis=0) / count)
+    return np.asarray(centred / np.where(scale > 0, scale, 1.0))
