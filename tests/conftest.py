@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import json
 import logging
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,14 @@ from advunlearn.runtime.threads import kept_threads
 torch.set_num_threads(1)  # the suite runs beside other work, and these networks are tiny
 
 GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # for the process of the tests marked `gpu`
+
+
+LONGEST = ("sweeps/test_slurm.py", "tests/test_run.py", "tests/test_resume.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files, so that no process works on one of them alone at the end."""
+    items.sort(key=lambda item: not str(item.path).endswith(LONGEST))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -76,7 +86,7 @@ def command(workplace: Path) -> Command:
     """Return a function that runs `advunlearn` in a process of its own, in the workplace, and waits for its end."""
 
     def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return start(*words, **environment)()
+        return Running(*words, **environment).finish()
 
     return run
 
@@ -88,38 +98,58 @@ def load_libraries() -> None:
         importlib.import_module(name)
 
 
-def start(*words: str, **environment: str) -> Callable[[], subprocess.CompletedProcess[str]]:
-    """Start `advunlearn` in a process of its own, and return a function that waits for its end.
+class Running:
+    """`advunlearn` in a process of its own: a fork of this one, which has loaded the libraries already.
 
-    The process is a fork of this one, which saves the seconds that Python and the libraries take to start.
+    Attributes:
+        process: to ask for its number, and to kill.
     """
-    load_libraries()
-    outputs = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]  # noqa: SIM115 - closed by `finish`
 
-    def run() -> None:
-        for number, output in enumerate(outputs, start=1):
+    def __init__(self, *words: str, **environment: str) -> None:
+        load_libraries()
+        self.words = words
+        self.outputs = [tempfile.TemporaryFile("w+", encoding="utf-8") for _ in range(2)]  # noqa: SIM115
+        self.process = multiprocessing.get_context("fork").Process(target=self._run, args=(environment,))
+        self.process.start()
+
+    def _run(self, environment: dict[str, str]) -> None:
+        for number, output in enumerate(self.outputs, start=1):
             os.dup2(output.fileno(), number)
         sys.stdin, sys.stdout, sys.stderr = io.StringIO(), os.fdopen(1, "w"), os.fdopen(2, "w")
-        sys.argv = ["advunlearn", *words]
+        sys.argv = ["advunlearn", *self.words]
         os.environ.update(environment)
         logging.getLogger().handlers.clear()  # pytest's
-        sys.exit(main(list(words)))
+        sys.exit(main(list(self.words)))
 
-    process = multiprocessing.get_context("fork").Process(target=run)
-    process.start()
+    @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        assert self.process.pid is not None
+        return self.process.pid
 
-    def finish() -> subprocess.CompletedProcess[str]:
-        process.join(300)
-        process.kill()  # of one that hangs
-        process.join()
+    def wait_until(self, happened: Callable[[], bool]) -> None:
+        """Wait for something that happens while it runs."""
+        while not happened():
+            assert self.process.is_alive(), self.finish().stderr
+            time.sleep(0.01)
+
+    def finish(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end, at most 300 s; the status is negative after a signal that it does not handle."""
+        self.process.join(300)
+        self.process.kill()  # of one that hangs
+        self.process.join()
         texts = []
-        for output in outputs:
+        for output in self.outputs:
             output.seek(0)
             texts.append(output.read())
             output.close()
-        return subprocess.CompletedProcess(words, process.exitcode or 0, *texts)
+        return subprocess.CompletedProcess(self.words, self.process.exitcode or 0, *texts)
 
-    return finish
+
+def stages_of(folder: Path) -> int:
+    """Return how many stages the run in this folder has begun."""
+    manifest = folder / "manifest.json"
+    return len(json.loads(manifest.read_text(encoding="utf-8"))["stages"]) if manifest.is_file() else 0
 
 
 def own_unlearner(folder: Path, name: str, method: str) -> None:

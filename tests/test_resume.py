@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,7 @@ from advunlearn.runtime.resources import cores
 from advunlearn.runtime.signals import Interrupted, halt_point, heed_signals
 from advunlearn.runtime.workers import forks, run_tasks
 from advunlearn.shadows import model_set
-from tests.conftest import Command, own_unlearner
+from tests.conftest import Command, Running, own_unlearner, stages_of
 from tests.test_run import QUICK, without_seconds
 
 # Many checkpoints, and stages that last long enough to be hit.
@@ -35,15 +32,6 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def start(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "advunlearn", *words], stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
-    while not happened():
-        assert process.poll() is None, process.stderr and process.stderr.read()
-
-
 def run_folder(workplace: Path) -> Path:
     (folder,) = (workplace / "outputs" / "digits" / "sg").iterdir()
     return folder
@@ -51,19 +39,18 @@ def run_folder(workplace: Path) -> Path:
 
 def test_a_run_killed_in_its_first_training_and_then_interrupted_goes_on(workplace: Path, command: Command) -> None:
     cache = Path(os.environ["ADVUNLEARN_CACHE"])
-    process = start("run", *LONG)
-    wait_for(process, lambda: any((cache / "store" / "checkpoints").glob("*/*.safetensors")))
-    process.kill()
-    process.communicate()
+    running = Running("run", *LONG)
+    running.wait_until(lambda: any((cache / "store" / "checkpoints").glob("*/*.safetensors")))
+    running.process.kill()
+    running.finish()
     folder = run_folder(workplace)
     assert state_of(folder).name == "died"
 
-    process = start("resume", str(folder))
-    wait_for(process, lambda: len(read(folder / "manifest.json")["stages"]) == 3)  # data, pretrain, retrain
+    running = Running("resume", str(folder))
+    running.wait_until(lambda: stages_of(folder) == 3)  # data, pretrain, retrain
     assert state_of(folder).name == "running"
-    process.send_signal(signal.SIGUSR1)
-    process.communicate()
-    assert process.returncode == 128 + signal.SIGUSR1
+    os.kill(running.pid, signal.SIGUSR1)
+    assert running.finish().returncode == 128 + signal.SIGUSR1
     assert state_of(folder).name == "interrupted"
 
     done = command("resume", str(folder))
@@ -82,22 +69,21 @@ def test_a_run_killed_in_its_first_training_and_then_interrupted_goes_on(workpla
 SHADOWS = ["attack=lira", "attack.shadows=32", "attack.stacked=false", "optimizer.epochs=40", "unlearner.epochs=1"]
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
-    return list(map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()))
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()))
 
 
 @pytest.mark.skipif(not forks() or cores() < 2, reason="needs two CPU cores, and processes as workers")
 def test_a_worker_that_the_system_kills_ends_the_run_with_137_and_the_next_try_has_fewer(
     workplace: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    process = start("run", *SHADOWS, "workers=2", "hydra.run.dir=run")
+    running = Running("run", *SHADOWS, "workers=2", "hydra.run.dir=run")
     folder = workplace / "run"
-    wait_for(process, lambda: (folder / "manifest.json").is_file())
-    wait_for(process, lambda: len(read(folder / "manifest.json")["stages"]) == 4 and len(children(process)) == 2)
-    os.kill(children(process)[0], signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 137, said
-    (line,) = (line for line in said.splitlines() if "rror" in line)
+    running.wait_until(lambda: stages_of(folder) == 4 and len(children(running.pid)) == 2)
+    os.kill(children(running.pid)[0], signal.SIGKILL)
+    done = running.finish()
+    assert done.returncode == 137, done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "rror" in line)
     assert line.startswith("error: the system killed one of 2 worker processes, most likely because memory ran out")
     assert line.endswith(f"; advunlearn resume {folder} continues with workers=1")
     assert state_of(folder).name == "failed"
@@ -118,12 +104,12 @@ def test_a_worker_that_the_system_kills_ends_the_run_with_137_and_the_next_try_h
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGXCPU])
 def test_a_closed_terminal_or_a_limit_of_time_leaves_a_checkpoint(workplace: Path, number: signal.Signals) -> None:
     cache = Path(os.environ["ADVUNLEARN_CACHE"])
-    process = start("run", *LONG[:1], "optimizer.epochs=4000", "hydra.run.dir=run")  # a checkpoint each minute
-    wait_for(process, lambda: any((cache / "store" / "claims").glob("*")))  # the first training has begun
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, said
-    assert "Traceback" not in said
+    running = Running("run", *LONG[:1], "optimizer.epochs=4000", "hydra.run.dir=run")  # a checkpoint each minute
+    running.wait_until(lambda: any((cache / "store" / "claims").glob("*")))  # the first training has begun
+    os.kill(running.pid, number)
+    done = running.finish()
+    assert done.returncode == 128 + number, done.stderr
+    assert "Traceback" not in done.stderr
     assert state_of(workplace / "run").name == "interrupted"
     assert len(list((cache / "store" / "checkpoints").glob("*/*.safetensors"))) == 1
 

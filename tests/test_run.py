@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from advunlearn.report.run.table import comparison_table
 from advunlearn.shadows.model_set import STACK
 from advunlearn.storage.files import file_digest
 from advunlearn.storage.store import Store
-from tests.conftest import Command, own_unlearner, start
+from tests.conftest import Command, Running, own_unlearner, stages_of
 
 QUICK = ["optimizer.epochs=15", "unlearner.epochs=3", "attack.shadows=2"]
 
@@ -322,16 +321,11 @@ def test_a_sweep_is_a_run_for_each_combination(command: Command, workplace: Path
 
 
 def test_an_interrupted_run_says_so(workplace: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "advunlearn", "run", "attack.shadows=1000"], stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    while "retrain" not in process.stderr.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    (folder,) = (workplace / "outputs" / "digits" / "sg").iterdir()
+    running = Running("run", "attack.shadows=1000", "hydra.run.dir=run")
+    folder = workplace / "run"
+    running.wait_until(lambda: stages_of(folder) == 3)
+    os.kill(running.pid, signal.SIGTERM)
+    assert running.finish().returncode == 128 + signal.SIGTERM
     assert read(folder / "manifest.json")["status"] == "interrupted"
 
 
@@ -385,10 +379,13 @@ def test_a_sweep_ends_with_the_means_of_its_runs(command: Command, workplace: Pa
 def test_eight_runs_at_once_on_an_empty_store_make_each_artefact_once(workplace: Path) -> None:
     shared = ["optimizer.epochs=1", "unlearner.epochs=1", "attack=[threshold,lira]", "attack.shadows=2"]
     different = [[], [], [], [], ["unlearner.alpha=0"], ["unlearner.alpha=0"], ["seed=1"], ["attack=threshold"]]
-    started = [start("run", *shared, *words, f"hydra.run.dir=runs/{number}") for number, words in enumerate(different)]
-    done = [finish() for finish in started]
-    assert [each.returncode for each in done] == [0] * 8, [each.stderr for each in done]
     folders = [workplace / "runs" / str(number) for number in range(8)]
+    started = [
+        Running("run", *shared, *words, f"hydra.run.dir={folder}")
+        for folder, words in zip(folders, different, strict=True)
+    ]
+    done = [running.finish() for running in started]
+    assert [each.returncode for each in done] == [0] * 8, [each.stderr for each in done]
     made = [
         stage["artefact"]
         for folder in folders

@@ -19,7 +19,6 @@ import advunlearn
 from tests.data.test_torchvision import idx
 from tests.jobs.conftest import Cli
 
-pytestmark = pytest.mark.xdist_group("fashion")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 SIZES = {"train": 900, "t10k": 600}
 MEAN, STD = 0.286, 0.353

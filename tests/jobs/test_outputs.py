@@ -15,8 +15,6 @@ from torch.nn import functional as F
 import advunlearn
 from tests.jobs.conftest import Cli
 
-pytestmark = pytest.mark.xdist_group("outputs")
-
 CODE = """
 from torch import nn
 

@@ -15,8 +15,6 @@ import advunlearn
 from advunlearn.cli import main
 from tests.jobs.conftest import Cli
 
-pytestmark = pytest.mark.xdist_group("own")
-
 CODE = """
 from dataclasses import dataclass
 from typing import ClassVar

@@ -15,8 +15,6 @@ from advunlearn.config.compose import experiment_from
 from advunlearn.report.run.result import Result
 from advunlearn.stages.estimate import before_a_run
 
-pytestmark = pytest.mark.xdist_group("numbers")
-
 OPTIONS = {"lr": 0.01, "epochs": 2, "batch_size": 40, "alpha": 2.0, "audit_every": 2}
 ATTACKS = ["threshold", "gradient_norm"]
 MODELS = {"mlp": ["model=mlp"], "cnn": ["model=cnn", "model.width=8", "channels_last=false"]}

@@ -15,8 +15,6 @@ from torch import nn
 import advunlearn
 from tests.jobs.conftest import Cli
 
-pytestmark = pytest.mark.xdist_group("table")
-
 CODE = """
 import torch
 from torch import nn

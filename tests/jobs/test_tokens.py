@@ -12,8 +12,6 @@ import torch
 import advunlearn
 from tests.jobs.conftest import Cli
 
-pytestmark = pytest.mark.xdist_group("tokens")
-
 CODE = """
 import torch
 from torch import nn

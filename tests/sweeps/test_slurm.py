@@ -22,8 +22,6 @@ from advunlearn.cli import main
 from advunlearn.sweeps.slurm import history
 from tests.test_run import without_seconds
 
-pytestmark = pytest.mark.xdist_group("slurm")  # one process: the sweeps below are made once, and share the nodes
-
 METHODS = """
 import hashlib
 import os

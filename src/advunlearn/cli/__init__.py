@@ -23,7 +23,8 @@ advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
   advunlearn run -m seed=1,2,3 ...               a sweep: one run for each combination
   advunlearn unlearn original.path=model.pt ...  the same for a model that is trained already
   advunlearn audit original.path=model.pt ...    attacks on a trained model, without unlearning
-  advunlearn submit [flags] [overrides]...       the same, sent to Slurm as one job array; returns at once
+  advunlearn compare unlearner=sg,salun ...      several methods on the same requests, each against retraining
+  advunlearn submit [flags] [overrides]...       a sweep, sent to Slurm as one job array; returns at once
   advunlearn status SWEEP                        the state of each run of a sweep
   advunlearn resume RUN...                       resume a run, or a sweep, that ended before it was completed
   advunlearn check [overrides]...                find every mistake, print the config and the work to do
@@ -39,7 +40,7 @@ Then try:        advunlearn run dataset=cifar10 attack=lira
 Help of a verb:  advunlearn VERB --help
 """
 
-WORKING = ("run", "unlearn", "audit", "resume", "submit")  # their results are files, not their output
+WORKING = ("run", "unlearn", "audit", "compare", "resume", "submit")  # their results are files, not their output
 VERBS = (*WORKING, "status", "check", "list", "describe", "report", "data", "store")
 
 

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from advunlearn.evaluation.metrics_file import Metrics
 
 
-def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bool = False) -> None:
+def run_in(
+    folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bool = False, quiet: bool = False
+) -> None:
     """Run a composed config in a folder, and print the table of its results.
 
-    A run of a sweep resumes in its folder, and is not repeated if it is finished elsewhere.
+    A run of a sweep resumes in its folder, and is not repeated if it is finished elsewhere. A quiet one prints nothing.
     """
     from advunlearn.config.experiment import read_experiment
     from advunlearn.runs.manifest import Manifest
@@ -27,7 +29,8 @@ def run_in(folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bo
     again = f"advunlearn resume {folder} continues"
     with failures_in_words(folder, again), Manifest(folder, about, config=config, resume=sweep) as manifest:
         result = run_experiment(read_experiment(config), manifest, adopt=sweep)
-    show(folder, result.measured)
+    if not quiet:
+        show(folder, result.measured)
 
 
 @contextlib.contextmanager
@@ -66,13 +69,15 @@ def show(folder: Path, metrics: Metrics | None) -> None:
     print_text(f"\n{comparison_table(metrics)}\n\n{weights}report: {folder / 'report.html'}\n")
 
 
-def resume(folder: Path) -> int:
-    """Run the config of a folder, unless the run is completed, and return the exit status."""
+def resume(folder: Path, *, quiet: bool = False) -> int:
+    """Run the config of a folder, unless the run is completed, and return the exit status; see `run_in`."""
     from advunlearn.config.yaml_files import read_yaml
     from advunlearn.options import ConfigError, UserError
     from advunlearn.runs.state import about, config_of, state_of
 
     if state_of(folder).name == "completed":
+        if quiet:
+            return 0
         print_text(f"{folder}: completed already\n")
         return _show_again(folder)
     try:
@@ -82,7 +87,13 @@ def resume(folder: Path) -> int:
             return refuse(
                 [f"{folder}: an audit cannot be resumed; repeat the command (finished models are in the store)"]
             )
-        run_in(folder, config, {key: known[key] for key in ("overrides", "choices") if key in known}, sweep=True)
+        run_in(
+            folder,
+            config,
+            {key: known[key] for key in ("overrides", "choices") if key in known},
+            sweep=True,
+            quiet=quiet,
+        )
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
     except (RunFailed, UserError, OSError) as error:  # the others of a sweep continue

@@ -60,11 +60,9 @@ def _is_own_sweep(arguments: list[str]) -> bool:
 
 def _sweep(arguments: list[str]) -> int:
     """Freeze every run of the sweep, then do one after another; a failed one does not stop the others."""
-    from advunlearn.cli.one_run import resume
+    from advunlearn.cli.many_runs import run_all
     from advunlearn.config.compose import hydra_words, jobs_from, split_arguments, sweep_folder
-    from advunlearn.options import ConfigError, one_line
-    from advunlearn.report.summary.at_end import print_sweep_report
-    from advunlearn.runtime.logs import log_to_terminal
+    from advunlearn.options import ConfigError
     from advunlearn.sweeps.freeze import freeze, new_folder
 
     known, unknown = split_arguments(arguments)
@@ -76,21 +74,7 @@ def _sweep(arguments: list[str]) -> int:
         freeze(folder, jobs)
     except ConfigError as error:
         return refuse(error.problems)
-    log_to_terminal()
-    statuses = []
-    try:
-        last = None
-        for number, job in enumerate(jobs):
-            sys.stderr.write(f"[{number + 1}/{len(jobs)}] {one_line(' '.join(job.overrides))}\n")
-            if job.recipe not in (None, last):
-                sys.stderr.write(f"{job.recipe}\n")
-            last = job.recipe
-            statuses.append(resume(folder / str(number)))
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{len(statuses)} of {len(jobs)} runs are done; to resume: advunlearn resume {folder}\n")
-        raise
-    print_sweep_report(folder)
-    return max(statuses)
+    return run_all(folder, jobs)
 
 
 def _check(arguments: list[str]) -> list[Job]:

@@ -77,6 +77,36 @@ def gap(model: ModelMetrics, retrained: ModelMetrics) -> Gap:
     }
 
 
+def average_gap(found: Gap) -> float:
+    """Return the mean of the sizes of four gaps: the accuracies on retain, forget and test set, and the attacks' AUC.
+
+    The gap of the attacks is the mean over them; 0 is the aim. Several papers call it the average gap, such as Fan et
+    al. 2024, https://arxiv.org/abs/2310.12508, section 5.1. A model that is retrained again has one as well: its floor.
+    """
+    return float(np.mean([*(abs(each) for each in found["accuracy"].values()), _attack_gap(found)]))
+
+
+def tug_of_war(found: Gap, *, attacks: bool = False) -> float:
+    """Return the tug-of-war score of Zhao et al. 2024, in [0, 1]; 1 is the aim.
+
+    It is the product of 1 - |gap| over the accuracies on retain, forget and test set. With `attacks`, their gap takes
+    the place of that on the forget set: ToW-MIA.
+
+    References:
+        K. Zhao, M. Kurmanji, G. Barbulescu, E. Triantafillou and P. Triantafillou, "What makes unlearning hard and what
+        to do about it", NeurIPS 2024, https://arxiv.org/abs/2406.01257, section 3.
+    """
+    gaps = dict(found["accuracy"])
+    if attacks:
+        gaps["forget"] = _attack_gap(found)
+    return float(np.prod([1 - abs(each) for each in gaps.values()]))
+
+
+def _attack_gap(found: Gap) -> float:
+    """Return the mean size of the gaps of all attacks."""
+    return float(np.mean([abs(found["attacks"][name]) for name in primary(found["attacks"])]))
+
+
 def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> AlgorithmMetrics:
     """Return how well scores (2, k, n) tell the first of the two models from the second; see `Attack.audit`.
 

@@ -93,6 +93,7 @@ class About(TypedDict, total=False):
     overrides: list[str]
     choices: dict[str, Any]
     seconds: float
+    method: str  # its name in a comparison
 
 
 def about(folder: Path) -> About:

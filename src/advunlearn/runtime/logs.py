@@ -22,8 +22,10 @@ class PlainFormatter(logging.Formatter):
         return "\n".join(map(one_line, super().formatException(ei).split("\n")))
 
 
-def log_to_terminal() -> None:
+def log_to_terminal(*, warnings_only: bool = False) -> None:
     """Log to standard error, unless the logging is already configured."""
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    if warnings_only:
+        handler.setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])  # a run's own log has every line

@@ -23,8 +23,10 @@ def new_folder() -> Path:
     return new_output_folder("sweeps")
 
 
-def freeze(folder: Path, jobs: Sequence[Job]) -> None:
+def freeze(folder: Path, jobs: Sequence[Job], methods: Sequence[str] = ()) -> None:
     """Write `folder/N/config.yaml` for each job, resolved, and next to it `job.json` with its overrides.
+
+    In a comparison, `job.json` also has the name of the job's method.
 
     Raises:
         ConfigError: if the folder holds another sweep.
@@ -36,8 +38,9 @@ def freeze(folder: Path, jobs: Sequence[Job]) -> None:
     others = [here for here, text in texts.items() if _text(here / "config.yaml") not in ("", text)]
     if others:
         raise ConfigError([f"{others[0]} holds another run; choose another folder for this sweep"])
-    for (here, text), job in zip(texts.items(), jobs, strict=True):
-        write_json(here / "job.json", {"overrides": job.overrides, "choices": job.choices})
+    named: list[dict[str, str]] = [{"method": method} for method in methods] or [{} for _ in jobs]
+    for (here, text), job, name in zip(texts.items(), jobs, named, strict=True):
+        write_json(here / "job.json", {"overrides": job.overrides, "choices": job.choices, **name})
         with atomic_write(here / "config.yaml") as temporary:  # last: what holds it can be run
             temporary.write_text(text, encoding="utf-8")
 

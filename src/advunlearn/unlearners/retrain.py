@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from advunlearn.options import UserError
+from advunlearn.options import UserError, option
 from advunlearn.unlearners.unlearner import Task, Unlearned, Unlearner
 
 
@@ -17,11 +17,16 @@ class Retrain(Unlearner):
 
     Its distance from the retrained model is what chance alone puts between two right answers.
 
+    Attributes:
+        draw: another number gives another such model.
+
     References:
         No publication.
     """
 
     reads: ClassVar[tuple[str, ...]] = ("retain",)
+
+    draw: int = option(0, at_least=0)
 
     def unlearn(self, network: nn.Module, task: Task) -> Unlearned:
         """Return a newly trained network.
@@ -31,4 +36,4 @@ class Retrain(Unlearner):
         """
         if task.retrain is None:
             raise UserError("unlearner retrain needs a training setup: use advunlearn.run, or give train=")
-        return Unlearned(task.retrain("retrain"))
+        return Unlearned(task.retrain(f"retrain/{self.draw}" if self.draw else "retrain"))

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
 
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
-from advunlearn.report.summary.runs import TARGET, Column, Estimate, ModelRow, Run, Summary
+from advunlearn.report.summary.methods import TIED, notes, standings
+from advunlearn.report.summary.runs import METHOD, TARGET, Column, Estimate, ModelRow, Run, Summary
 from advunlearn.report.summary.verdict import shown
 
+TIE = r"$^{=}$"  # in LaTeX
 LEGEND = "mean ± half of the 95 % interval over seeds; gap: AUC less that of the retrained model; 0 is the aim"
 
 
 def text(summary: Summary) -> str:
     """Return the table for a terminal, with the runs that are not in it."""
     lines = [*align(cells(summary)), LEGEND] if summary.rows else []
+    lines += ["", *standings(summary)] if summary.by_method else []
     return "\n".join([*lines, *(f"no result: {line}" for line in absent(summary)), *_repeats(summary)])
 
 
@@ -27,6 +30,7 @@ def markdown(summary: Summary) -> str:
     if summary.rows:
         head, *body = (f"| {' | '.join(map(_markdown_cell, row))} |" for row in cells(summary))
         lines = [head, "|" + "---|" * len(heads(summary)), *body, "", LEGEND, ""]
+        lines += [*(f"- {line}" for line in standings(summary)), ""] if summary.by_method else []
     lines += [f"- no result: {_markdown_cell(line)}" for line in absent(summary)]
     return "\n".join([*lines, *(f"- {line}" for line in _repeats(summary))])
 
@@ -53,24 +57,27 @@ def latex(summary: Summary) -> str:
     r"""Return a `tabular` for a paper, to be `\input` after `\usepackage{booktabs}`."""
     if not summary.rows:
         return "\n".join(["% no run has a result yet", *(f"% no result: {line}" for line in absent(summary))])
-    labels = len(summary.keys)
+    words = first_heads(summary)
+    kinds = ["r" if word == "runs" else "l" for word in words] + ["r"] * len(summary.columns)
     lines = [
         rf"% needs \usepackage{{booktabs}}; {LEGEND}",
-        rf"\begin{{tabular}}{{{'l' * labels}rl{'r' * len(summary.columns)}}}",
+        *([rf"% {TIE}: {TIED} under every attack"] if summary.by_method else []),
+        rf"\begin{{tabular}}{{{''.join(kinds)}}}",
         r"\toprule",
         *_latex_sections(summary),
-        _latex_line([tex(word) for word in (*_labels(summary), "runs", "model", *_names(summary))]),
+        _latex_line([tex(word) for word in (*words, *_names(summary))]),
     ]
-    previous = ""
-    for row in summary.rows:
-        if row.model != previous and row.model in ("original", "unlearned"):
+    previous, starts = "", ("original", "unlearned")
+    for row, note in zip(summary.rows, notes_of(summary), strict=True):
+        if row.model != previous and row.model in starts:
             lines.append(r"\midrule")
         previous = row.model
         numbers = [f"${number}$".replace("±", r"\pm") if number else "" for number in numbers_of(summary, row)]
-        lines.append(_latex_line([*map(tex, row.labels), str(len(row.runs)), tex(row.model), *numbers]))
+        first, *others = map(tex, first_cells(summary, row))
+        lines.append(_latex_line([f"{first} {TIE}" if note == TIED else first, *others, *numbers]))
     lines.append(r"\bottomrule")
     if summary.missing:
-        width = labels + 2 + len(summary.columns)
+        width = len(words) + len(summary.columns)
         count = f"Runs without a result, not in the table: {len(summary.missing)}."
         lines.append(rf"\multicolumn{{{width}}}{{l}}{{\footnotesize {count}}} \\")
     return "\n".join([*lines, r"\end{tabular}", *(f"% no result: {line}" for line in absent(summary))])
@@ -87,15 +94,34 @@ FORMATS: dict[str, Callable[[Summary], str]] = {
 def heads(summary: Summary) -> list[str]:
     """Return the headings of the table's columns."""
     columns = [f"{column.section} {column.name}".strip() for column in summary.columns]
-    return [*_labels(summary), "runs", "model", *columns]
+    return [*first_heads(summary), *columns, *(["note"] if summary.by_method else [])]
+
+
+def first_heads(summary: Summary) -> list[str]:
+    """Return the headings of the columns of words that begin a row."""
+    return [METHOD, "runs"] if summary.by_method else [*_labels(summary), "runs", "model"]
+
+
+def first_cells(summary: Summary, row: ModelRow) -> list[str]:
+    """Return the words that begin a row: what identifies it, and its number of runs."""
+    count = str(len(row.runs))
+    return [row.labels[0] or row.model, count] if summary.by_method else [*row.labels, count, row.model]
+
+
+def notes_of(summary: Summary) -> list[str]:
+    """Return the note of each row; empty for those of a table that is no comparison."""
+    if not summary.by_method:
+        return [""] * len(summary.rows)
+    found = dict(zip((group.labels for group in summary.groups), notes(summary), strict=True))
+    return [found.get(row.labels, "") if row.model == "unlearned" else "" for row in summary.rows]
 
 
 def cells(summary: Summary) -> list[list[str]]:
     """Return the table as text, the headings first."""
-    return [
-        heads(summary),
-        *([*row.labels, str(len(row.runs)), row.model, *numbers_of(summary, row)] for row in summary.rows),
-    ]
+    table = [[*first_cells(summary, row), *numbers_of(summary, row)] for row in summary.rows]
+    if summary.by_method:
+        table = [[*cells, note] for cells, note in zip(table, notes_of(summary), strict=True)]
+    return [heads(summary), *table]
 
 
 def numbers_of(summary: Summary, row: ModelRow) -> list[str]:
@@ -105,7 +131,10 @@ def numbers_of(summary: Summary, row: ModelRow) -> list[str]:
 
 def sections(summary: Summary) -> list[tuple[str, list[Column]]]:
     """Return the columns by section, a heading above several of them."""
-    return [(section, list(columns)) for section, columns in groupby(summary.columns, lambda column: column.section)]
+    return [
+        (section, list(columns))
+        for section, columns in itertools.groupby(summary.columns, lambda column: column.section)
+    ]
 
 
 def absent(summary: Summary) -> list[str]:
@@ -164,7 +193,8 @@ def _markdown_cell(words: str) -> str:
 
 def _latex_sections(summary: Summary) -> Iterable[str]:
     """Return the line of section headings, and the rules below them."""
-    spanned, rules, start = [""] * (len(summary.keys) + 2), [], len(summary.keys) + 3
+    before = len(first_heads(summary))
+    spanned, rules, start = [""] * before, [], before + 1
     for section, columns in sections(summary):
         spanned.append(rf"\multicolumn{{{len(columns)}}}{{c}}{{{tex(section or 'accuracy')}}}")
         rules.append(rf"\cmidrule(lr){{{start}-{start + len(columns) - 1}}}")

@@ -7,7 +7,8 @@ from pathlib import Path
 from advunlearn.evaluation.metrics_file import COMPARED, MODELS
 from advunlearn.report.drawing import drawing, drawn
 from advunlearn.report.html import Card, render_page
-from advunlearn.report.summary.formats import FORMATS, heads, numbers_of, sections, what
+from advunlearn.report.summary.formats import FORMATS, first_cells, first_heads, notes_of, numbers_of, sections, what
+from advunlearn.report.summary.methods import standings
 from advunlearn.report.summary.runs import Summary, accuracy, time_over_retraining
 from advunlearn.report.summary.verdict import Comparison, comparisons, sentences, shown
 from advunlearn.storage.files import atomic_write
@@ -49,11 +50,14 @@ def render_overview(summary: Summary, pictures: dict[str, bytes]) -> str:
         title="Unlearning report: several runs",
         summary=summary,
         done=len(runs),
-        sentences=sentences(summary),
+        sentences=[*sentences(summary), *(standings(summary) if summary.by_method else [])],
         cards=_cards(compared[0]) if len(compared) == 1 else [],
-        labels=heads(summary)[: len(summary.keys)],
+        first=first_heads(summary),
         sections=sections(summary),
-        rows=[(row, numbers_of(summary, row)) for row in summary.rows],
+        rows=[
+            (row, first_cells(summary, row), numbers_of(summary, row), note)
+            for row, note in zip(summary.rows, notes_of(summary), strict=True)
+        ],
         missing=[(run, what(summary, run)) for run in summary.missing],
         strongest=sorted({comparison.strongest for comparison in compared}),
         seeds=list(dict.fromkeys(run.seed for run in runs)),

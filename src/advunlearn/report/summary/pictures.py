@@ -15,6 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from advunlearn.evaluation.metrics_file import MODELS, ModelName, Trace
 from advunlearn.report.drawing import literal
 from advunlearn.report.run.pictures import COLORS, DARK, STYLE, TEST, png
+from advunlearn.report.summary.methods import CONTROLS, EXCESS, floor
 from advunlearn.report.summary.runs import Estimate, Group, Summary, accuracy, time_over_retraining
 from advunlearn.report.summary.verdict import Comparison, comparisons
 
@@ -31,7 +32,7 @@ def draw_overview(summary: Summary) -> dict[str, bytes]:
         compared = comparisons(summary)
         figures = {
             "gaps": gap_figure(summary),
-            "utility": utility_figure(compared),
+            "utility": methods_figure(summary) if summary.by_method else utility_figure(compared),
             "times": time_figure(summary.groups),
         }
         played = [group for group in summary.groups if _traces(group)]
@@ -77,6 +78,46 @@ def utility_figure(compared: Sequence[Comparison]) -> Figure:
             f"{n}  {_wrapped(group.name)}".replace("\n", "\n    ") for n, group in enumerate(comparison.ranked, 1)
         ]
         legend.text(0, 1, "\n".join(["nearest first", *numbered]), va="top", linespacing=1.35)
+    return figure
+
+
+def methods_figure(summary: Summary) -> Figure:
+    """Return the distance to the retrained model under the strongest attack against the accuracy on the test set.
+
+    A marker grows with the time of unlearning; the floor, what retraining again gives, is shaded. The control that
+    forgets too much is left out: it would compress the others.
+    """
+    (comparison,), tested = comparisons(summary), accuracy("test")
+    attack = comparison.strongest
+    figure = Figure(figsize=(12, max(6.0, 0.9 + 0.24 * len(summary.groups))), layout="constrained")
+    axes, legend = figure.subplots(1, 2, width_ratios=(2, 1))
+    names, across = ["nearest first"], []
+    for number, group in enumerate((each for each in summary.groups if each.name != EXCESS), 1):
+        right, size = tested.of(group.runs, "unlearned"), group.size(attack)
+        time = time_over_retraining("unlearning").of(group.runs, "unlearned")
+        if right is None or size is None:
+            continue
+        color = COLORS["retrained" if group.name in CONTROLS else "unlearned"]
+        width = 12 + 8 * min(2.0, time.mean if time else 0.0)
+        _cross(axes, right, size, color)
+        axes.plot(right.mean, size.mean, "o", color=color, markersize=width, markeredgecolor="white", alpha=0.8)
+        axes.annotate(
+            str(number), (right.mean, size.mean), ha="center", va="center_baseline", color="white", fontsize=8.5
+        )
+        names.append(f"{number}  {literal(group.name)}")
+        across.append(right.mean)
+    if (least := floor(summary, attack)) is not None:
+        axes.axhspan(0, least, color=COLORS["retrained"], alpha=0.15, linewidth=0)
+    known = tested.of([run for group in summary.groups for run in group.runs], "retrained")
+    if known is not None:
+        axes.axvline(known.mean, color=COLORS["retrained"], linestyle=":", linewidth=1.4, zorder=0)
+        axes.set_xlim(_around([*across, known.mean]))
+    axes.set(
+        xlabel="accuracy on the test set", ylabel=f"{literal(attack)}: size of the AUC's gap to the retrained model"
+    )
+    axes.set_ylim(bottom=0)
+    legend.axis("off")
+    legend.text(0, 1, "\n".join(names), va="top", linespacing=1.35)
     return figure
 
 

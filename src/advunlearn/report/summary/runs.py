@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -14,15 +15,16 @@ from omegaconf import OmegaConf
 from scipy.stats import t
 
 from advunlearn.config.yaml_files import read_yaml
-from advunlearn.evaluation.comparison import primary
+from advunlearn.evaluation.comparison import average_gap, primary, strongest_attack, tug_of_war
 from advunlearn.evaluation.metrics_file import MODELS, Gap, Metrics, ModelMetrics, ModelName, PartName, read_metrics
 from advunlearn.options import UserError, one_line
-from advunlearn.runs.state import config_of, last_line, read_manifest, runs_below, state_of
+from advunlearn.runs.state import about, config_of, last_line, read_manifest, runs_below, state_of
 from advunlearn.runtime.settings import Settings
 from advunlearn.storage.files import UnreadableFile
 
 TARGET = "_target_"
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
+METHOD = "method"  # the key of a run's name in a comparison
 SHADOWS_ONLY = "shadow models only"
 # Settings that change no number.
 # `deterministic` changes results on CUDA alone.
@@ -37,7 +39,7 @@ class Run:
     """One run's folder and what is known of it.
 
     Attributes:
-        config: flat; empty if it was not written.
+        config: flat; empty if it was not written. In a comparison, with the name of its method.
         metrics: None if the run has no result.
         state: `completed` for a run with metrics.
         error: why there is no result, the last line of the error; empty if nothing is known.
@@ -112,10 +114,23 @@ class Group:
         """Return an attack's AUC on a model less that on the retrained model, seed by seed."""
         return gap(attack).of(self.runs, model)
 
-    def seeds(self, attack: str) -> dict[str, float]:
-        """Return the unlearned model's gap by seed."""
-        found = {run.seed: run.metrics["gap"][_UNLEARNED]["attacks"].get(attack) for run in self.runs if run.metrics}
-        return {seed: value for seed, value in found.items() if value is not None}
+    def seeds(self, attack: str) -> dict[str, list[float]]:
+        """Return the unlearned model's gaps by seed; one for each, unless several runs differ in nothing shown."""
+        found: dict[str, list[float]] = {}
+        for run in self.runs:
+            value = run.metrics["gap"][_UNLEARNED]["attacks"].get(attack) if run.metrics else None
+            if value is not None:
+                found.setdefault(run.seed, []).append(value)
+        return found
+
+    def sizes(self, attack: str) -> dict[str, float]:
+        """Return the mean size of the unlearned model's gap by seed."""
+        return {seed: float(np.mean(np.abs(values))) for seed, values in self.seeds(attack).items()}
+
+    def size(self, attack: str) -> Estimate | None:
+        """Return the size of the unlearned model's gap, seed by seed; None if no run has this attack."""
+        found = tuple(self.sizes(attack).values())
+        return Estimate(found) if found else None
 
 
 @dataclass(frozen=True)
@@ -147,6 +162,11 @@ class Summary:
     missing: tuple[Run, ...]
     repeats: int
 
+    @property
+    def by_method(self) -> bool:
+        """Return whether this is a comparison: each group is one method."""
+        return self.keys == (METHOD,)
+
     def labels(self, run: Run) -> tuple[str, ...]:
         """Return a run's values of the keys that vary."""
         return tuple(_label(run, key) for key in self.keys)
@@ -172,6 +192,8 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
 def read_run(folder: Path) -> Run:
     """Return what is known of a run, whatever state its folder is in."""
     config = _read_config(folder)
+    if (method := about(folder).get(METHOD)) is not None:
+        config[METHOD] = method
     try:
         state = state_of(folder)
         if state.name != "completed":
@@ -194,13 +216,19 @@ def summarise(folders: Sequence[Path]) -> Summary:
     runs = [read_run(folder) for folder in folders]
     finished, repeats = _latest([run for run in runs if run.metrics is not None])
     # A shard trains models for the other runs; it is not a setting of its own.
-    keys = _varying([run for run in runs if run.config and run.config.get("attack.shard") is None])
+    named = all(METHOD in run.config for run in runs)
+    keys = (
+        [METHOD] if named else _varying([run for run in runs if run.config and run.config.get("attack.shard") is None])
+    )
     by_labels: dict[tuple[str, ...], list[Run]] = {}
     for run in finished:
         by_labels.setdefault(tuple(_label(run, key) for key in keys), []).append(run)
     groups = tuple(_group(keys, labels, members) for labels, members in by_labels.items())
     attacks = attacks_of(finished)
-    columns = tuple(column for column in _columns(attacks) if any(column.of(finished, model) for model in MODELS))
+    if named:
+        groups = tuple(sorted(groups, key=_distance(finished)))
+    wanted = _method_columns(attacks) if named else _columns(attacks)
+    columns = tuple(column for column in wanted if any(column.of(finished, model) for model in MODELS))
     missing = tuple(run for run in runs if run.metrics is None)
     return Summary(tuple(keys), columns, tuple(_rows(keys, groups)), groups, attacks, missing, repeats)
 
@@ -252,23 +280,55 @@ def _columns(attacks: Iterable[str]) -> list[Column]:
     return [*map(accuracy, SHOWN_PARTS), *map(_auc, attacks), *map(gap, attacks), *times]
 
 
+def _method_columns(attacks: Iterable[str]) -> list[Column]:
+    times = [time_over_retraining("unlearning"), time_over_retraining("references")]
+    return [
+        *map(accuracy, SHOWN_PARTS),
+        *map(gap, attacks),
+        _of_gap("average gap", average_gap),
+        _of_gap("ToW", tug_of_war),
+        _of_gap("ToW-MIA", lambda found: tug_of_war(found, attacks=True)),
+        *times,
+    ]
+
+
+def _of_gap(name: str, measure: Callable[[Gap], float]) -> Column:
+    """Return the column of one number that is made of all gaps of a model."""
+
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        return None if model == _RETRAINED else measure(metrics["gap"][model])
+
+    return Column("overall", name, name, "", find)
+
+
+def _distance(finished: Sequence[Run]) -> Callable[[Group], float]:
+    """Return the order of a comparison: by the mean size of the gap of the strongest attack."""
+    found = [run.metrics for run in finished if run.metrics]
+    attack = strongest_attack(found) if found else ""
+
+    def distance(group: Group) -> float:
+        return float(np.mean(list(group.sizes(attack).values()))) if group.seeds(attack) else math.inf
+
+    return distance
+
+
 def _group(keys: Sequence[str], labels: tuple[str, ...], runs: Sequence[Run]) -> Group:
     pairs = sorted(zip(keys, labels, strict=True), key=lambda pair: not pair[0].endswith(TARGET))  # classes first
     words = [(key, _words(key, label, keys)) for key, label in pairs if label]
     own = [word for key, word in words if _of_unlearner(key)]
-    if not any(key.endswith(TARGET) for key, _ in words if _of_unlearner(key)):
+    if METHOD not in keys and not any(key.endswith(TARGET) for key, _ in words if _of_unlearner(key)):
         own.insert(0, _label(runs[0], f"unlearner.{TARGET}"))  # a name begins with a class
     setting = [word for key, word in words if not _of_unlearner(key)]
     return Group(labels, ", ".join([*own, *setting]), ", ".join(setting), tuple(runs))
 
 
 def _of_unlearner(key: str) -> bool:
-    return key.startswith("unlearner.")
+    return key.startswith("unlearner.") or key == METHOD
 
 
 def _words(key: str, label: str, keys: Sequence[str]) -> str:
     """Return `SVM` for a class and `alpha=3` for an option, with its full key where another's ends in the same word."""
-    if key.endswith(TARGET):
+    if key.endswith(TARGET) or key == METHOD:
         return label
     short = key.rsplit(".", 1)[-1]
     alike = sum(other.rsplit(".", 1)[-1] == short for other in keys)

@@ -46,7 +46,7 @@ class Comparison:
     def tied(self) -> list[Group]:
         """Return the other groups whose gaps, seed by seed, are not larger beyond the 95 % interval."""
         nearest, *others = self.ranked
-        return [group for group in others if not _farther(group, nearest, self.strongest)]
+        return [group for group in others if not is_farther(group, nearest, self.strongest)]
 
 
 def comparisons(summary: Summary) -> list[Comparison]:
@@ -71,6 +71,13 @@ def shown(estimate: Estimate | None, digits: int = 3, sign: str = "") -> str:
         return ""
     half = "" if estimate.half is None else f" ± {estimate.half:.{digits}f}"
     return f"{estimate.mean:{sign}.{digits}f}{half}"
+
+
+def is_farther(group: Group, other: Group, attack: str) -> bool:
+    """Return whether a group's gap is larger than another's beyond the 95 % interval, over the seeds that both have."""
+    theirs, ours = group.sizes(attack), other.sizes(attack)
+    both = Estimate(tuple(theirs[seed] - ours[seed] for seed in theirs if seed in ours))
+    return len(both.values) > 1 and both.half is not None and both.mean > both.half
 
 
 def _of_comparison(comparison: Comparison) -> list[str]:
@@ -113,14 +120,7 @@ def _ties(comparison: Comparison) -> list[str]:
 
 
 def _sizes(group: Group, attack: str) -> list[float]:
-    return [abs(value) for value in group.seeds(attack).values()]
-
-
-def _farther(group: Group, nearest: Group, attack: str) -> bool:
-    """Return whether the group's gap is larger than the nearest group's, over the seeds that both have."""
-    theirs, ours = group.seeds(attack), nearest.seeds(attack)
-    both = Estimate(tuple(abs(theirs[seed]) - abs(ours[seed]) for seed in theirs if seed in ours))
-    return len(both.values) > 1 and both.half is not None and both.mean > both.half
+    return list(group.sizes(attack).values())
 
 
 def _retrains(group: Group) -> bool:

@@ -1,0 +1,46 @@
+"""`advunlearn compare`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+EPILOG = """\
+unlearner=a,b names the methods, with options as in a sweep; without it, all methods are compared, and the game with
+every auditor. seed=1,2,3 and attack=[lira,rmia] are the defaults. An option is set for those methods that have it.
+The table has no unlearning, retraining again (the floor) and a method that forgets too much as controls.
+
+  advunlearn compare
+  advunlearn compare unlearner=sg,salun,scrub auditor=svm,likelihood_ratio seed=1,2,3,4,5
+  advunlearn compare experiment=cifar10_cpu
+  advunlearn report outputs/sweeps/ID --format latex
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """`advunlearn compare`: run several methods on the same requests, and print how far each is from retraining."""
+    parser = argparse.ArgumentParser(
+        "advunlearn compare",
+        description=main.__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", help="overrides, as for `advunlearn run -m`")
+    parser.add_argument("--config-dir", help="a folder with your own parts")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of the runs (default outputs/sweeps/ID)")
+    options = parser.parse_intermixed_args(arguments)
+    from advunlearn.cli.many_runs import run_all
+    from advunlearn.runtime.signals import heed_signals
+    from advunlearn.sweeps.comparison import comparison_of
+    from advunlearn.sweeps.freeze import freeze, new_folder
+
+    comparison = comparison_of(options.overrides, options.config_dir)
+    folder = options.out or new_folder()
+    jobs = [job for _, job in comparison.jobs]
+    freeze(folder, jobs, [name for name, _ in comparison.jobs])
+    for problem in comparison.left_out:
+        sys.stderr.write(f"left out: {problem}\n")
+    sys.stderr.write(f"{len(set(name for name, _ in comparison.jobs))} methods, {len(jobs)} runs in {folder}\n")
+    with heed_signals():
+        return run_all(folder, jobs, quiet=True)

@@ -1,0 +1,42 @@
+"""Several runs, one after another; a failed one does not stop the others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advunlearn.cli.one_run import resume
+
+if TYPE_CHECKING:
+    from advunlearn.config.compose import Job
+
+
+def run_all(folder: Path, jobs: Sequence[Job], *, quiet: bool = False) -> int:
+    """Run a frozen sweep, print its report, and return the exit status.
+
+    Args:
+        folder: of the sweep.
+        jobs: its runs.
+        quiet: print one line for each run, without its table and its log.
+    """
+    from advunlearn.options import one_line
+    from advunlearn.report.summary.at_end import print_sweep_report
+    from advunlearn.runtime.logs import log_to_terminal
+
+    log_to_terminal(warnings_only=quiet)
+    statuses = []
+    try:
+        last = None
+        for number, job in enumerate(jobs):
+            sys.stderr.write(f"[{number + 1}/{len(jobs)}] {one_line(' '.join(job.overrides))}\n")
+            if job.recipe not in (None, last) and not quiet:
+                sys.stderr.write(f"{job.recipe}\n")
+            last = job.recipe
+            statuses.append(resume(folder / str(number), quiet=quiet))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{len(statuses)} of {len(jobs)} runs are done; to resume: advunlearn resume {folder}\n")
+        raise
+    print_sweep_report(folder)
+    return max(statuses)
