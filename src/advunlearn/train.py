@@ -4,9 +4,11 @@ This file is the chain of its stages:
 
     dataset, split   forget, retain, audit, selection and test set                  stages/data.py
     estimate         what will be trained, and how long it will take                stages/estimate.py
+    memorization     the forget set, if models choose it                            stages/memorization.py
     pretrain         the original model, on everything, unless it is given          stages/models.py
     retrain          the retrained model, without the forget set                    stages/models.py
     unlearn          the unlearned model: the game, or a baseline in its place      stages/unlearn.py
+                     in one request or several                                      stages/rounds.py
     attack           membership inference on all three                              stages/attack.py
                      with shadow models to compare with                             stages/shadows.py
     evaluate         the three models compared                                      stages/evaluate.py
@@ -48,6 +50,7 @@ from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models
 from advunlearn.stages.budget import announce
 from advunlearn.stages.data import prepare
 from advunlearn.stages.evaluate import evaluate
+from advunlearn.stages.memorization import choose_forget_set, memorization_keys
 from advunlearn.stages.models import make_models
 from advunlearn.stages.original import given_original, original_key, provenance
 from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
@@ -93,6 +96,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
                 write_events(folder, metrics)
             return Result(folder, metrics)
         announce(experiment, trainer, splits, manifest)
+        experiment, splits, chosen = choose_forget_set(experiment, trainer, splits, manifest)
         if sharded:
             with manifest.stage("shadows"):
                 if experiment.needs_shadows:
@@ -102,15 +106,23 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
             return Result(folder, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
-        metrics = evaluate(experiment, splits, models, evidence, given)
+        metrics = evaluate(experiment, splits, models, evidence, given, chosen)
         write_results(manifest, trainer, models, evidence, metrics)
         reuse.note(trainer.store, key, folder)
         return result_of(folder, trainer, splits, models, evidence, metrics, manifest.data)
 
 
 def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[str, Any]:
-    """Return everything that determines a run's results, as plain data."""
+    """Return everything that determines a run's results, as plain data.
+
+    The splits may be those of `prepare`: with the models that choose the forget set they determine the final ones.
+    """
+    _, chosen_by = memorization_keys(experiment, trainer, splits.train)
+    choice: dict[str, Any] = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
+    if experiment.forget.rounds > 1:
+        choice["rounds"] = experiment.forget.rounds
     return {
+        **choice,
         "version": __version__,
         "schemas": [originals.SCHEMA, UNLEARN_SCHEMA, ATTACK_SCHEMA, PICTURES_SCHEMA],
         "original": original_key(experiment, trainer, splits),

@@ -36,6 +36,7 @@ OWN_DATA = ("npz", "folder", "table", "python", "torchvision", "huggingface")
 NEED_SOMETHING = {  # of the person's own
     *(("dataset", name) for name in OWN_DATA),
     ("forget", "indices"),
+    ("forget", "subclass"),
     ("model", "module"),
     ("model", "huggingface"),
 }

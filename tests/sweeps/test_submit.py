@@ -236,6 +236,8 @@ def test_shards_are_made_for_each_set_of_shadow_models_once() -> None:
     assert jobs[0].experiment.shadow_options.shard is None
     assert len(shadow_shards(jobs_from(["attack=ulira", "unlearner=retrain,none"]), 2)) == 4  # unlearned as well
     assert len(shadow_shards(jobs_from(["attack=lira,[rmia,threshold]", "attack.shadows=8,16"]), 2)) == 4
+    relabelled = ["attack=lira", "forget=mislabelled", "forget.fraction=0.1,0.2"]
+    assert len(shadow_shards(jobs_from(relabelled), 2)) == 4  # trained with other labels
     assert shadow_shards(jobs_from(["attack=threshold"]), 2) == []
     assert shadow_shards(jobs_from(["attack=lira", "attack.shard=1/2"]), 2) == []
 

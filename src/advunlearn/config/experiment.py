@@ -142,6 +142,10 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield f"model: {located(error)}"
     if experiment.unlearner.repeats_training() and experiment.weights_file is not None:
         yield "unlearner repeats the original's training, which is unknown if the original is given (use another one)"
+    if experiment.forget.rounds > 1:
+        yield from _of_several_rounds(experiment)
+    if experiment.forget.relabels and experiment.weights_file is not None:
+        yield "forget changes labels before the original is trained, but the original is given (try forget=random)"
     yield from (f"dataset.{problem}" for problem in experiment.dataset.problems(info))
     if experiment.shadow_options.queries > 1 and not info.images:
         yield f"attack.queries must be 1 for inputs that are not images, got {experiment.shadow_options.queries}"
@@ -158,6 +162,17 @@ def shadow_problems(experiment: Experiment) -> Iterable[str]:
     """Yield a line if the attacks need shadow models, and there are none."""
     if experiment.needs_shadows and experiment.shadow_options.shadows < 2:
         yield "attack.shadows must be at least 2 for these attacks, got 0 (try attack.shadows=16)"
+
+
+def _of_several_rounds(experiment: Experiment) -> Iterable[str]:
+    """Yield why the forget set cannot be divided into several requests."""
+    key = f"forget.rounds={experiment.forget.rounds}"
+    if experiment.unlearner.repeats_training():
+        yield f"{key}: unlearner repeats the original's training, and a later request starts from another model"
+    if experiment.needs_originals:
+        yield f"{key}: shadow originals are unlearned in one request (leave out attacks such as ulira)"
+    if experiment.original.run is not None:
+        yield f"{key}: with original.run, each run is a request (try forget.rounds=1)"
 
 
 def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], ShadowOptions]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from advunlearn.runtime.arrays import Rows
 
@@ -20,3 +21,17 @@ def place_in_class(labels: Rows) -> Rows:
     for positions in positions_by_class(labels).values():
         place[positions] = np.arange(len(positions))
     return place
+
+
+def rounded(values: NDArray[np.float64]) -> Rows:
+    """Return whole numbers with the same sum, rounded up at the largest remainders."""
+    counts = np.floor(values + 1e-9).astype(np.int64)
+    missing = round(values.sum()) - counts.sum()
+    counts[np.argsort(counts - values, kind="stable")[:missing]] += 1
+    return counts
+
+
+def shares(labels: Rows, count: int) -> dict[int, int]:
+    """Return how many of `count` examples each class gets: its share of the labels (n,), rounded; see `rounded`."""
+    classes, sizes = np.unique(labels, return_counts=True)
+    return dict(zip(classes.tolist(), rounded(count * sizes / len(labels)).tolist(), strict=True))

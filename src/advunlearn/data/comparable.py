@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from advunlearn.data.by_class import positions_by_class
+from advunlearn.data.by_class import positions_by_class, rounded
 from advunlearn.options import UserError
 from advunlearn.runtime.arrays import Rows
 
@@ -55,19 +54,11 @@ def _matched(inside: Counts, outside: Counts) -> tuple[Counts, Counts]:
         return float(np.minimum(x, y / ratio).sum() * ratio / (1 + ratio))
 
     best = max(np.unique(y / x), key=information)
-    n, m = _rounded(np.minimum(x, y / best)), _rounded(np.minimum(y, best * x))
+    n, m = rounded(np.minimum(x, y / best)), rounded(np.minimum(y, best * x))
     both = (n > 0) & (m > 0)
     kept = np.zeros((2, len(inside)), np.int64)
     kept[:, shared] = np.where(both, n, 0), np.where(both, m, 0)
     return kept[0], kept[1]
-
-
-def _rounded(values: NDArray[np.float64]) -> Counts:
-    """Return whole numbers with the same sum, rounded up at the largest remainders."""
-    counts = np.floor(values + 1e-9).astype(np.int64)
-    missing = round(values.sum()) - counts.sum()
-    counts[np.argsort(counts - values, kind="stable")[:missing]] += 1
-    return counts
 
 
 def _evenly(labels: Rows, counts: Counts) -> Rows:

@@ -79,6 +79,7 @@ class Pool:
         digest: SHA-256 of the inputs; None if it has not been computed.
         moments: int64, (n, 2, channels), the sum and the sum of squares of each image's pixels; None if not computed.
         names: see `DatasetInfo`.
+        true_labels: int64, (n,), if a forget scenario has changed some of the labels; else None.
     """
 
     inputs: Arrays
@@ -89,6 +90,7 @@ class Pool:
     digest: str | None = None
     moments: NDArray[np.int64] | None = None
     names: Sequence[str] = ()
+    true_labels: NDArray[np.int64] | None = None
 
     @property
     def info(self) -> DatasetInfo:
@@ -104,7 +106,8 @@ class Pool:
         """Return the SHA-256 of inputs and labels: the dataset's key in the store."""
         about = {name: (array.shape, str(array.dtype)) for name, array in named(self.inputs).items()}
         digest = hashlib.sha256(repr((about, self.train_rows, self.images, self.digest)).encode())
-        for array in (*(named(self.inputs).values() if self.digest is None else ()), self.labels):
+        labels = [each for each in (self.labels, self.true_labels) if each is not None]
+        for array in (*(named(self.inputs).values() if self.digest is None else ()), *labels):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from advunlearn.data.by_class import positions_by_class
 from advunlearn.data.dataset import Dataset, DatasetInfo, Pool
@@ -91,8 +92,10 @@ def check_sizes(info: DatasetInfo, dataset: Dataset, forget: Forget) -> list[str
     return [f"forget.{problem}" for problem in forget.problems(info, size)]
 
 
-def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Splits:
-    """Return the splits for these options and this seed.
+def make_splits(
+    pool: Pool, dataset: Dataset, forget: Forget, seed: int, difficulty: NDArray[np.float64] | None = None
+) -> Splits:
+    """Return the splits for these options, this seed and, if the scenario needs it, a difficulty; see `Forget.choose`.
 
     The training examples and the three held-out sets are stratified by class. The forget scenario does not change the
     held-out sets, except for rows that it requires to be trained on.
@@ -115,7 +118,7 @@ def make_splits(pool: Pool, dataset: Dataset, forget: Forget, seed: int) -> Spli
     train, audit, selection, test = _require(
         required, [train, audit, selection, test], pool.labels, numpy_stream(seed, "required")
     )
-    forgotten = forget.forgotten(train, pool.labels[train], pool.names, numpy_stream(seed, "forget"))
+    forgotten = forget.forgotten(train, pool, numpy_stream(seed, "forget"), difficulty)
     return Splits(np.setdiff1d(train, forgotten), forgotten, audit, selection, test)
 
 

@@ -12,6 +12,7 @@ AUDIT = "audit.json"
 ModelName = Literal["original", "retrained", "unlearned"]
 ComparedName = Literal["original", "unlearned"]  # with the retrained model
 PartName = Literal["retain", "forget", "test"]
+FollowedName = Literal["accuracy", "auc"]  # of the examples of one request
 
 MODELS: tuple[ModelName, ...] = ("original", "retrained", "unlearned")
 COMPARED: tuple[ComparedName, ...] = ("original", "unlearned")
@@ -190,7 +191,65 @@ class GivenOriginal(TypedDict):
     new: int
 
 
+class Memorization(TypedDict):
+    """How much models memorize the forget set.
+
+    Attributes:
+        mean: over the forget set, of P[correct | IN] - P[correct | OUT] (Feldman and Zhang 2020), in [-1, 1].
+        examples: how many examples of the forget set it is the mean of.
+        models: how many models it is estimated from: the shadow models of the attacks if there are any.
+        chosen_by_it: whether these models also chose the forget set: the mean is then biased.
+    """
+
+    mean: float
+    examples: int
+    models: int
+    chosen_by_it: bool
+
+
+class Mislabelled(TypedDict):
+    """How a model classifies a forget set that was trained with wrong labels.
+
+    Attributes:
+        wrong_label, true_label: share in [0, 1] that is classified as the label of the training, and as the true one.
+    """
+
+    wrong_label: float
+    true_label: float
+
+
+class Followed(TypedDict):
+    """What one model answers on the examples of each request, in their order.
+
+    Attributes:
+        accuracy: share in [0, 1] that is classified correctly.
+        auc: of the loss threshold, against comparable test examples.
+    """
+
+    accuracy: list[float]
+    auc: list[float]
+
+
+class Rounds(TypedDict):
+    """Requests to forget that were served one after the other.
+
+    Attributes:
+        examples: how many examples each request adds to the forget set.
+        models: the original, and the model after each request: what they answer on the examples of every request.
+        retrained: the model that was trained without any of them.
+        seconds: of unlearning, for each request.
+    """
+
+    examples: list[int]
+    models: list[Followed]
+    retrained: Followed
+    seconds: list[float]
+
+
 class _AddedLater(TypedDict, total=False):
+    memorization: Memorization
+    mislabelled: dict[ModelName, Mislabelled]
+    rounds: Rounds
     original: GivenOriginal
     unlearning: Resources
     algorithm: dict[str, dict[str, dict[ModelName, AlgorithmMetrics]]]
@@ -205,6 +264,9 @@ class Metrics(_AddedLater):
         gap: how far two of the models are from the retrained one.
         algorithm: of attacks on the unlearning algorithm: by attack, by question, by model. Older files lack it.
         original: the original, if it was given.
+        memorization: of the forget set, if it is known.
+        rounds: if the forget set is divided into several requests. The unlearned model is that after the last one.
+        mislabelled: of each model, if the forget set was trained with wrong labels.
         seconds: that each stage took when it was computed: pretrain (unless the original was given), retrain, unlearn,
             shadows, attack; `references` where the unlearner uses reference models.
         unlearning_over_retraining: seconds of unlearning over those of retraining, without reference models; below 1

@@ -22,6 +22,7 @@ from advunlearn.evaluation.metrics_file import ModelName
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream
+from advunlearn.shadows.memorization import known_mean, memorization
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 from advunlearn.stages.shadows import original_set, shadow_set
@@ -81,7 +82,7 @@ def attack_models(
         unlearned = originals.observe(rows) if experiment.needs_originals else None
         start = time.perf_counter()
         arrays: dict[str, NDArray[Any]] = {}
-        accuracies, figures = {}, {}
+        accuracies, figures, true_label = {}, {}, {}
         for name, network in models.networks.items():
             logits = trainer.logits(network, observed, options.queries)
             if not (logits < np.inf).all():
@@ -94,6 +95,9 @@ def attack_models(
             accuracies[name] = {
                 part: accuracy(outputs_of(where).logits[:, 0], labels[where]) for part, where in parts.items()
             }
+            if trainer.pool.true_labels is not None:
+                forgotten = outputs_of(splits.forget).logits[:, 0]
+                true_label[name] = accuracy(forgotten, trainer.pool.true_labels[splits.forget])
             attacked = outputs_of(rows)
             target = Observations(
                 attacked.logits,
@@ -109,7 +113,12 @@ def attack_models(
             arrays |= audit_algorithm(experiment, unlearned, labels[rows])
         trained = sum(each.seconds for each in (shadows, unlearned) if each is not None)
         seconds = {"shadows": trained, "attack": time.perf_counter() - start}
-        return Artefact({"accuracy": accuracies, "figures": figures, "seconds": seconds}, {}, arrays)
+        record: dict[str, Any] = {"accuracy": accuracies, "figures": figures, "seconds": seconds}
+        if true_label:
+            record["true_label"] = true_label
+        if shadows is not None:
+            record["memorization"] = known_mean(memorization(shadows, labels[rows])[members])
+        return Artefact(record, {}, arrays)
 
     key = attack_key(experiment, splits, models.artefacts, originals)
     with manifest.stage("attack") as stage:

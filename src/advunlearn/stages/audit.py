@@ -9,6 +9,7 @@ from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.attack import attack_models
 from advunlearn.stages.data import prepare
 from advunlearn.stages.evaluate import measure_model
+from advunlearn.stages.memorization import choose_forget_set
 from advunlearn.stages.original import given_original, original, provenance
 from advunlearn.stages.report import scores_of, write_scores
 from advunlearn.stages.unlearn import Models
@@ -29,6 +30,7 @@ def audit_model(experiment: Experiment, manifest: Manifest) -> ModelMetrics:
         experiment, trainer, splits = prepare(experiment, manifest)
         given = given_original(experiment, splits)
         manifest.note(original=provenance(experiment, given))
+        experiment, splits, _ = choose_forget_set(experiment, trainer, splits, manifest)
         network, artefact = original(experiment, trainer, splits)
         evidence = attack_models(
             experiment, trainer, splits, Models({MODEL: network}, {MODEL: artefact}, None), manifest

@@ -18,14 +18,17 @@ from advunlearn.data.comparable import comparable
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.examples import Examples, examples_of
 from advunlearn.data.inputs import named, shape_in_words
+from advunlearn.data.requests import new_rows
 from advunlearn.data.splits import Splits
 from advunlearn.models.foreign import Foreign, own_module
 from advunlearn.options import UserError, is_shipped, located
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.resources import free_memory, size
+from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.stages.attack import able_attacks
 from advunlearn.stages.original import check_original, source_of, splits_of
+from advunlearn.stages.rounds import request_splits
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import first_logits, largest
 from advunlearn.training.trainer import Trainer
@@ -45,17 +48,39 @@ def prepare(experiment: Experiment, manifest: Manifest) -> tuple[Experiment, Tra
     """
     with manifest.stage("data"):
         check_memory(experiment.dataset.info())
-        pool = experiment.dataset.load()
-        splits = splits_of(experiment, pool)
-        experiment = check_parts(experiment, splits, pool.labels)
+        experiment, trainer, splits = split(experiment, experiment.dataset.load())
         splits.save(manifest.folder / "splits.npz")
         sizes = {part: len(rows) for part, rows in vars(splits).items()}
-        manifest.note(splits=sizes, dataset_checksum=pool.checksum, source=source_of(experiment))
-        trainer = trainer_of(experiment, pool, splits.train, Store())
+        manifest.note(splits=sizes, dataset_checksum=trainer.pool.checksum, source=source_of(experiment))
         trainer.policy.most_workers = manifest.most_workers()
-        check_original(experiment, trainer, splits)
     manifest.note(threads=torch.get_num_threads())
     return experiment, trainer, splits
+
+
+def split(experiment: Experiment, pool: Pool) -> tuple[Experiment, Trainer, Splits]:
+    """Split a dataset and move it to the device, and check that all parts of the experiment can work with it.
+
+    The returned experiment is without the attacks that cannot; see `check_parts`.
+
+    Raises:
+        UserError: in one line, if the run would be refused before its first training.
+    """
+    splits = splits_of(experiment, pool)
+    pool = relabelled(experiment, pool, splits)
+    experiment = check_parts(experiment, splits, pool.labels)
+    trainer = trainer_of(experiment, pool, splits.train, Store())
+    check_original(experiment, trainer, splits)
+    return experiment, trainer, splits
+
+
+def relabelled(experiment: Experiment, pool: Pool, splits: Splits) -> Pool:
+    """Return the pool with the labels that the forget scenario gives the forget set, by default its own."""
+    if not experiment.forget.relabels:
+        return pool
+    labels, rng = pool.labels.copy(), numpy_stream(experiment.settings.seed, "relabel")
+    classes = np.unique(labels[splits.train])
+    labels[splits.forget] = experiment.forget.relabelled(labels[splits.forget], classes, rng)
+    return replace(pool, labels=labels, true_labels=pool.labels)
 
 
 def check_memory(info: DatasetInfo) -> None:
@@ -86,7 +111,11 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
         logger.warning(remark)
     able = able_attacks(experiment.attacks, np.arange(len(members) + len(others)) < len(members))
     try:
-        experiment.unlearner.check({part: labels[rows] for part, rows in vars(splits).items()})
+        after = request_splits(experiment, splits, labels)
+        for each in after:
+            experiment.unlearner.check({part: labels[rows] for part, rows in vars(each).items()})
+        for rows in new_rows(after):
+            comparable(labels[rows], labels[splits.test])
     except UserError as error:
         keys = "the forget options, dataset.train_size, dataset.audit_fraction and dataset.selection_fraction"
         raise UserError(f"{error} ({keys} determine the parts of the data)") from error

@@ -25,12 +25,14 @@ from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key, attacked_rows
 from advunlearn.stages.clock import STREAM, Clock, steps_of
-from advunlearn.stages.data import check_memory, check_parts, trainer_of
-from advunlearn.stages.original import check_original, original_key, splits_of
+from advunlearn.stages.data import check_memory, split
+from advunlearn.stages.memorization import STREAM as MEMORIZATION
+from advunlearn.stages.memorization import known_splits, memorization_set, short_trainer
+from advunlearn.stages.original import original_key
+from advunlearn.stages.rounds import request_splits
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.artefacts import Artefact
-from advunlearn.storage.store import Store
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.retrain import Retrain
 
@@ -92,7 +94,8 @@ class Estimator:
     """Estimate a run; each measurement is shared by all variants of the run."""
 
     def __init__(self, experiment: Experiment, trainer: Trainer, splits: Splits) -> None:
-        self.experiment, self.trainer, self.splits = experiment, trainer, splits
+        self.experiment, self.trainer = experiment, trainer
+        self.splits = known_splits(experiment, trainer, splits)
         self.clock = Clock(trainer)
 
     def estimate(self, options: ShadowOptions | None = None) -> Estimate:
@@ -100,9 +103,10 @@ class Estimator:
         experiment = self.experiment if options is None else replace(self.experiment, shadow_options=options)
         with self.clock.quiet():
             if experiment.shadow_options.shard is not None:
-                return Estimate(list(self._shadows(experiment)))
+                return Estimate([*self._memorization(), *self._shadows(experiment)])
             found = self._found(experiment)
             lines = [
+                *self._memorization(),
                 self._original(),
                 self._model("retrained", "the same", self.splits.retain),
                 *(self._references(self.splits.forget) if "unlearned" not in found else ()),
@@ -130,8 +134,15 @@ class Estimator:
         return found
 
     def _unlearned_key(self, original: Artefact) -> dict[str, Any]:
-        references = reference_set(self.experiment, self.trainer, self.splits, self.splits.forget)
-        return unlearned_key(self.experiment, self.trainer, self.splits, original, references)
+        """Return the key of the model after the last request, or of the first one that the store lacks."""
+        key, last = {}, original
+        for part in request_splits(self.experiment, self.splits, self.trainer.pool.labels):
+            references = reference_set(self.experiment, self.trainer, part, part.forget)
+            key = unlearned_key(self.experiment, self.trainer, part, last, references)
+            if (found := self.trainer.store.find("unlearned", key)) is None:
+                break
+            last = found
+        return key
 
     def _original_set(self, experiment: Experiment) -> OriginalSet:
         return original_set(experiment, self.trainer, self.splits)
@@ -154,6 +165,18 @@ class Estimator:
         if (given := self.experiment.weights_digest) is None:
             return self._model("original", self._network(), self.splits.train)
         return Line("original", f"{self._network()}, given, SHA-256 {given[:12]}", 1, 1, 0, 0.0)
+
+    def _memorization(self) -> Iterator[Line]:
+        """Yield the line of the models that the choice of the forget set needs."""
+        train = self.splits.train
+        if (models := memorization_set(self.experiment, self.trainer, train)) is not None:
+            about = f"models that choose the forget set, {len(models.rows(0)):,} examples each"
+            yield self._set("memorization models", about, models, partial(self._shadow_group, models))
+        if (short := short_trainer(self.experiment, self.trainer)) is not None:
+            held = self.trainer.store.holds("model", [short.key(train, MEMORIZATION)])
+            about = f"the model that chooses the forget set, {short.optimizer.epochs} epochs"
+            seconds = 0.0 if held else self.clock.training.seconds(steps_of(len(train), short))
+            yield Line("memorization proxy", about, 1, int(held), int(not held), seconds)
 
     def _references(self, forget: Rows) -> Iterator[Line]:
         references = reference_set(self.experiment, self.trainer, self.splits, forget)
@@ -222,8 +245,10 @@ class Estimator:
 
     def _unlearning(self, found: dict[str, Artefact]) -> Line:
         about, held = type(self.experiment.unlearner).__name__, "unlearned" in found
+        rounds = self.experiment.forget.rounds
         seconds = 0.0 if held else self._unlearn(found, self.splits.retain, self.splits.forget, 0)
-        return Line("unlearning", about, 1, int(held), int(not held), seconds)
+        whole = None if seconds is None else rounds * seconds
+        return Line("unlearning", about, rounds, rounds * held, rounds * (not held), whole)
 
     def _unlearn(self, found: dict[str, Artefact], retain: Rows, forget: Rows, at_once: int) -> float | None:
         """Return the seconds of an unlearning, in so many processes at once, or in this one only (0)."""
@@ -296,8 +321,4 @@ def before_a_run(experiment: Experiment) -> Estimator:
     check_memory(dataset.info())
     known = dataset.is_here() or experiment.original.run is not None  # whose data is compared
     pool = dataset.load() if known else stand_in_pool(dataset.info())
-    splits = splits_of(experiment, pool)
-    experiment = check_parts(experiment, splits, pool.labels)
-    trainer = trainer_of(experiment, pool, splits.train, Store())
-    check_original(experiment, trainer, splits)
-    return Estimator(experiment, trainer, splits)
+    return Estimator(*split(experiment, pool))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import numpy as np
@@ -17,21 +18,36 @@ from advunlearn.evaluation.metrics_file import (
     AlgorithmMetrics,
     AttackMetrics,
     GivenOriginal,
+    Memorization,
     Metrics,
     ModelMetrics,
     ModelName,
     PartName,
     Resources,
 )
+from advunlearn.report.run.table import memorization_in_words
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
 
+logger = logging.getLogger(__name__)
+
 
 def evaluate(
-    experiment: Experiment, splits: Splits, models: Models, evidence: Evidence, given: GivenOriginal | None = None
+    experiment: Experiment,
+    splits: Splits,
+    models: Models,
+    evidence: Evidence,
+    given: GivenOriginal | None = None,
+    chosen: Memorization | None = None,
 ) -> Metrics:
-    """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one."""
+    """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one.
+
+    Args:
+        experiment, splits, models, evidence: of the run.
+        given: what is known of an original that was given.
+        chosen: the memorization of the forget set according to the models that chose it, if models did.
+    """
     measured = {name: measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
@@ -39,6 +55,8 @@ def evaluate(
     seconds = {stage: record["seconds"] for stage, record in records.items() if "seconds" in record}
     if models.references is not None:
         seconds["references"] = models.artefacts["unlearned"].record["reference_seconds"]
+    if models.rounds is not None:
+        seconds["unlearn"] = sum(models.rounds["seconds"])
     metrics: Metrics = {
         "schema": 1,
         "models": measured,
@@ -53,7 +71,24 @@ def evaluate(
         metrics["unlearning"] = _resources(experiment, models)
     if given is not None:
         metrics["original"] = given
+    if models.rounds is not None:
+        metrics["rounds"] = models.rounds
+    if (found := _memorization(experiment, evidence) or chosen) is not None:
+        metrics["memorization"] = found
+        logger.info(memorization_in_words(found))
+    if (shares := record.get("true_label")) is not None:
+        wrong = {name: measured[name]["accuracy"]["forget"] for name in MODELS}
+        metrics["mislabelled"] = {name: {"wrong_label": wrong[name], "true_label": shares[name]} for name in MODELS}
     return metrics
+
+
+def _memorization(experiment: Experiment, evidence: Evidence) -> Memorization | None:
+    """Return how much the attacks' shadow models memorize the forget set; None without such models."""
+    mean = evidence.artefact.record.get("memorization")  # which older results lack
+    if mean is None:
+        return None
+    models = experiment.shadow_options.shadows
+    return {"mean": mean, "examples": int(evidence.members.sum()), "models": models, "chosen_by_it": False}
 
 
 def _resources(experiment: Experiment, models: Models) -> Resources:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.runs.manifest import Manifest, Stage
 from advunlearn.stages.original import original
-from advunlearn.stages.unlearn import Models, reference_set, unlearn
+from advunlearn.stages.rounds import follow, unlearn_in_rounds
+from advunlearn.stages.unlearn import Models, reference_set
 from advunlearn.storage.artefacts import Artefact
 from advunlearn.training.trainer import Trainer
 
@@ -27,6 +30,9 @@ def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manife
     with manifest.stage("retrain") as stage:
         keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
     with manifest.stage("unlearn") as stage:
-        keep("unlearned", stage, *unlearn(experiment, trainer, splits, models))
+        after = list(unlearn_in_rounds(experiment, trainer, splits, models))
+        keep("unlearned", stage, *after[-1])
+        if len(after) > 1:
+            models = replace(models, rounds=follow(experiment, trainer, splits, models, after))
     manifest.note(reference_requests=models.requests)
     return models

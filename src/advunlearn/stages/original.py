@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.config.experiment import Experiment
@@ -29,9 +30,10 @@ logger = logging.getLogger(__name__)
 JUDGED = 1000  # training examples on which the accuracy of a given original is measured
 
 
-def splits_of(experiment: Experiment, pool: Pool) -> Splits:
-    """Return the splits of a run.
+def splits_of(experiment: Experiment, pool: Pool, difficulty: NDArray[np.float64] | None = None) -> Splits:
+    """Return the splits of a run, given a difficulty of each row (n,) if its forget scenario needs it.
 
+    Without one, the forget set of such a scenario is a stand-in; see `Forget.choose`.
     With `original.run` they are those of the earlier run, and its forget set is a part of the forget set.
 
     Raises:
@@ -39,13 +41,15 @@ def splits_of(experiment: Experiment, pool: Pool) -> Splits:
     """
     folder, seed, forget = experiment.original.folder, experiment.settings.seed, experiment.forget
     if folder is None:
-        return make_splits(pool, experiment.dataset, forget, seed)
+        return make_splits(pool, experiment.dataset, forget, seed, difficulty)
     where = f"original.run={experiment.original.run}"
     if (read_manifest(folder) or {}).get("dataset_checksum") != pool.checksum:
-        raise UserError(f"{where}: it was made with other data (the checksums of the datasets differ)")
+        raise UserError(
+            f"{where}: it was made with other data, or forget=mislabelled changed its labels (the checksums differ)"
+        )
     before = Splits.load(folder / SPLITS)
     rows = before.retain
-    chosen = forget.forgotten(rows, pool.labels[rows], pool.names, numpy_stream(seed, "forget"))
+    chosen = forget.forgotten(rows, pool, numpy_stream(seed, "forget"), difficulty)
     if unknown := np.setdiff1d(chosen, before.train).tolist():
         raise UserError(f"{where}: it was not trained on row {unknown[0]}, which cannot be forgotten")
     if not (new := np.setdiff1d(chosen, before.forget)).size:

@@ -96,7 +96,7 @@ def kept_pictures(
     """
 
     def make() -> Artefact:
-        pictures = draw_pictures(trace, scores)
+        pictures = draw_pictures(trace, scores, models.rounds)
         return Artefact({}, {}, {name: np.frombuffer(picture, np.uint8) for name, picture in pictures.items()})
 
     key = {

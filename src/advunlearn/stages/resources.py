@@ -9,7 +9,12 @@ from advunlearn.runtime.resources import free_disk, free_memory, size
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.stages.estimate import Estimate, Estimator
 
-OPTIONS = {"reference": "auditor.references", "shadow": "attack.shadows", "shadow_original": "attack.originals"}
+OPTIONS = {
+    "memorization": "forget.models",
+    "reference": "auditor.references",
+    "shadow": "attack.shadows",
+    "shadow_original": "attack.originals",
+}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.evaluation.metrics_file import Rounds
 from advunlearn.runtime.memory import PeakMemory
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
@@ -29,11 +30,18 @@ UNLEARN_SCHEMA = 5
 
 @dataclass(frozen=True)
 class Models:
-    """The three models of a run by name, the artefacts that they were read from, and those that unlearning used."""
+    """The three models of a run by name, the artefacts that they were read from, and those that unlearning used.
+
+    Attributes:
+        networks, artefacts: by name.
+        references: the unlearner's reference models, if it uses any.
+        rounds: what is known of the requests, if there are several.
+    """
 
     networks: dict[str, nn.Module]
     artefacts: dict[str, Artefact]
     references: ShadowSet | None
+    rounds: Rounds | None = None
 
     @property
     def requests(self) -> int:

@@ -66,7 +66,8 @@ def _shadow_key(experiment: Experiment) -> dict[str, Any]:
     key["needs"] = [experiment.needs_shadows, experiment.needs_originals]
     if experiment.needs_originals:
         key["unlearner"] = experiment.config["unlearner"]
-    if experiment.needs_originals or len(experiment.forget.required_rows(experiment.dataset.info().names)):
+    forget = experiment.forget
+    if experiment.needs_originals or forget.relabels or len(forget.required_rows(experiment.dataset.info().names)):
         key["forget"] = experiment.config["forget"]
     return key
 

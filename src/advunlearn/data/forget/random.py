@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from advunlearn.data.by_class import positions_by_class
+from advunlearn.data.by_class import positions_by_class, shares
 from advunlearn.data.dataset import DatasetInfo
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.options import option
@@ -35,11 +35,6 @@ class Random(Forget):
 
     def select(self, rows: Rows, labels: Rows, rng: np.random.Generator) -> Rows:
         """Return round(fraction n) rows, of each class its share; what is left over goes to the largest remainders."""
-        of_class = list(positions_by_class(labels).values())
-        sizes = np.array([len(own) for own in of_class])
-        shares = round(self.fraction * len(rows)) * sizes / len(rows)
-        counts = np.floor(shares).astype(int)
-        missing = round(shares.sum()) - counts.sum()
-        counts[np.argsort(counts - shares, kind="stable")[:missing]] += 1
-        drawn = [rng.permutation(rows[own])[:count] for own, count in zip(of_class, counts, strict=True)]
+        counts = shares(labels, round(self.fraction * len(rows)))
+        drawn = [rng.permutation(rows[own])[: counts[each]] for each, own in positions_by_class(labels).items()]
         return np.sort(np.concatenate(drawn))

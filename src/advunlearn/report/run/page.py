@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.evaluation.comparison import strongest_attack
-from advunlearn.evaluation.metrics_file import MODELS, Metrics, Trace, read_metrics
+from advunlearn.evaluation.metrics_file import MODELS, Metrics, Rounds, Trace, read_metrics
 from advunlearn.report.drawing import NotDrawn, drawing, drawn
 from advunlearn.report.html import Card, render_page
 from advunlearn.report.run.table import metrics_csv, notes, rows, verdict
@@ -48,7 +48,9 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
     """
     metrics, manifest = read_metrics(folder), read_json(folder / "manifest.json", Provenance, optional=True)
     if pictures is None:
-        pictures = drawn(lambda: draw_pictures(metrics["trace"], _read_scores(folder / "scores.npz")))
+        pictures = drawn(
+            lambda: draw_pictures(metrics["trace"], _read_scores(folder / "scores.npz"), metrics.get("rounds"))
+        )
     for name, picture in pictures.items():
         with atomic_write(folder / f"{name}.png") as temporary:
             temporary.write_bytes(picture)
@@ -73,7 +75,7 @@ def _read_scores(path: Path) -> dict[str, NDArray[Any]]:
         raise NotDrawn(f"{path}: {type(error).__name__}: {error}") from error
 
 
-def draw_pictures(trace: Trace, scores: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
+def draw_pictures(trace: Trace, scores: Mapping[str, NDArray[Any]], rounds: Rounds | None = None) -> dict[str, bytes]:
     """Return the pictures of a run by name; see `pictures.draw`.
 
     Raises:
@@ -82,7 +84,7 @@ def draw_pictures(trace: Trace, scores: Mapping[str, NDArray[Any]]) -> dict[str,
     with drawing():
         from advunlearn.report.run.pictures import draw  # matplotlib takes a second to import
 
-        return draw(trace, scores)
+        return draw(trace, scores, rounds)
 
 
 def render(metrics: Metrics, manifest: Provenance, pictures: dict[str, bytes], template: str = "run.html") -> str:

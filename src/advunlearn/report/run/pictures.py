@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics import roc_curve_points
-from advunlearn.evaluation.metrics_file import MODELS, Trace
+from advunlearn.evaluation.metrics_file import MODELS, FollowedName, Rounds, Trace
 from advunlearn.report.drawing import literal
 
 COLORS = {"original": "#999999", "retrained": "#009e73", "unlearned": "#d55e00"}
@@ -50,17 +50,20 @@ class Shown(Figure):  # type: ignore[misc]
         return png(self)
 
 
-def draw(trace: Trace, scores: Mapping[str, NDArray[Any]]) -> dict[str, bytes]:
-    """Return the pictures of a run by name: `trace` (if there was a game), `roc` and `losses`.
+def draw(trace: Trace, scores: Mapping[str, NDArray[Any]], rounds: Rounds | None = None) -> dict[str, bytes]:
+    """Return the pictures of a run by name: `trace` (if there was a game), `roc`, `losses`, and `rounds` (if any).
 
     Args:
         trace: of `metrics.json`.
         scores: the arrays of `scores.npz`.
+        rounds: of `metrics.json`, if there are several requests.
     """
     with rc_context(STYLE):
         figures = {"roc": roc_figure(scores), "losses": loss_figure(scores)}
         if trace.get("step") and trace.keys() >= GAME:
             figures = {"trace": trace_figure(trace), **figures}
+        if rounds is not None:
+            figures["rounds"] = rounds_figure(rounds)
         return {name: png(figure) for name, figure in figures.items()}
 
 
@@ -168,6 +171,25 @@ def loss_figure(scores: Mapping[str, NDArray[Any]]) -> Figure:
             axes.minorticks_off()
     panels[0].set_ylabel("share of examples")
     panels[0].legend(loc="upper left")
+    return figure
+
+
+def rounds_figure(rounds: Rounds) -> Figure:
+    """Return how each model answers the examples of each request; dots at the right are the retrained model's."""
+    titles: dict[FollowedName, str] = {"accuracy": "accuracy", "auc": "AUC of the loss"}
+    figure, panels = _figure(1, 2, 6, 3.2)
+    last = len(rounds["models"])
+    for axes, (name, title) in zip(panels, titles.items(), strict=True):
+        for request in range(len(rounds["examples"])):
+            color = colormaps["viridis"](0.9 * request / (last - 1))
+            values = [model[name][request] for model in rounds["models"]]
+            axes.plot(values, color=color, marker=".", label=f"request {request + 1}")
+            axes.plot(request + 1, values[request + 1], color=color, marker="v", markersize=8)
+            axes.plot(last, rounds["retrained"][name][request], color=color, marker="o")
+        axes.set_xticks(range(last + 1), ["original", *map(str, range(1, last)), "retrained"])
+        axes.set(title=title, xlabel="after request")
+    panels[1].axhline(0.5, color="#bbbbbb", linestyle=":", linewidth=1)
+    panels[0].legend(loc="best")
     return figure
 
 

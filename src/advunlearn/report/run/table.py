@@ -14,6 +14,8 @@ from advunlearn.evaluation.metrics_file import (
     MODELS,
     AlgorithmMetrics,
     AttackMetrics,
+    FollowedName,
+    Memorization,
     Metrics,
     ModelMetrics,
     ModelName,
@@ -57,7 +59,8 @@ HEADINGS = ("", "", *MODELS, "gap", "wanted", "computed on")
 def rows(metrics: Metrics) -> list[MetricRow]:
     """Return everything that `metrics.json` holds of the models, one row per number."""
     models = [metrics["models"][name] for name in MODELS]
-    return [*_accuracy(models), *_attacks(models), *_losses(models), *_algorithm(metrics)]
+    own = [*_mislabelled(metrics), *_rounds(metrics)]
+    return [*_accuracy(models), *own, *_attacks(models), *_losses(models), *_algorithm(metrics)]
 
 
 def records(metrics: Metrics) -> list[dict[str, Any]]:
@@ -114,6 +117,8 @@ def notes(metrics: Metrics) -> list[str]:
     spent = ", ".join(f"{stage} {value:.3g} s" for stage, value in seconds.items())
     time = f"time when it was computed: {spent}"
     lines = [verdict(metrics), *_original(metrics), time, *_speed(metrics), *_unlearning(metrics)]
+    if (memorized := metrics.get("memorization")) is not None:
+        lines.append(memorization_in_words(memorized))
     if references := metrics["references_over_retraining"]:
         lines.append(
             f"the reference models took {references:.2f} times as long as retraining, once: "
@@ -126,6 +131,15 @@ def notes(metrics: Metrics) -> list[str]:
     lines += [_self_test(attack, questions) for attack, questions in metrics.get("algorithm", {}).items()]
     lines += _attack_notes(metrics["models"]["unlearned"])
     return [*lines, "epsilon compares models and certifies nothing: the examples of one model are not independent runs"]
+
+
+def memorization_in_words(found: Memorization) -> str:
+    """Return one sentence on the mean memorization of the forget set."""
+    about = f"{found['examples']} examples, {found['models']} models"
+    bias = "; these models chose the forget set, so the mean is biased" if found["chosen_by_it"] else ""
+    return (
+        f"mean memorization of the forget set, P[correct | IN] - P[correct | OUT]: {found['mean']:.3f} ({about}{bias})"
+    )
 
 
 def verdict(metrics: Metrics) -> str:
@@ -197,6 +211,8 @@ def metrics_csv(metrics: Metrics) -> str:
                 {f"{name}_{part}": each for part, each in value.items()} if isinstance(value, dict) else {name: value}
             )
             writer.writerows((model, attack, *pair) for pair in parts.items())
+    for model, shares in metrics.get("mislabelled", {}).items():
+        writer.writerows((model, "", name, value) for name, value in shares.items())
     for attack, questions in metrics.get("algorithm", {}).items():
         for question, models in questions.items():
             for model, found in models.items():
@@ -209,6 +225,26 @@ def _accuracy(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
     for part, direction in wanted.items():
         values = [(m["accuracy"][part], m["accuracy_low"][part], m["accuracy_high"][part]) for m in models]
         yield _row("accuracy", part, values, direction, f"{models[0]['examples'][part]} {part}")
+
+
+def _mislabelled(metrics: Metrics) -> Iterator[MetricRow]:
+    if (found := metrics.get("mislabelled")) is None:
+        return
+    on = f"{metrics['models']['original']['examples']['forget']} forget"
+    yield _row("classified as", "wrong label", [(found[name]["wrong_label"],) for name in MODELS], MATCH, on)
+    yield _row("classified as", "true label", [(found[name]["true_label"],) for name in MODELS], MATCH, on)
+
+
+def _rounds(metrics: Metrics) -> Iterator[MetricRow]:
+    """Yield what the three models answer on the examples of each request; the unlearned one is that after the last."""
+    if (found := metrics.get("rounds")) is None:
+        return
+    models = (found["models"][0], found["retrained"], found["models"][-1])
+    sections: dict[FollowedName, str] = {"accuracy": "accuracy by request", "auc": "loss AUC by request"}
+    for name, section in sections.items():
+        for request, count in enumerate(found["examples"]):
+            values = [(model[name][request],) for model in models]
+            yield _row(section, f"request {request + 1}", values, MATCH, f"{count} forget")
 
 
 def _attacks(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
