@@ -22,8 +22,10 @@ from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.data import prepare
+from advunlearn.stages.memorization import choose_forget_set
 from advunlearn.stages.original import original
-from advunlearn.stages.unlearn import Models, make_task, reference_set, unlearn
+from advunlearn.stages.rounds import unlearn_in_rounds
+from advunlearn.stages.unlearn import Models, make_task
 from advunlearn.storage.artefacts import Artefact
 from advunlearn.training.trainer import Trainer
 from advunlearn.unlearners.best_epoch import BestEpoch, check_selection
@@ -131,14 +133,13 @@ class Request:
         """Return how the model that this unlearner makes does on the selection set; the model is kept in the store."""
         experiment, settings = replace(self.experiment, unlearner=unlearner), self.trainer.settings
         with clean_state(settings.seed), settings.switches():
-            references = reference_set(experiment, self.trainer, self.splits, self.splits.forget)
-            models = Models({}, {"original": self.original[1]}, references)
-            network, artefact = unlearn(experiment, self.trainer, self.splits, models)
-            return self.measured(network, artefact)
+            models = Models({}, {"original": self.original[1]}, None)
+            made = list(unlearn_in_rounds(experiment, self.trainer, self.splits, models))
+            records = [artefact.record for _, artefact in made]
+            return self.measured(made[-1][0], sum(each["seconds"] + each["reference_seconds"] for each in records))
 
-    def measured(self, network: nn.Module, artefact: Artefact) -> Judged:
-        """Return how a model does on the selection set."""
-        seconds = artefact.record["seconds"] + artefact.record.get("reference_seconds", 0.0)
+    def measured(self, network: nn.Module, seconds: float) -> Judged:
+        """Return how a model that took so many seconds does on the selection set."""
         task = make_task(self.trainer, self.splits, self.splits.retain, self.splits.forget, None)
         found = BestEpoch(network, task).measured(0)
         time = seconds / self.retrained[1].record["seconds"]
@@ -162,6 +163,7 @@ def _request(experiment: Experiment, stack: contextlib.ExitStack) -> Request:
     manifest = stack.enter_context(Manifest(folder, {"call": "advunlearn tune"}))
     with clean_state(settings.seed), settings.switches():
         experiment, trainer, splits = prepare(experiment, manifest)
+        experiment, splits, _ = choose_forget_set(experiment, trainer, splits, manifest)
         labels = trainer.pool.labels
         check_selection(labels[splits.forget], labels[splits.selection] if len(splits.selection) else None, "tuning")
         first = original(experiment, trainer, splits)
@@ -175,7 +177,7 @@ def studied(jobs: Sequence[Job], trials: int, limit: float) -> Study:
         UserError: in one line, if there is no selection set, or the data does not suit the unlearner.
     """
     with requests(jobs) as found:
-        retrained = mean([each.measured(*each.retrained) for each in found])
+        retrained = mean([each.measured(each.retrained[0], each.retrained[1].record["seconds"]) for each in found])
         return Study(list(study(found, trials, limit)), limit, retrained)
 
 
