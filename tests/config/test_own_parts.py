@@ -121,7 +121,7 @@ def test_the_python_interface_finds_parts_of_an_installed_package_and_of_a_folde
     for words in ({"method": "halve"}, {"method": "shrink", "config_dir": "my"}):
         after = advunlearn.unlearn(before, **PARTS, factor=0.25, **words).network  # type: ignore[arg-type]
         assert all(torch.equal(b, a / 4) for a, b in zip(before.parameters(), after.parameters(), strict=True))
-    with pytest.raises(ConfigError, match="unlearner=shrink: no such option"):
+    with pytest.raises(ConfigError, match="method=shrink: no such option"):
         advunlearn.unlearn(before, **PARTS, method="shrink")
     monkeypatch.setattr(running, "run_experiment", lambda experiment, _: experiment.unlearner.identity()["part"])
     assert advunlearn.run(["unlearner=halve"], "run") == "scaler_code.Scale"
