@@ -39,11 +39,11 @@ def test_ranges_are_inherited_with_another_default() -> None:
     assert search_space(UGradSL())["smoothing"].logarithmic is False  # it is negative
 
 
-def test_the_choice_is_the_best_within_the_limit_and_else_the_fastest() -> None:
+def test_the_choice_is_the_best_within_the_limit_and_else_the_best_and_marked() -> None:
     slow, good, bad = trial(1, 0.4, 2.0), trial(2, 0.3, 0.9), trial(3, 0.1, 0.1)
     failed = Trial({"lr": 4.0}, None, "it diverged")
     assert Study([slow, good, bad, failed], 1.0, RETRAINED).best is good
-    late = Study([slow, trial(5, 0.9, 3.0), failed], 1.0, RETRAINED)
+    late = Study([trial(5, 0.2, 1.5), slow, failed], 1.0, RETRAINED)
     assert late.best is slow
     assert "longer than the limit of 1 times retraining" in (recipe_file("mine", late, [1]) or "")
     assert Study([failed], 1.0, RETRAINED).best is None

@@ -108,15 +108,13 @@ class Study:
 
     @property
     def best(self) -> Trial | None:
-        """Return the trial of the largest utility within the limit of time, or the fastest one if there is none.
+        """Return the trial of the largest utility, of those within the limit of time if there are any.
 
         None if every trial failed.
         """
         done = [(trial, trial.judged) for trial in self.trials if trial.judged]
         within = [(trial, judged) for trial, judged in done if judged.time <= self.limit]
-        if within:
-            return max(within, key=lambda pair: pair[1].utility)[0]
-        return min(done, key=lambda pair: pair[1].time)[0] if done else None
+        return max(within or done, key=lambda pair: pair[1].utility)[0] if done else None
 
 
 @dataclass(frozen=True)
