@@ -183,3 +183,15 @@ def test_an_option_cannot_be_null_and_the_recipe_cannot_be_deleted() -> None:
             experiment_from([word])
         (problem,) = error.value.problems
         assert problem.startswith(start)
+
+
+def test_the_users_values_of_a_recipe_replace_the_shipped_ones(tmp_path: Path) -> None:
+    own = tmp_path / "recipe" / "digits" / "unlearner" / "sg.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("alpha: 7\n")
+    shipped, changed = experiment_from(["unlearner=sg"]), experiment_from(["unlearner=sg"], tmp_path)
+    assert getattr(shipped.unlearner, "alpha", None) == 3.0
+    assert getattr(changed.unlearner, "alpha", None) == 7.0
+    assert getattr(changed.unlearner, "audit_every", None) == 1  # the whole file counts
+    other = ["unlearner=finetune"]
+    assert experiment_from(other, tmp_path).unlearner == experiment_from(other).unlearner

@@ -45,9 +45,9 @@ def test_the_choice_is_the_best_within_the_limit_and_else_the_best_and_marked() 
     assert Study([slow, good, bad, failed], 1.0, RETRAINED).best is good
     late = Study([trial(5, 0.2, 1.5), slow, failed], 1.0, RETRAINED)
     assert late.best is slow
-    assert "longer than the limit of 1 times retraining" in (recipe_file("mine", late, [1]) or "")
+    assert "longer than the limit of 1 times retraining" in (recipe_file("mine", late, [1], {}) or "")
     assert Study([failed], 1.0, RETRAINED).best is None
-    assert recipe_file("mine", Study([failed], 1.0, RETRAINED), [1]) is None
+    assert recipe_file("mine", Study([failed], 1.0, RETRAINED), [1], {}) is None
 
 
 @pytest.fixture
@@ -78,3 +78,9 @@ def test_the_test_set_has_no_influence(words: list[str]) -> None:
         assert without.judged(unlearner) == judged
         fewer = replace(request, splits=replace(request.splits, selection=request.splits.selection[:100]))
         assert fewer.judged(unlearner).accuracy != judged.accuracy
+
+
+def test_a_recipe_keeps_what_was_not_searched() -> None:
+    text = recipe_file("mine", Study([trial(2, 0.3, 0.9)], 1.0, RETRAINED), [1, 2], {"lr": 9.0, "audit_every": 4})
+    assert text is not None
+    assert text.splitlines()[-2:] == ["lr: 2.0", "audit_every: 4"]

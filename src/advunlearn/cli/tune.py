@@ -60,6 +60,8 @@ def main(arguments: list[str]) -> int:
 
 def _tune(method: str, jobs: list[Job], options: argparse.Namespace) -> int:
     """Tune one method, write its files, and print a line; a method that cannot work does not stop the others."""
+    from advunlearn.config.recipes import recipe_values
+    from advunlearn.config.search_path import search_path
     from advunlearn.options import UserError
     from advunlearn.storage.files import atomic_write
     from advunlearn.sweeps.tuning import recipe_file, search_space, studied, trials_table
@@ -73,8 +75,11 @@ def _tune(method: str, jobs: list[Job], options: argparse.Namespace) -> int:
         sys.stderr.write(f"{method}: left out: {error}\n")
         return 1
     recipe = str(jobs[0].choices["recipe"])
+    present = recipe_values(recipe, method, search_path(options.config_dir, options.overrides))
     texts = {
-        options.out / "recipe" / recipe / "unlearner" / f"{method}.yaml": recipe_file(method, found, _seeds(jobs)),
+        options.out / "recipe" / recipe / "unlearner" / f"{method}.yaml": recipe_file(
+            method, found, _seeds(jobs), present
+        ),
         options.out / "tune" / recipe / f"{method}.csv": trials_table(found),
     }
     for path, text in texts.items():

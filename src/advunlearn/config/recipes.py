@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -11,7 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from advunlearn.config.composer import RECIPE, Composed, Composer, single
 from advunlearn.config.experiment import GROUPS, build_dataset
+from advunlearn.config.yaml_files import read_yaml
 from advunlearn.data.dataset import DatasetInfo
+from advunlearn.storage.paths import config_folder
 
 SIDE = 16  # pixels: on smaller images convolutions have next to nothing to share
 MANY = 10_000  # training images: with fewer, ResNet-18 is more network than there is data
@@ -92,6 +95,15 @@ class Recipes:
         groups = [f"{group}={chosen[group]}" for group in GROUPS if chosen[group] != before[group]]
         parts = self.composer.compose([*map(single, groups), *typed], []) if groups else plain
         return groups + differences(_plain(whole.config), _plain(parts.config)) if parts else []
+
+
+def recipe_values(recipe: str, method: str, folders: Sequence[Path]) -> dict[str, Any]:
+    """Return what a recipe sets of an unlearner's options; `folders` are those of the user and of packages."""
+    for folder in [*folders, config_folder()]:
+        path = folder / RECIPE / recipe / "unlearner" / f"{method}.yaml"
+        if path.is_file():
+            return dict(OmegaConf.to_container(read_yaml(path)))  # type: ignore[arg-type]
+    return {}
 
 
 def by_size(info: DatasetInfo) -> tuple[str, str]:

@@ -54,8 +54,11 @@ def is_search_path(word: str) -> bool:
 
 @contextlib.contextmanager
 def searched(folders: Sequence[Path]) -> Iterator[None]:
-    """Let Hydra search these folders after the shipped configs: each Hydra that starts inside, in this thread."""
-    for plugin in (OwnFiles, OwnFolders):
+    """Let Hydra search these folders: each Hydra that starts inside, in this thread.
+
+    They come after the shipped configs; only what they hold for a recipe replaces what the shipped recipe has.
+    """
+    for plugin in (OwnFiles, OwnRecipes, OwnFolders):
         Plugins.instance().register(plugin)
     token = _searched.set(tuple(folders))
     try:
@@ -65,12 +68,14 @@ def searched(folders: Sequence[Path]) -> Iterator[None]:
 
 
 class OwnFolders(SearchPathPlugin):  # type: ignore[misc]
-    """Hydra's plugin that appends the folders of `searched`; outside of it, it appends none."""
+    """Hydra's plugin that adds the folders of `searched`; outside of it, it adds none."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the folders."""
+        """Add the folders."""
         for folder in _searched.get():
             search_path.append("advunlearn", f"{OwnFiles.scheme()}://{folder}")
+        for folder in reversed(_searched.get()):
+            search_path.prepend("advunlearn", f"{OwnRecipes.scheme()}://{folder}")
 
 
 class OwnFiles(ConfigSource):  # type: ignore[misc]
@@ -117,6 +122,35 @@ class OwnFiles(ConfigSource):  # type: ignore[misc]
 
     def _file(self, config_path: str) -> Path:
         return Path(self.path) / (config_path if config_path.endswith(".yaml") else f"{config_path}.yaml")
+
+
+class OwnRecipes(OwnFiles):
+    """Hydra's source of what a folder holds for recipes, such as `recipe/digits/unlearner/sg.yaml`; nothing else."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the word before `://`."""
+        return "advunlearn-recipes"
+
+    def available(self) -> bool:
+        """Return whether the folder exists."""
+        return Path(self.path).is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        """Return whether it is a folder of a recipe."""
+        return _is_of_recipe(config_path) and super().is_group(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        """Return whether there is such a file of a recipe."""
+        return _is_of_recipe(config_path) and super().is_config(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Return the names in a folder of a recipe."""
+        return super().list(config_path, results_filter) if self.is_group(config_path) else []
+
+
+def _is_of_recipe(config_path: str) -> bool:
+    return config_path.startswith("recipe/") and config_path.count("/") > 1
 
 
 def _typed(word: str) -> list[Path]:

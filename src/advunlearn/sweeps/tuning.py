@@ -7,7 +7,7 @@ import csv
 import dataclasses
 import io
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -244,10 +244,14 @@ def mean(every: Sequence[Judged]) -> Judged:
     return Judged(**{name: float(np.mean([getattr(each, name) for each in every])) for name in names})
 
 
-def recipe_file(method: str, found: Study, seeds: Sequence[int]) -> str | None:
+def recipe_file(method: str, found: Study, seeds: Sequence[int], present: Mapping[str, Any]) -> str | None:
     """Return the YAML of the chosen setting, which is a recipe's file of this unlearner; None if every trial failed.
 
-    It has the options that were searched; other options of the present recipe are kept as they are.
+    Args:
+        method: its name.
+        found: its study.
+        seeds: of the study.
+        present: what the recipe sets now; options that were not searched are kept.
     """
     best, first = found.best, found.trials[0].judged
     if best is None or best.judged is None:
@@ -261,7 +265,7 @@ def recipe_file(method: str, found: Study, seeds: Sequence[int]) -> str | None:
     ]
     if best.judged.time > found.limit:
         lines.append(f"# takes longer than the limit of {found.limit:g} times retraining, as every trial did")
-    return "\n".join([*lines, *(f"{name}: {value}" for name, value in best.options.items())]) + "\n"
+    return "\n".join([*lines, *(f"{name}: {value}" for name, value in {**present, **best.options}.items())]) + "\n"
 
 
 def trials_table(found: Study) -> str:
