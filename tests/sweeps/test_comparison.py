@@ -74,6 +74,10 @@ def test_an_option_is_set_for_the_methods_that_have_it() -> None:
     ("overrides", "said"),
     [
         (["unlearner=salun", "unlearner.alpha=1"], "unlearner.alpha: no such option of any of these methods"),
+        (
+            ["unlearner=salun,ssd", "unlearner.epoch=1"],
+            "unlearner.epoch: no such option (did you mean unlearner.epochs?)",
+        ),
         (["unlearner=salun", "auditor=svm"], "auditor: no such option of any of these methods"),
         (["unlearner=salun,sgg"], "sgg: unlearner=sgg: no such option"),
         (["unlearner=salun", "forget.fraction=0.1,0.2"], "forget.fraction: a comparison is of one setting"),

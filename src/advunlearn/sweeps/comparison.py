@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def _methods(
     named = words["unlearner"].partition("=")[2].split(",") if "unlearner" in words else []
     plain = {key: word for key, word in words.items() if key != "unlearner"}
     found: dict[str, list[Job]] = {}
-    lacked: list[set[str]] = []
+    lacked: list[dict[str, str]] = []
     problems: list[str] = []
     for method in dict.fromkeys(named or every):
         try:
@@ -106,32 +106,35 @@ def _methods(
             (problems if named else left_out).extend(f"{method}: {problem}" for problem in error.problems)
         else:
             lacked.append(without)
-    nowhere = set.intersection(*lacked) if lacked else set()
-    problems += [f"{key}: no such option of any of these methods" for key in sorted(nowhere)]
+    for key in plain:
+        reasons = [each.get(key, "") for each in lacked]
+        if lacked and all(reasons):
+            hinted = (reason for reason in reasons if "did you mean" in reason)
+            problems.append(next(hinted, f"{key}: no such option of any of these methods"))
     if problems:
         raise ConfigError(problems)
     return found
 
 
-def _jobs_of(here: Composer, method: str, words: dict[str, str]) -> tuple[list[Job], set[str]]:
-    """Return the runs of one method, and the keys of the options that it lacks.
+def _jobs_of(here: Composer, method: str, words: dict[str, str]) -> tuple[list[Job], dict[str, str]]:
+    """Return the runs of one method, and by the key of each option that it lacks the line that says so.
 
     Raises:
         ConfigError: for any other mistake.
     """
-    lacked: set[str] = set()
+    lacked: dict[str, str] = {}
     while True:
         try:
             return jobs_in(here, _given(method, words, lacked)), lacked
         except ConfigError as error:
-            keys = {match[1] for problem in error.problems if (match := _LACKED.match(problem))}
-            new = {key for key in words if key.startswith(OWNED) and key in keys} - lacked
-            if not new:
+            found = {match[1]: problem for problem in error.problems if (match := _LACKED.match(problem))}
+            new = {key: problem for key, problem in found.items() if key.startswith(OWNED) and key in words}
+            if not new.keys() - lacked.keys():
                 raise
             lacked |= new
 
 
-def _given(method: str, words: dict[str, str], lacked: set[str]) -> list[str]:
+def _given(method: str, words: dict[str, str], lacked: Container[str]) -> list[str]:
     """Return the overrides of the runs of one method."""
     return [f"unlearner={method}", *(word for key, word in words.items() if key not in lacked)]
 
