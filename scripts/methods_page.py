@@ -12,8 +12,9 @@ import re
 import sys
 from pathlib import Path
 
-from advunlearn.config.compose import jobs_in
-from advunlearn.config.composer import composer
+from advunlearn.config.part_files import files
+from advunlearn.config.yaml_files import read_yaml
+from advunlearn.options import imported
 from advunlearn.unlearners.unlearner import Unlearner
 
 ROOT = Path(__file__).parents[1]
@@ -48,10 +49,9 @@ def main() -> None:
     for path in sorted((ROOT / "docs" / "comparisons").glob("*.md")):
         sys.stdout.write(f"\n{path.read_text(encoding='utf-8').strip()}\n")
     sys.stdout.write("\n## Each method\n\n")
-    with composer() as here:
-        names = here.options("unlearner")
-        unlearners = {name: jobs_in(here, [f"unlearner={name}"])[0].experiment.unlearner for name in names}
-    sys.stdout.write("\n".join(entry(name, unlearner) for name, unlearner in unlearners.items()))
+    paths = files("unlearner", [])
+    targets = {name: str(read_yaml(path)["_target_"]) for name, path in paths.items()}
+    sys.stdout.write("\n".join(entry(name, imported(target, name)()) for name, target in targets.items()))
 
 
 if __name__ == "__main__":

@@ -85,8 +85,11 @@ def test_notes_name_controls_ties_collapses_and_slow_methods(summary: Summary) -
 
 
 def test_each_game_is_ahead_tied_or_behind(summary: Summary) -> None:
-    first, game = standings(summary)
-    assert "0.015 under lira" in first
+    nearest, least, game = standings(summary)
+    assert nearest.endswith(
+        "near (0.010 ± 0.000 under lira); sg (svm) (0.020 ± 0.000 under lira); same (0.020 ± 0.025 under lira)."
+    )
+    assert "0.015 under lira" in least
     assert game == (
         "sg (svm) under lira (0.020 ± 0.000 from the retrained model): behind near; tied with same; ahead of far."
     )
@@ -118,3 +121,16 @@ def test_average_gap_and_tug_of_war() -> None:
     assert average_gap(gap) == pytest.approx((0.1 + 0.2 + 0.0 + 0.4) / 4)
     assert tug_of_war(gap) == pytest.approx(0.9 * 0.8 * 1.0)
     assert tug_of_war(gap, attacks=True) == pytest.approx(0.9 * 0.6 * 1.0)
+
+
+def test_a_method_that_misleads_one_attack_is_ranked_by_the_other(tmp_path: Path) -> None:
+    def folder(method: str, lira: float, rmia: float) -> Path:
+        unlearner = {"_target_": "advunlearn.unlearners.finetune.Finetune", "lr": lira}
+        found = metrics({"lira": lira, "rmia": rmia}, before={"lira": 0.3, "rmia": 0.2})
+        path = write(tmp_path / method, config(1, unlearner=unlearner), found)
+        (path / "job.json").write_text(json.dumps({"method": method}))
+        return path
+
+    summary = summarise([folder("misleads", 0.0, 0.15), folder("honest", 0.05, -0.06)])
+    assert [group.name for group in summary.groups] == ["honest", "misleads"]
+    assert "honest (0.060 under rmia); misleads (0.150 under rmia)" in standings(summary)[0]

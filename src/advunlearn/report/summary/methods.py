@@ -30,10 +30,14 @@ def floor(summary: Summary, attack: str) -> float | None:
 
 
 def standings(summary: Summary) -> list[str]:
-    """Return the floor, and for each game and attack the methods that are nearer to retraining, tied or farther."""
+    """Return the nearest methods, the floor, and for each game and attack what it is behind, tied with and ahead of."""
+    if not summary.groups:
+        return []
     floors = {attack: floor(summary, attack) for attack in summary.attacks}
     known = [f"{size:.3f} under {attack}" for attack, size in floors.items() if size is not None]
-    lines = []
+    near = [group for group in summary.groups if group.name not in CONTROLS][:3]
+    nearest = "; ".join(_nearest(summary, group) for group in near)
+    lines = [f"Nearest to the retrained model, by the largest of its gaps: {nearest}."]
     if known:
         lines.append(
             f"The floor: retrained again, models lie up to {', '.join(known)} from the retrained model. A method "
@@ -41,6 +45,11 @@ def standings(summary: Summary) -> list[str]:
         )
     games = [group for group in summary.groups if group.runs[0].config.get(AUDITOR)]
     return lines + [_standing(summary, game, attack) for game in games for attack in summary.attacks]
+
+
+def _nearest(summary: Summary, group: Group) -> str:
+    attack = group.widest(summary.attacks)
+    return f"{group.name} ({shown(group.size(attack))} under {attack})"
 
 
 def _standing(summary: Summary, game: Group, attack: str) -> str:

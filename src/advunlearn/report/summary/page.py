@@ -50,8 +50,8 @@ def render_overview(summary: Summary, pictures: dict[str, bytes]) -> str:
         title="Unlearning report: several runs",
         summary=summary,
         done=len(runs),
-        sentences=[*sentences(summary), *(standings(summary) if summary.by_method else [])],
-        cards=_cards(compared[0]) if len(compared) == 1 else [],
+        sentences=standings(summary) if summary.by_method else sentences(summary),
+        cards=_cards(compared[0]) if len(compared) == 1 and not summary.by_method else [],
         first=first_heads(summary),
         sections=sections(summary),
         rows=[
@@ -59,7 +59,7 @@ def render_overview(summary: Summary, pictures: dict[str, bytes]) -> str:
             for row, note in zip(summary.rows, notes_of(summary), strict=True)
         ],
         missing=[(run, what(summary, run)) for run in summary.missing],
-        strongest=sorted({comparison.strongest for comparison in compared}),
+        strongest=[] if summary.by_method else sorted({comparison.strongest for comparison in compared}),
         seeds=list(dict.fromkeys(run.seed for run in runs)),
         version=__version__,
     )

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from scipy.stats import t
 
 from advunlearn.config.yaml_files import read_yaml
-from advunlearn.evaluation.comparison import average_gap, primary, strongest_attack, tug_of_war
+from advunlearn.evaluation.comparison import average_gap, primary, tug_of_war
 from advunlearn.evaluation.metrics_file import (
     MODELS,
     Gap,
@@ -142,6 +142,15 @@ class Group:
         found = tuple(self.sizes(attack).values())
         return Estimate(found) if found else None
 
+    def widest(self, attacks: Iterable[str]) -> str:
+        """Return which of these attacks finds the largest mean gap."""
+        return max(attacks, key=lambda attack: size.mean if (size := self.size(attack)) else -math.inf)
+
+    def distance(self, attacks: Sequence[str]) -> float:
+        """Return the largest mean gap of these attacks: a method can mislead one attack and not another."""
+        size = self.size(self.widest(attacks)) if attacks else None
+        return math.inf if size is None else size.mean
+
 
 @dataclass(frozen=True)
 class ModelRow:
@@ -238,7 +247,7 @@ def summarise(folders: Sequence[Path]) -> Summary:
     groups = tuple(_group(keys, labels, members) for labels, members in by_labels.items())
     attacks = attacks_of(finished)
     if named:
-        groups = tuple(sorted(groups, key=_distance(finished)))
+        groups = tuple(sorted(groups, key=lambda group: group.distance(attacks)))
     wanted = _method_columns(attacks) if named else _columns(attacks)
     columns = tuple(column for column in wanted if any(column.of(finished, model) for model in MODELS))
     missing = tuple(run for run in runs if run.metrics is None)
@@ -311,17 +320,6 @@ def _of_gap(name: str, measure: Callable[[Gap], float]) -> Column:
         return None if model == _RETRAINED else measure(metrics["gap"][model])
 
     return Column("overall", name, name, "", find)
-
-
-def _distance(finished: Sequence[Run]) -> Callable[[Group], float]:
-    """Return the order of a comparison: by the mean size of the gap of the strongest attack."""
-    found = [run.metrics for run in finished if run.metrics]
-    attack = strongest_attack(found) if found else ""
-
-    def distance(group: Group) -> float:
-        return float(np.mean(list(group.sizes(attack).values()))) if group.seeds(attack) else math.inf
-
-    return distance
 
 
 def _group(keys: Sequence[str], labels: tuple[str, ...], runs: Sequence[Run]) -> Group:
