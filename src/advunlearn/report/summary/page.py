@@ -44,13 +44,15 @@ def render_overview(summary: Summary, pictures: dict[str, bytes]) -> str:
 
     compared = comparisons(summary)
     runs = [run for group in summary.groups for run in group.runs]
+    verdict = standings(summary) if summary.by_method else sentences(summary)
     return render_page(
         "summary.html",
         pictures,
         title="Unlearning report: several runs",
         summary=summary,
         done=len(runs),
-        sentences=standings(summary) if summary.by_method else sentences(summary),
+        sentences=verdict[:2] if summary.by_method else verdict,
+        standings=verdict[2:] if summary.by_method else [],
         cards=_cards(compared[0]) if len(compared) == 1 and not summary.by_method else [],
         first=first_heads(summary),
         sections=sections(summary),
