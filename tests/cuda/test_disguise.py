@@ -107,6 +107,7 @@ def test_the_game_is_the_cpus_to_the_bit(on_both: Callable[..., tuple[Any, Any]]
 @pytest.mark.parametrize("name", [name for name in BY_STEPS if name not in ("finetune", "mu_mis")])
 def test_every_baseline_by_steps_is_the_cpus_to_the_bit(on_both: Callable[..., tuple[Any, Any]], name: str) -> None:
     words = ["model=cnn", "model.width=2", "dataset.augment=flip_crop", f"unlearner={name}"]
+    words += ["unlearner.attack_steps=4", "unlearner.doublings=3"] if name == "amun" else []
 
     def work(device: str, folder: Path) -> Any:
         network, trace = unlearned(*prepared(folder, *words, f"device={device}"))
