@@ -15,8 +15,12 @@ from tests.jobs.conftest import Cli
 QUICK = ["optimizer.epochs=3", "unlearner.epochs=1", "attack.shadows=4", "forget=indices", "forget.path=row.txt"]
 
 
-def test_by_the_command_line(cli: Cli, folder: Path) -> None:
-    Path("row.txt").write_text("7\n", encoding="utf-8")
+@pytest.fixture(scope="module", autouse=True)
+def row(folder: Path) -> None:
+    (folder / "row.txt").write_text("7\n", encoding="utf-8")
+
+
+def test_by_the_command_line(cli: Cli) -> None:
     printed, found = cli(*QUICK, into="svm")
     (line,) = (line for line in printed.splitlines() if "the game equals its base" in line)
     assert "one forget example: the auditor SVM cannot be fitted on one" in line
