@@ -76,7 +76,7 @@ def _listed(attacks: Any) -> list[str | Attack]:
     """Return the attacks as a list.
 
     Raises:
-        UserError: in one line, if there is none, or if one is neither a name nor an object.
+        UserError: in one line, if no attack is given, or if one is neither a name nor an object.
     """
     alone = isinstance(attacks, (str, type)) or not isinstance(attacks, Iterable)
     given = [attacks] if alone else list(attacks)

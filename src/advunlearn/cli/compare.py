@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
+
+from advunlearn.cli.many_runs import run_all, sweep_parser
 
 EPILOG = """\
 unlearner=a,b names the methods, with options as in a sweep; without it, all methods are compared, and the game with
@@ -20,17 +21,9 @@ The table has no unlearning, retraining again (the floor) and a method that forg
 
 def main(arguments: list[str]) -> int:
     """`advunlearn compare`: run several methods on the same requests, and print how far each is from retraining."""
-    parser = argparse.ArgumentParser(
-        "advunlearn compare",
-        description=main.__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("overrides", nargs="*", help="overrides, as for `advunlearn run -m`")
-    parser.add_argument("--config-dir", help="a folder with your own parts")
+    parser = sweep_parser("compare", main.__doc__, EPILOG)
     parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of the runs (default outputs/sweeps/ID)")
     options = parser.parse_intermixed_args(arguments)
-    from advunlearn.cli.many_runs import run_all
     from advunlearn.runtime.signals import heed_signals
     from advunlearn.sweeps.comparison import comparison_of
     from advunlearn.sweeps.freeze import freeze, new_folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,19 @@ from advunlearn.cli.one_run import resume
 
 if TYPE_CHECKING:
     from advunlearn.config.compose import Job
+
+
+def sweep_parser(verb: str, about: str | None, epilog: str) -> argparse.ArgumentParser:
+    """Return the parser of a verb that takes the overrides of a sweep, to which its own flags are added."""
+    parser = argparse.ArgumentParser(
+        f"advunlearn {verb}",
+        description=about,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", help="as for `advunlearn run -m`; unlearner=a,b names the methods")
+    parser.add_argument("--config-dir", help="a folder with your own parts")
+    return parser
 
 
 def run_all(folder: Path, jobs: Sequence[Job], *, quiet: bool = False) -> int:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advunlearn.cli.many_runs import sweep_parser
 from advunlearn.cli.problems import print_text, refuse
 
 if TYPE_CHECKING:
@@ -29,14 +30,7 @@ DIR/tune/RECIPE/METHOD.csv, the table of the trials.
 
 def main(arguments: list[str]) -> int:
     """`advunlearn tune`: search for the options of methods, with the same number of trials for each."""
-    parser = argparse.ArgumentParser(
-        "advunlearn tune",
-        description=main.__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("overrides", nargs="*", help="overrides; unlearner=a,b names the methods (default: all)")
-    parser.add_argument("--config-dir", help="a folder with your own parts")
+    parser = sweep_parser("tune", main.__doc__, EPILOG)
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="settings to try per method (default 20)")
     parser.add_argument(
         "--limit", type=float, default=1.0, metavar="X", help="time over that of retraining of the choice (default 1)"

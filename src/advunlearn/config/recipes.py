@@ -102,7 +102,7 @@ def recipe_values(recipe: str, method: str, folders: Sequence[Path]) -> dict[str
     for folder in [*folders, config_folder()]:
         path = folder / RECIPE / recipe / "unlearner" / f"{method}.yaml"
         if path.is_file():
-            return dict(OmegaConf.to_container(read_yaml(path)))  # type: ignore[arg-type]
+            return {str(name): value for name, value in read_yaml(path).items()}
     return {}
 
 
