@@ -16,7 +16,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 
 from advunlearn.config.compose import experiment_from
-from advunlearn.report.summary.runs import Estimate, Run, find_runs, read_run
+from advunlearn.report.summary.columns import Estimate
+from advunlearn.report.summary.folders import Run, find_runs, read_run
 from advunlearn.report.summary.verdict import shown
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runs.state import read_manifest

@@ -9,7 +9,8 @@ import pytest
 from advunlearn.evaluation.comparison import primary, strongest_attack
 from advunlearn.evaluation.metrics_file import Metrics
 from advunlearn.report.run.table import verdict
-from advunlearn.report.summary.runs import find_runs, summarise
+from advunlearn.report.summary.folders import find_runs
+from advunlearn.report.summary.runs import summarise
 from advunlearn.report.summary.verdict import comparisons
 from tests.report.runs import config, metrics, write
 

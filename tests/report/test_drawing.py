@@ -19,8 +19,9 @@ from advunlearn.cli import main
 from advunlearn.report.run.page import draw_pictures
 from advunlearn.report.run.pictures import FLOOR  # noqa: F401 - imports matplotlib
 from advunlearn.report.summary.at_end import print_sweep_report
+from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.pictures import draw_overview
-from advunlearn.report.summary.runs import find_runs, summarise
+from advunlearn.report.summary.runs import summarise
 from advunlearn.runs.state import state_of
 from tests.report.runs import config, metrics, write
 

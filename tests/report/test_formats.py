@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.formats import FORMATS, tex
-from advunlearn.report.summary.runs import Summary, find_runs, summarise
+from advunlearn.report.summary.runs import Summary, summarise
 from tests.report.runs import config, metrics, write
 
 HOSTILE = r"a_b&c%d$e#f{g}h~i^j\k|l<m>"

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from markupsafe import escape
 
+from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.formats import FORMATS
 from advunlearn.report.summary.page import render_overview, write_overview
 from advunlearn.report.summary.pictures import draw_overview, gap_figure, time_figure, trace_figure, utility_figure
-from advunlearn.report.summary.runs import find_runs, summarise
+from advunlearn.report.summary.runs import summarise
 from advunlearn.report.summary.verdict import comparisons, sentences
 from tests.report.runs import config, metrics, write
 

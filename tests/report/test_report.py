@@ -20,8 +20,9 @@ from advunlearn.report.run.page import render, write_report
 from advunlearn.report.run.pictures import draw, trace_figure
 from advunlearn.report.run.table import DOUBT, comparison_table, notes, verdict
 from advunlearn.report.run.tensorboard import scalars
+from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.pictures import draw_overview
-from advunlearn.report.summary.runs import find_runs, summarise
+from advunlearn.report.summary.runs import summarise
 from tests.report.runs import config, metrics, write
 
 SMALL = ["optimizer.epochs=4", "unlearner.epochs=1", "attack=[threshold,classifier,lira]", "attack.shadows=4"]

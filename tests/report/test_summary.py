@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from advunlearn.report.summary.runs import Estimate, find_runs, read_run, summarise
+from advunlearn.report.summary.columns import Estimate
+from advunlearn.report.summary.folders import find_runs, read_run
+from advunlearn.report.summary.runs import summarise
 from tests.report.runs import config, metrics, write
 
 

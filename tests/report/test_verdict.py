@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from advunlearn.report.summary.runs import find_runs, summarise
+from advunlearn.report.summary.folders import find_runs
+from advunlearn.report.summary.runs import summarise
 from advunlearn.report.summary.verdict import comparisons, sentences
 from tests.report.runs import config, metrics, write
 

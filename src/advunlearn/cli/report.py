@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the report of several runs")
     options = parser.parse_args(arguments)
-    from advunlearn.report.summary.runs import find_runs
+    from advunlearn.report.summary.folders import find_runs
 
     try:
         runs = find_runs(options.runs)

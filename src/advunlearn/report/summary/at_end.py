@@ -18,9 +18,10 @@ def print_sweep_report(folder: Path) -> None:
     The runs are done: if the report cannot be written, a line tells so, and nothing else changes.
     """
     # Not above: Hydra imports this file for `--help` and for each run as well.
+    from advunlearn.report.summary.folders import find_runs
     from advunlearn.report.summary.formats import text
     from advunlearn.report.summary.page import write_overview
-    from advunlearn.report.summary.runs import find_runs, summarise
+    from advunlearn.report.summary.runs import summarise
 
     summary = summarise(find_runs([folder]))
     sys.stdout.write(printable(f"\n{text(summary)}\n\n"))

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
+from advunlearn.report.summary.columns import Column, Estimate
+from advunlearn.report.summary.folders import METHOD, TARGET, Run
 from advunlearn.report.summary.methods import TIED, notes, standings
-from advunlearn.report.summary.runs import METHOD, TARGET, Column, Estimate, ModelRow, Run, Summary
+from advunlearn.report.summary.runs import ModelRow, Summary
 from advunlearn.report.summary.verdict import shown
 
 TIE = r"$^{=}$"  # in LaTeX

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from advunlearn.report.summary.runs import Group, Summary, time_over_retraining
+from advunlearn.report.summary.columns import time_over_retraining
+from advunlearn.report.summary.runs import Group, Summary
 from advunlearn.report.summary.verdict import is_farther, shown
 
 NO_OP = "none"

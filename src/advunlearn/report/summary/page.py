@@ -7,9 +7,10 @@ from pathlib import Path
 from advunlearn.evaluation.metrics_file import COMPARED, MODELS
 from advunlearn.report.drawing import drawing, drawn
 from advunlearn.report.html import Card, render_page
+from advunlearn.report.summary.columns import accuracy, time_over_retraining
 from advunlearn.report.summary.formats import FORMATS, first_cells, first_heads, notes_of, numbers_of, sections, what
 from advunlearn.report.summary.methods import standings
-from advunlearn.report.summary.runs import Summary, accuracy, time_over_retraining
+from advunlearn.report.summary.runs import Summary
 from advunlearn.report.summary.verdict import Comparison, comparisons, sentences, shown
 from advunlearn.storage.files import atomic_write
 

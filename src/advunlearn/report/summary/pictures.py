@@ -15,8 +15,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from advunlearn.evaluation.metrics_file import MODELS, ModelName, Trace
 from advunlearn.report.drawing import literal
 from advunlearn.report.run.pictures import COLORS, DARK, STYLE, TEST, png
+from advunlearn.report.summary.columns import Estimate, accuracy, time_over_retraining
 from advunlearn.report.summary.methods import CONTROLS, EXCESS, floor
-from advunlearn.report.summary.runs import Estimate, Group, Summary, accuracy, time_over_retraining
+from advunlearn.report.summary.runs import Group, Summary
 from advunlearn.report.summary.verdict import Comparison, comparisons
 
 ACROSS = 4  # panels side by side

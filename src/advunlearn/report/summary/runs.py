@@ -4,105 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 import numpy as np
-from omegaconf import OmegaConf
-from scipy.stats import t
 
-from advunlearn.config.yaml_files import read_yaml
-from advunlearn.evaluation.comparison import average_gap, primary, tug_of_war
-from advunlearn.evaluation.metrics_file import (
-    MODELS,
-    Gap,
-    Metrics,
-    ModelMetrics,
-    ModelName,
-    PartName,
-    is_audit,
-    read_metrics,
-)
-from advunlearn.options import UserError, one_line
-from advunlearn.runs.state import about, config_of, last_line, read_manifest, runs_below, state_of
+from advunlearn.evaluation.comparison import primary
+from advunlearn.evaluation.metrics_file import MODELS, Gap, ModelMetrics, ModelName
+from advunlearn.options import one_line
+from advunlearn.report.summary.columns import Column, Estimate, gap, method_columns, run_columns
+from advunlearn.report.summary.folders import METHOD, TARGET, Run, read_run
 from advunlearn.runtime.settings import Settings
-from advunlearn.storage.files import UnreadableFile
 
-TARGET = "_target_"
-SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
-METHOD = "method"  # the key of a run's name in a comparison
-SHADOWS_ONLY = "shadow models only"
-AUDIT_ONLY = "an audit of one model"
-# Settings that change no number.
-# `deterministic` changes results on CUDA alone.
+# Settings that change no number; `deterministic` changes results on CUDA alone.
 IDLE = {field.name for field in fields(Settings)} - {"deterministic", *Settings().identity()}
 _ORIGINAL: Final = "original"
-_RETRAINED: Final = "retrained"
 _UNLEARNED: Final = "unlearned"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run's folder and what is known of it.
-
-    Attributes:
-        config: flat; empty if it was not written. In a comparison, with the name of its method.
-        metrics: None if the run has no result.
-        state: `completed` for a run with metrics.
-        error: why there is no result, the last line of the error; empty if nothing is known.
-        finished: when it ended.
-    """
-
-    folder: Path
-    config: dict[str, Any]
-    metrics: Metrics | None
-    state: str
-    error: str = ""
-    finished: str = ""
-
-    @property
-    def seed(self) -> str:
-        """Return the seed as text, empty if it is not known."""
-        return str(self.config.get("seed", ""))
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """One number, with a value for each of several runs: its mean and interval."""
-
-    values: tuple[float, ...]
-
-    @cached_property
-    def mean(self) -> float:
-        """Return the mean over the runs."""
-        return float(np.mean(self.values))
-
-    @cached_property
-    def half(self) -> float | None:
-        """Return half of Student's 95 % interval of the mean; None for a single run."""
-        n = len(self.values)
-        return float(t.ppf(0.975, n - 1) * np.std(self.values, ddof=1) / np.sqrt(n)) if n > 1 else None
-
-
-@dataclass(frozen=True)
-class Column:
-    """One number of a model: its names in a table and in a file, and how it is found in metrics."""
-
-    section: str
-    name: str
-    metric: str
-    attack: str
-    find: Callable[[Metrics, ModelName], float | None]
-    digits: int = 3
-
-    def of(self, runs: Iterable[Run], model: ModelName) -> Estimate | None:
-        """Return this number of one of the runs' models; None if none of them has it."""
-        found = [self.find(run.metrics, model) for run in runs if run.metrics is not None]
-        values = tuple(value for value in found if value is not None)
-        return Estimate(values) if values else None
 
 
 @dataclass(frozen=True)
@@ -191,47 +110,6 @@ class Summary:
         return tuple(_label(run, key) for key in self.keys)
 
 
-def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Return the folders of runs at and below these paths, finished or not, started or not, each once.
-
-    Raises:
-        ValueError: for a path that does not exist, or that has no run at or below it.
-    """
-    found: dict[Path, None] = {}
-    for path in (path.parent if path.is_file() else path for path in paths):
-        if not path.is_dir():
-            raise UserError(f"{path}: no such folder")
-        runs = runs_below(path)
-        if not runs:
-            raise UserError(f"{path}: no run at or below it")
-        found |= dict.fromkeys(runs)
-    return list(found)
-
-
-def read_run(folder: Path) -> Run:
-    """Return what is known of a run, whatever state its folder is in."""
-    config = _read_config(folder)
-    if (method := about(folder).get(METHOD)) is not None:
-        config[METHOD] = method
-    try:
-        state = state_of(folder)
-        if state.name != "completed":
-            return Run(folder, config, None, state.name, last_line(state.error))
-        if config.get("attack.shard") is not None:
-            return Run(folder, config, None, SHADOWS_ONLY)
-        if is_audit(folder):
-            return Run(folder, config, None, AUDIT_ONLY)
-        metrics = read_metrics(folder)
-        finished = str((read_manifest(folder) or {})["finished"])
-        return Run(folder, config, metrics, state.name, finished=finished)
-    except UnreadableFile as error:
-        return Run(folder, config, None, "other version" if error.other_version else "damaged", error.reason)
-    except KeyError as missing:
-        return Run(folder, config, None, "other version", f"made by another version of advunlearn, without {missing}")
-    except (OSError, ValueError, TypeError) as damage:
-        return Run(folder, config, None, "damaged", f"{type(damage).__name__}: {last_line(str(damage))}")
-
-
 def summarise(folders: Sequence[Path]) -> Summary:
     """Return the means over seeds of these runs, grouped by what else differs, and the runs without a result."""
     runs = [read_run(folder) for folder in folders]
@@ -248,7 +126,7 @@ def summarise(folders: Sequence[Path]) -> Summary:
     attacks = attacks_of(finished)
     if named:
         groups = tuple(sorted(groups, key=lambda group: group.distance(attacks)))
-    wanted = _method_columns(attacks) if named else _columns(attacks)
+    wanted = method_columns(attacks) if named else run_columns(attacks)
     columns = tuple(column for column in wanted if any(column.of(finished, model) for model in MODELS))
     missing = tuple(run for run in runs if run.metrics is None)
     return Summary(tuple(keys), columns, tuple(_rows(keys, groups)), groups, attacks, missing, repeats)
@@ -257,69 +135,6 @@ def summarise(folders: Sequence[Path]) -> Summary:
 def attacks_of(runs: Iterable[Run]) -> tuple[str, ...]:
     """Return the attacks that any of these runs has, without their variants."""
     return tuple(primary(name for run in runs if run.metrics for name in run.metrics["gap"][_UNLEARNED]["attacks"]))
-
-
-def gap(attack: str) -> Column:
-    """Return the column of an attack's AUC less that on the retrained model."""
-
-    def find(metrics: Metrics, model: ModelName) -> float | None:
-        return None if model == _RETRAINED else metrics["gap"][model]["attacks"].get(attack)
-
-    return Column("gap", attack, "gap", attack, find)
-
-
-def accuracy(part: PartName) -> Column:
-    """Return the column of the accuracy on a part of the data."""
-    return Column("", part, f"accuracy_{part}", "", lambda metrics, model: metrics["models"][model]["accuracy"][part])
-
-
-def time_over_retraining(stage: Literal["unlearning", "references"]) -> Column:
-    """Return the column of the time that unlearning or its reference models took over that of retraining."""
-
-    def find(metrics: Metrics, model: ModelName) -> float | None:
-        if model != _UNLEARNED:
-            return None
-        if stage == "unlearning":
-            return metrics["unlearning_over_retraining"]
-        return metrics["references_over_retraining"] or None  # no reference models, no column of them
-
-    name = "" if stage == "unlearning" else stage
-    return Column("time / retraining", name, f"{stage}_over_retraining", "", find, digits=2)
-
-
-def _auc(attack: str) -> Column:
-    def find(metrics: Metrics, model: ModelName) -> float | None:
-        found = metrics["models"][model]["attacks"].get(attack)
-        return None if found is None else found["auc"]
-
-    return Column("AUC", attack, "auc", attack, find)
-
-
-def _columns(attacks: Iterable[str]) -> list[Column]:
-    attacks = list(attacks)
-    times = [time_over_retraining("unlearning"), time_over_retraining("references")]
-    return [*map(accuracy, SHOWN_PARTS), *map(_auc, attacks), *map(gap, attacks), *times]
-
-
-def _method_columns(attacks: Iterable[str]) -> list[Column]:
-    times = [time_over_retraining("unlearning"), time_over_retraining("references")]
-    return [
-        *map(accuracy, SHOWN_PARTS),
-        *map(gap, attacks),
-        _of_gap("average gap", average_gap),
-        _of_gap("ToW", tug_of_war),
-        _of_gap("ToW-MIA", lambda found: tug_of_war(found, attacks=True)),
-        *times,
-    ]
-
-
-def _of_gap(name: str, measure: Callable[[Gap], float]) -> Column:
-    """Return the column of one number that is made of all gaps of a model."""
-
-    def find(metrics: Metrics, model: ModelName) -> float | None:
-        return None if model == _RETRAINED else measure(metrics["gap"][model])
-
-    return Column("overall", name, name, "", find)
 
 
 def _group(keys: Sequence[str], labels: tuple[str, ...], runs: Sequence[Run]) -> Group:
@@ -349,7 +164,7 @@ def _rows(keys: Sequence[str], groups: Sequence[Group]) -> Iterator[ModelRow]:
     """Yield the rows of the table, setting by setting: first the models that unlearners start from and aim at."""
     for setting in dict.fromkeys(group.setting for group in groups):
         members = [group for group in groups if group.setting == setting]
-        for model in (_ORIGINAL, _RETRAINED):
+        for model in (_ORIGINAL, "retrained"):
             shared = _shared([run for group in members for run in group.runs], model)
             if shared is None:
                 yield from (ModelRow(group.labels, model, group.runs) for group in members)
@@ -381,21 +196,6 @@ def _latest(finished: Sequence[Run]) -> tuple[list[Run], int]:
         by_config[json.dumps(same, sort_keys=True)] = run
     latest = {run.folder for run in by_config.values()}
     return [run for run in finished if run.folder in latest], len(finished) - len(latest)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(_flatten(OmegaConf.to_container(read_yaml(config_of(folder)))))
-    except UnreadableFile:
-        return {}
-
-
-def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _varying(runs: Sequence[Run]) -> list[str]:

@@ -8,16 +8,9 @@ from functools import cached_property
 import numpy as np
 
 from advunlearn.evaluation.comparison import strongest_attack
-from advunlearn.report.summary.runs import (
-    AUDIT_ONLY,
-    SHADOWS_ONLY,
-    Estimate,
-    Group,
-    Summary,
-    accuracy,
-    attacks_of,
-    time_over_retraining,
-)
+from advunlearn.report.summary.columns import Estimate, accuracy, time_over_retraining
+from advunlearn.report.summary.folders import AUDIT_ONLY, SHADOWS_ONLY
+from advunlearn.report.summary.runs import Group, Summary, attacks_of
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,102 @@
+"""The folders of runs: where they are, and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from advunlearn.config.yaml_files import read_yaml
+from advunlearn.evaluation.metrics_file import Metrics, is_audit, read_metrics
+from advunlearn.options import UserError
+from advunlearn.runs.state import about, config_of, last_line, read_manifest, runs_below, state_of
+from advunlearn.storage.files import UnreadableFile
+
+TARGET = "_target_"
+METHOD = "method"  # the key of a run's name in a comparison
+SHADOWS_ONLY = "shadow models only"
+AUDIT_ONLY = "an audit of one model"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder and what is known of it.
+
+    Attributes:
+        config: flat; empty if it was not written. In a comparison, with the name of its method.
+        metrics: None if the run has no result.
+        state: `completed` for a run with metrics.
+        error: why there is no result, the last line of the error; empty if nothing is known.
+        finished: when it ended.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    metrics: Metrics | None
+    state: str
+    error: str = ""
+    finished: str = ""
+
+    @property
+    def seed(self) -> str:
+        """Return the seed as text, empty if it is not known."""
+        return str(self.config.get("seed", ""))
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """Return the folders of runs at and below these paths, finished or not, started or not, each once.
+
+    Raises:
+        ValueError: for a path that does not exist, or that has no run at or below it.
+    """
+    found: dict[Path, None] = {}
+    for path in (path.parent if path.is_file() else path for path in paths):
+        if not path.is_dir():
+            raise UserError(f"{path}: no such folder")
+        runs = runs_below(path)
+        if not runs:
+            raise UserError(f"{path}: no run at or below it")
+        found |= dict.fromkeys(runs)
+    return list(found)
+
+
+def read_run(folder: Path) -> Run:
+    """Return what is known of a run, whatever state its folder is in."""
+    config = _read_config(folder)
+    if (method := about(folder).get(METHOD)) is not None:
+        config[METHOD] = method
+    try:
+        state = state_of(folder)
+        if state.name != "completed":
+            return Run(folder, config, None, state.name, last_line(state.error))
+        if config.get("attack.shard") is not None:
+            return Run(folder, config, None, SHADOWS_ONLY)
+        if is_audit(folder):
+            return Run(folder, config, None, AUDIT_ONLY)
+        metrics = read_metrics(folder)
+        finished = str((read_manifest(folder) or {})["finished"])
+        return Run(folder, config, metrics, state.name, finished=finished)
+    except UnreadableFile as error:
+        return Run(folder, config, None, "other version" if error.other_version else "damaged", error.reason)
+    except KeyError as missing:
+        return Run(folder, config, None, "other version", f"made by another version of advunlearn, without {missing}")
+    except (OSError, ValueError, TypeError) as damage:
+        return Run(folder, config, None, "damaged", f"{type(damage).__name__}: {last_line(str(damage))}")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(_flatten(OmegaConf.to_container(read_yaml(config_of(folder)))))
+    except UnreadableFile:
+        return {}
+
+
+def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
