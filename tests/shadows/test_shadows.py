@@ -22,7 +22,7 @@ from advunlearn.options import OptionError
 from advunlearn.runtime import workers
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import LARGE_STACK, STACK, ShadowOptions
-from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool, shadow_rows
+from advunlearn.shadows.shadow_set import ShadowSet, drawn_rows, shadow_pool, shadow_rows
 from advunlearn.storage.artefacts import Artefact
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import Diverged
@@ -244,3 +244,34 @@ def test_the_store_calls_reference_models_by_their_name(tmp_path: Path) -> None:
     shadows = dataclasses.replace(shadow_set(digits_trainer(tmp_path), 2), stream="reference")
     list(shadows.outputs())
     assert {entry.kind for entry in shadows.trainer.store.entries()} == {"reference"}
+
+
+@pytest.mark.parametrize(
+    ("size", "models", "inside"), [(40, 10, 4), (80, 10, 8), (50, 10, 5), (60, 5, 3), (90, 20, 18)]
+)
+def test_drawn_rows_have_each_row_in_equally_many_models(size: int, models: int, inside: int) -> None:
+    pool = np.arange(100, 200)
+    drawn = [drawn_rows(pool, index, size, seed=3) for index in range(models)]
+    assert all(len(np.unique(rows)) == size for rows in drawn)
+    counts = np.isin(pool, drawn[0]).astype(int) + sum(np.isin(pool, rows) for rows in drawn[1:])
+    # Exactly where windows tile the pool; else the rows at a permutation's end have one model more or fewer per block.
+    if 100 % min(size, 100 - size) == 0:
+        assert set(counts) == {inside}
+    else:
+        assert counts.mean() == inside
+        assert np.abs(counts - inside).max() <= models / (100 // min(size, 100 - size))
+
+
+def test_drawn_rows_depend_on_seed_stream_and_index_alone() -> None:
+    pool = np.arange(50)
+    rows = drawn_rows(pool, 3, 20, seed=1)
+    assert np.array_equal(rows, drawn_rows(pool[::-1], 3, 20, seed=1))
+    others = [drawn_rows(pool, 3, 20, seed=2), drawn_rows(pool, 5, 20, seed=1), drawn_rows(pool, 3, 20, 1, "other")]
+    assert all(set(rows) != set(other) for other in others)
+
+
+def test_a_set_of_drawn_models_has_their_size(tmp_path: Path) -> None:
+    pool = np.arange(100)
+    models = ShadowSet(digits_trainer(tmp_path), ShadowOptions(4), pool, pool, "reference", 70)
+    assert [len(models.rows(index)) for index in range(4)] == [70] * 4
+    assert models.key(0) != ShadowSet(models.trainer, models.options, pool, pool, "reference").key(0)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from advunlearn.auditors.scores import reference_evidence
 from advunlearn.options import Component
+from advunlearn.shadows.outputs import ShadowOutputs
+
+ReferenceRows = Literal["half", "retained"]
+
+
+class References(Protocol):
+    """What reference models say of examples, as an auditor uses it."""
+
+    def scores(self, margins: Tensor) -> Tensor:
+        """Return the auditor's scores (n, d) of logit margins (n,), differentiable in them."""
+
+    def subset(self, index: Tensor) -> References:
+        """Return the same for the examples at these positions."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +55,28 @@ class Auditor(Component):
     on a GPU, and each access to their result is a wait."""
 
     def reference_models(self) -> int:
-        """Return how many reference models it uses; if any, its score is `Evidence.ratio`."""
+        """Return how many reference models it uses; if any, its scores are those of `evidence`."""
         return 0
+
+    def reference_rows(self) -> ReferenceRows:
+        """Return on how many rows each is trained: `half` of the pool, or as many as are `retained`."""
+        return "half"
+
+    def evidence(
+        self,
+        outputs: Sequence[ShadowOutputs],
+        labels: Sequence[Tensor],
+        original: Callable[[], Tensor],
+        generator: torch.Generator,
+    ) -> References:
+        """Return what reference models say of each forget example, and then of each audit example.
+
+        Args:
+            outputs, labels: of the forget and of the audit examples.
+            original: returns the logit margins of the original model on both, (n,), float64, on the CPU.
+            generator: CPU stream.
+        """
+        return reference_evidence(outputs, labels)
 
     def utility(
         self,

@@ -61,9 +61,37 @@ class Evidence:
         slope, centre = (to_device(each, margins.device) for each in (self.slope, self.centre))
         return slope * (margins - centre)
 
+    def scores(self, margins: Tensor) -> Tensor:
+        """Return the ratios as a column of scores, (n, 1)."""
+        return self.ratio(margins)[:, None]
+
     def subset(self, index: Tensor) -> Evidence:
         """Return the evidence of the examples at these positions."""
         return Evidence(self.centre[index], self.slope[index])
+
+
+def reference_margins(outputs: Sequence[ShadowOutputs], labels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the logit margins (k, n), float64, of reference models, and where the example is IN, (k, n) of bool.
+
+    Args:
+        outputs: of one set of reference models, for each part of the examples.
+        labels: of each part, on the CPU.
+    """
+    classes = torch.cat(list(labels))
+    inside = torch.cat([torch.from_numpy(each.membership) for each in outputs], 1)
+    logits = torch.cat([torch.from_numpy(each.logits[:, :, 0]) for each in outputs], 1).double()
+    return torch.stack([logit_margin(each, classes) for each in logits]), inside
+
+
+def shrunk_variance(squares: Tensor, freedom: Tensor) -> Tensor:
+    """Return each example's variance (n,), shrunk towards the common one.
+
+    Args:
+        squares: (n,), sums of squared residuals.
+        freedom: (n,), their degrees of freedom.
+    """
+    common = squares.sum() / freedom.sum()
+    return (squares + _PRIOR * common) / (freedom + _PRIOR)
 
 
 def reference_evidence(outputs: Sequence[ShadowOutputs], labels: Sequence[Tensor]) -> Evidence:
@@ -80,10 +108,7 @@ def reference_evidence(outputs: Sequence[ShadowOutputs], labels: Sequence[Tensor
     Raises:
         UserError: if an example is IN for every reference model.
     """
-    classes = torch.cat(list(labels))
-    inside = torch.cat([torch.from_numpy(each.membership) for each in outputs], 1)
-    logits = torch.cat([torch.from_numpy(each.logits[:, :, 0]) for each in outputs], 1).double()
-    margins = torch.stack([logit_margin(each, classes) for each in logits])
+    margins, inside = reference_margins(outputs, labels)
     counts = [side.sum(0).double() for side in (inside, ~inside)]
     if not bool((counts[1] > 0).all()):
         raise UserError("every reference model was trained on some example; use more of them (auditor.references)")
@@ -94,7 +119,7 @@ def reference_evidence(outputs: Sequence[ShadowOutputs], labels: Sequence[Tensor
     squares = (margins - torch.where(inside, within, without)).square().sum(0)
     freedom = counts[0].clamp(min=1) + counts[1] - 2
     common = squares.sum() / freedom.sum()
-    variance = (squares + _PRIOR * common) / (freedom + _PRIOR)
+    variance = shrunk_variance(squares, freedom)
     seen = counts[0] > 0
     noise = (common / counts[0][seen] + common / counts[1][seen]).mean()
     gain = _drawn_together(within - without, without, seen, noise)

@@ -26,6 +26,23 @@ def shadow_rows(pool: NDArray[np.int64], index: int, seed: int, stream: str = "s
     return permuted[:half] if index % 2 == 0 else permuted[half : 2 * half]
 
 
+def drawn_rows(
+    pool: NDArray[np.int64], index: int, size: int, seed: int, stream: str = "reference"
+) -> NDArray[np.int64]:
+    """Return the `size` rows of the pool that model `index` of the stream is trained on.
+
+    The models of a block leave out, or have, successive windows of one permutation. So every row is IN about equally
+    many models, and OUT of about equally many.
+    """
+    window = max(min(size, len(pool) - size), 1)
+    block = len(pool) // window
+    permuted = numpy_stream(seed, f"{stream}_drawn", index // block).permutation(np.sort(pool))
+    start = index % block * window
+    inside = np.zeros(len(pool), bool)
+    inside[start : start + window] = True
+    return permuted[inside if size <= len(pool) - size else ~inside][:size]
+
+
 def shadow_pool(
     train: NDArray[np.int64], held_out: NDArray[np.int64], seed: int, stream: str = "shadow"
 ) -> NDArray[np.int64]:
@@ -41,12 +58,14 @@ def shadow_pool(
 class ShadowSet(ModelSet):
     """The shadow models of an experiment.
 
-    The store keeps their outputs on the `observed` rows, sorted, which include those of later requests to forget.
+    The store keeps their outputs on the `observed` rows, sorted, which include those of later requests to forget. Each
+    model is trained on half of the pool, or on `size` rows of it.
     """
 
     pool: NDArray[np.int64]
     observed: NDArray[np.int64]
     stream: str = "shadow"
+    size: int | None = None
 
     @property
     def kind(self) -> str:
@@ -60,6 +79,8 @@ class ShadowSet(ModelSet):
 
     def rows(self, index: int) -> NDArray[np.int64]:
         """Return the rows that model `index` is trained on."""
+        if self.size is not None:
+            return drawn_rows(self.pool, index, self.size, self.trainer.settings.seed, self.stream)
         return shadow_rows(self.pool, index, self.trainer.settings.seed, self.stream)
 
     def key(self, index: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from advunlearn.stages.memorization import STREAM as MEMORIZATION
 from advunlearn.stages.memorization import known_splits, memorization_set, short_trainer
 from advunlearn.stages.original import original_key
 from advunlearn.stages.rounds import request_splits
-from advunlearn.stages.shadows import original_set, shadow_set
+from advunlearn.stages.shadows import original_references, original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.artefacts import Artefact
 from advunlearn.training.trainer import Trainer
@@ -109,7 +109,7 @@ class Estimator:
                 *self._memorization(),
                 self._original(),
                 self._model("retrained", "the same", self.splits.retain),
-                *(self._references(self.splits.forget) if "unlearned" not in found else ()),
+                *(self._references(self._reference_set()) if "unlearned" not in found else ()),
                 self._unlearning(found),
                 *(self._shadows(experiment) if "attack" not in found else ()),
                 self._attacks(experiment, "attack" in found),
@@ -178,8 +178,10 @@ class Estimator:
             seconds = 0.0 if held else self.clock.training.seconds(steps_of(len(train), short))
             yield Line("memorization proxy", about, 1, int(held), int(not held), seconds)
 
-    def _references(self, forget: Rows) -> Iterator[Line]:
-        references = reference_set(self.experiment, self.trainer, self.splits, forget)
+    def _reference_set(self) -> ShadowSet | None:
+        return reference_set(self.experiment, self.trainer, self.splits, self.splits.forget)
+
+    def _references(self, references: ShadowSet | None) -> Iterator[Line]:
         if references is not None:
             about = f"models that the unlearner compares with, {len(references.rows(0)):,} examples each"
             yield self._set("references", about, references, partial(self._shadow_group, references))
@@ -192,7 +194,7 @@ class Estimator:
             about = f"for {names}, {len(shadows.rows(0)):,} examples each"
             yield self._set("shadow models", about, shadows, partial(self._shadow_group, shadows))
         if experiment.needs_originals:
-            yield from self._references(self.splits.test)
+            yield from self._references(original_references(self.experiment, self.trainer, self.splits))
             names = ", ".join(name for name, attack in experiment.attacks.items() if attack.needs_originals)
             about = f"for {names}: each trained, retrained twice and unlearned"
             originals = self._original_set(experiment)

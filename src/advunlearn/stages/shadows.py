@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
@@ -11,7 +13,7 @@ from advunlearn.data.splits import Splits
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
-from advunlearn.stages.unlearn import make_task, reference_set, run_unlearner, unlearner_identity
+from advunlearn.stages.unlearn import drawn_like, make_task, reference_set, run_unlearner, unlearner_identity
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 
@@ -25,7 +27,7 @@ def shadow_set(trainer: Trainer, splits: Splits, options: ShadowOptions) -> Shad
 
 def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
     """Return the shadow originals of a run, which are unlearned like its own original."""
-    references = reference_set(experiment, trainer, splits, splits.test)
+    references = original_references(experiment, trainer, splits)
 
     def unlearn(
         trainer: Trainer,
@@ -37,6 +39,32 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
         task = make_task(trainer, splits, retain, forget, references, checkpoint)
         return run_unlearner(experiment, network, task).network
 
+    identity = unlearner_identity(experiment, splits, references)
+    return replace(_originals(experiment, trainer, splits), unlearn=unlearn, unlearner=identity)
+
+
+def original_references(experiment: Experiment, trainer: Trainer, splits: Splits) -> ShadowSet | None:
+    """Return the reference models for unlearning the shadow originals; None if the unlearner uses none.
+
+    Those of the run are trained on rows that include the original's. Those that are trained as a retrained model is are
+    here drawn from the rows of all originals: to each of them, the rows of the others are what audit examples are to
+    the run.
+    """
+    if experiment.unlearner.reference_rows() == "half":
+        return reference_set(experiment, trainer, splits, splits.test)
+    originals = _originals(experiment, trainer, splits)
+    observed = np.unique(np.concatenate([splits.train, splits.audit, splits.test]))
+    pool = np.concatenate([originals.rest, originals.candidates])
+    retain, _ = originals.parts(0)
+    return drawn_like(retain, pool, observed, trainer, experiment.unlearner.reference_models())
+
+
+def _originals(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
+    """Return the shadow originals, without a way to unlearn them."""
+
+    def unlearn(*arguments: object) -> nn.Module:
+        raise NotImplementedError
+
     return OriginalSet(
         trainer,
         experiment.shadow_options,
@@ -45,5 +73,5 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
         test=splits.test,
         population=splits.selection,
         unlearn=unlearn,
-        unlearner=unlearner_identity(experiment, splits, references),
+        unlearner={},
     )

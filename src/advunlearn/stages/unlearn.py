@@ -57,17 +57,32 @@ class Models:
 def reference_set(
     experiment: Experiment, trainer: Trainer, splits: Splits, forget: NDArray[np.int64]
 ) -> ShadowSet | None:
-    """Return the unlearner's reference models, trained on random halves of the training and the audit examples.
+    """Return the unlearner's reference models, trained on random training and audit examples; most unlearners use none.
 
-    They do not depend on the forget set, except for examples of `forget` that the original was not trained on: the
-    store holds them once, for every request. Most unlearners use none.
+    If each is trained on half of these examples, they do not depend on the forget set, except for examples of `forget`
+    that the original was not trained on: the store holds them once, for every request. If each is trained on as many
+    as are retained, they serve all requests of the same size; see `drawn_like`.
     """
-    count = experiment.unlearner.reference_models()
-    if count == 0:
+    unlearner = experiment.unlearner
+    if unlearner.reference_models() == 0:
         return None
     pool = shadow_pool(splits.train, splits.audit, trainer.settings.seed, "reference")
     observed = np.unique(np.concatenate([splits.train, splits.audit, forget]))
-    return ShadowSet(trainer, ShadowOptions(count), pool, observed, "reference")
+    if unlearner.reference_rows() == "retained":
+        return drawn_like(splits.retain, pool, observed, trainer, unlearner.reference_models())
+    return ShadowSet(trainer, ShadowOptions(unlearner.reference_models()), pool, observed, "reference")
+
+
+def drawn_like(
+    retain: NDArray[np.int64], pool: NDArray[np.int64], observed: NDArray[np.int64], trainer: Trainer, count: int
+) -> ShadowSet:
+    """Return reference models that are trained as a retrained model is: on as many rows of the pool, of its classes.
+
+    So a class that is forgotten as a whole is unknown to them as well.
+    """
+    labels = trainer.pool.labels
+    of_classes = pool[np.isin(labels[pool], labels[retain])]
+    return ShadowSet(trainer, ShadowOptions(count), of_classes, observed, "reference", len(retain))
 
 
 def make_task(

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import advunlearn.unlearners
-from advunlearn.auditors.auditor import Audit, Auditor
+from advunlearn.auditors.auditor import Audit, Auditor, ReferenceRows, References
 from advunlearn.auditors.cross_validated import CrossValidated
-from advunlearn.auditors.scores import COLUMNS, logit_margin, reference_evidence, score_columns
+from advunlearn.auditors.scores import COLUMNS, logit_margin, score_columns
 from advunlearn.auditors.svm import SVM
 from advunlearn.options import UserError, option
 from advunlearn.runtime.devices import to_device
 from advunlearn.runtime.seeding import torch_stream
+from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.training.checkpoint import restore, state_of
-from advunlearn.training.fit import Diverged, mode
+from advunlearn.training.fit import Diverged, mode, predict
 from advunlearn.unlearners.gradient import GradientOptions, GradientUnlearner
 from advunlearn.unlearners.gradients import gradients_cosine, gradients_norm
 from advunlearn.unlearners.unlearner import Steps, Task, Unlearned, ordered
@@ -54,7 +55,7 @@ class SG(GradientOptions):
             weight decay. They differ if `audit_every` > 1: the shared momentum continues to push between audits.
         auditor: the follower.
         features: the score columns that the auditor receives, see `score_columns`; with reference models, it receives
-            the score of `Evidence.ratio` instead.
+            those of its `evidence` instead.
         audit_size: number of forget examples, and of audit examples, that each audit step scores; the paper's audit
             batch is 1,000.
         audit_every: one audit step per so many base steps.
@@ -129,6 +130,11 @@ class SG(GradientOptions):
         """Return how many the auditor uses; see `Unlearner.reference_models`."""
         return int(self.auditor.reference_models())
 
+    def reference_rows(self) -> ReferenceRows:
+        """Return the auditor's choice; see `Auditor.reference_rows`."""
+        rows: ReferenceRows = self.auditor.reference_rows()
+        return rows
+
     def repeats_training(self) -> bool:
         """Return whether the base does; see `Unlearner.repeats_training`."""
         return self.leader().repeats_training()
@@ -193,14 +199,15 @@ class Game:
         self.options = options
         self.network = network
         self.settings = task.settings
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         # Examples of other classes would be distinguishable by their class alone.
         audited = np.flatnonzero(np.isin(task.audit.labels.cpu().numpy(), task.forget.labels.cpu().numpy()))
         references = task.references if options.reference_models() else None
-        if references is not None:
+        if references is not None and options.reference_rows() == "half":
             # Outside the references' pool an example is OUT for all models, a forget example for half: other noise.
             pool = np.asarray(references[1].membership.any(0))
             audited = audited[pool[audited]]
-        elif options.reference_models():
+        if references is None and options.reference_models():
             raise UserError(
                 "this auditor needs reference models, which need a training setup: use advunlearn.run, or give train="
             )
@@ -212,13 +219,8 @@ class Game:
         _check_audit(self.counts[1])
         self.scored = task.forget.followed_by(audit)
         self.labels = self.scored.labels.cpu()
-        self.evidence = None
-        if references is not None:
-            forget, whole = references
-            part = replace(whole, logits=whole.logits[:, audited], membership=whole.membership[:, audited])
-            self.evidence = reference_evidence([forget, part], self.labels.split(self.counts))
+        self.evidence = None if references is None else self._evidence(references, audited)
         self.generator = torch_stream(task.settings.seed, "audit")
-        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.SGD(self.parameters, momentum=options.momentum)
         self.records: list[dict[str, Any]] = []
         self.remarks = {""}
@@ -277,6 +279,18 @@ class Game:
         restore(self.optimizer, state["optimizer"])
         self.records, self.remarks = state["records"], set(state["remarks"])
 
+    def _evidence(self, references: tuple[ShadowOutputs, ShadowOutputs], audited: NDArray[np.intp]) -> References:
+        forget, whole = references
+        part = replace(whole, logits=whole.logits[:, audited], membership=whole.membership[:, audited])
+        generator = torch_stream(self.settings.seed, "evidence")
+        labels = self.labels.split(self.counts)
+        return self.options.auditor.evidence([forget, part], labels, self._margins, generator)
+
+    @torch.no_grad()
+    def _margins(self) -> Tensor:
+        """Return the logit margins of the network as it is, on all scored examples, on the CPU."""
+        return logit_margin(predict(self.network, self.scored).double(), self.labels)
+
     def _audit(self) -> Audit:
         drawn = [
             torch.randperm(count, generator=self.generator)[:size]
@@ -296,7 +310,7 @@ class Game:
         if self.evidence is None:
             scores = score_columns(logits, classes, self.options.features)
         else:
-            scores = self.evidence.subset(index).ratio(logit_margin(logits.double(), classes))[:, None]
+            scores = self.evidence.subset(index).scores(logit_margin(logits.double(), classes))
         parts = *scores.split(self.sizes), *labels.split(self.sizes)
         return self.options.auditor.utility(*parts, self.generator)
 

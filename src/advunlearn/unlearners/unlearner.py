@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from advunlearn.auditors.auditor import ReferenceRows
 from advunlearn.data.examples import Examples
 from advunlearn.options import Component, UserError
 from advunlearn.runtime.settings import Settings
@@ -192,8 +193,12 @@ class Unlearner(Component):
         return ""
 
     def reference_models(self) -> int:
-        """Return how many reference models it uses, trained on random halves of the training and audit examples."""
+        """Return how many reference models it uses, trained on random training and audit examples."""
         return 0
+
+    def reference_rows(self) -> ReferenceRows:
+        """Return on how many rows each is trained; see `Auditor.reference_rows`."""
+        return "half"
 
     def repeats_training(self) -> bool:
         """Return whether it needs `Task.training`, which is None if the original is given."""

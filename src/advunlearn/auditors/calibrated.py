@@ -1,0 +1,164 @@
+"""The game's auditor that asks, example by example, whether the model looks retrained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from advunlearn.auditors.auditor import Audit, Auditor, ReferenceRows
+from advunlearn.auditors.scores import reference_margins, shrunk_variance
+from advunlearn.options import UserError, option
+from advunlearn.runtime.devices import to_device
+from advunlearn.shadows.outputs import ShadowOutputs
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The logit margins that a retrained model is expected to have: `target` (n,), in units of `deviation` (n,).
+
+    Both are on the CPU.
+    """
+
+    target: Tensor
+    deviation: Tensor
+
+    def scores(self, margins: Tensor) -> Tensor:
+        """Return the distances of margins (n,) from their targets in deviations, (n, 1)."""
+        target, deviation = (to_device(each, margins.device) for each in (self.target, self.deviation))
+        return ((margins - target) / deviation)[:, None]
+
+    def subset(self, index: Tensor) -> Expected:
+        """Return what is expected of the examples at these positions."""
+        return Expected(self.target[index], self.deviation[index])
+
+
+@dataclass
+class Calibrated(Auditor):
+    """It asks whether each margin is one that a retrained model would have; two-sided, with the spread of retraining.
+
+    The reference models are trained on random draws of training and audit examples, each as large as the retain set.
+    Those that never saw example x give the mean m(x) and the deviation s(x) of its margin after retraining. A retrained
+    model does not have the mean: it has one draw. So the target of a forget example is one draw as well,
+
+        t(x) = m(x) + s(x) e(x), with e(x) ~ N(0, 1) drawn once per example
+
+    Audit examples are to stay as they are, except for what a smaller training set changes: t(x) = m(x) + r(x), where
+    r(x) is what the original model's margin differs from its weighted least-squares line over m(x).
+
+    The auditor bets on each example that its distance d(x) = (margin - t(x)) / s(x) is not zero. It chooses the stakes
+    w(x), of at most `stake` in size, at a cost of w(x)^2 / 2:
+
+        M = max over w of mean [w(x) d(x) - w(x)^2 / 2]
+
+    the mean of its values on forget examples and on audit examples. The best stakes are d(x), limited to `stake`, and M
+    is then the Huber function of d(x). By the envelope theorem the gradient through the best stakes is zero, so that of
+    M with the stakes held constant is exact.
+
+    It fails if the references say little of the request: with few of them, m(x) is a mean of few margins. If whole
+    classes are forgotten, the references are trained without these classes and serve no other request.
+
+    Attributes:
+        references: models, a multiple of 2 and at least 4.
+        stake: the largest stake, in deviations; it limits the gradient of examples that are far from their target.
+
+    References:
+        [huber1964] P. J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35(1),
+            1964. https://doi.org/10.1214/aoms/1177703732 (the function; its use as an auditor is this project's)
+        [carlini2022] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramer, "Membership Inference Attacks
+            From First Principles", IEEE Symposium on Security and Privacy 2022. https://arxiv.org/abs/2112.03570 (a
+            normal distribution of the margin for each example: section V)
+        [hayes2024] J. Hayes, I. Shumailov, E. Triantafillou, A. Khalifa and N. Papernot, "Inexact Unlearning Needs More
+            Careful Evaluations to Avoid a False Sense of Privacy", IEEE SaTML 2025. https://arxiv.org/abs/2403.01218
+            (the question 'unlearned or retrained?', which this auditor asks inside the game)
+    """
+
+    references: int = option(64, at_least=4)
+    stake: float = option(0.3, above=0)
+
+    uninformed: ClassVar[float] = 0.0
+
+    def conflicts(self) -> list[str]:
+        """Return a line for an odd number of reference models."""
+        odd = self.references % 2
+        return [f"references must be an even whole number, got {self.references} (try references=64)"] if odd else []
+
+    def reference_models(self) -> int:
+        """Return their number; see `Auditor.reference_models`."""
+        return self.references
+
+    def reference_rows(self) -> ReferenceRows:
+        """Return `retained`; see `Auditor.reference_rows`."""
+        return "retained"
+
+    def evidence(
+        self,
+        outputs: Sequence[ShadowOutputs],
+        labels: Sequence[Tensor],
+        original: Callable[[], Tensor],
+        generator: torch.Generator,
+    ) -> Expected:
+        """Return the targets and deviations of forget and audit examples; see `Auditor.evidence`.
+
+        Raises:
+            UserError: if fewer than two models never saw an example.
+        """
+        margins, inside = reference_margins(outputs, labels)
+        mean, variance = expected(margins, ~inside)
+        forgotten = len(labels[0])
+        draws = torch.randn(forgotten, generator=generator, dtype=torch.float64)
+        kept = mean[forgotten:] + residuals(original()[forgotten:], mean[forgotten:], 1 / variance[forgotten:])
+        target = torch.cat([mean[:forgotten] + variance[:forgotten].sqrt() * draws, kept])
+        return Expected(target, variance.sqrt())
+
+    def utility(
+        self,
+        member_scores: Tensor,
+        nonmember_scores: Tensor,
+        member_labels: Tensor,
+        nonmember_labels: Tensor,
+        generator: torch.Generator,
+    ) -> Audit:
+        """Return the value of the best stakes; see `Auditor.utility`.
+
+        The accuracy is that of calling an example above its target a member.
+        """
+        values = [self._value(scores[:, 0]) for scores in (member_scores, nonmember_scores)]
+        above = [
+            ((scores > 0).double() + 0.5 * (scores == 0)).mean().detach()
+            for scores in (member_scores, nonmember_scores)
+        ]
+        return Audit(utility=(values[0] + values[1]) / 2, accuracy=(above[0] + 1 - above[1]) / 2)
+
+    def _value(self, distances: Tensor) -> Tensor:
+        return F.huber_loss(distances, torch.zeros_like(distances), delta=self.stake)
+
+
+def expected(margins: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean (n,) and the variance (n,) of margins (k, n) over the models that are `outside` (k, n).
+
+    Each variance is shrunk towards the common one; see `shrunk_variance`.
+
+    Raises:
+        UserError: if an example has fewer than two such models.
+    """
+    count = outside.sum(0).double()
+    if not bool((count >= 2).all()):
+        raise UserError(
+            "fewer than two reference models were trained without some example; use more of them (auditor.references)"
+        )
+    mean = margins.masked_fill(~outside, 0.0).sum(0) / count
+    squares = (margins - mean).square().masked_fill(~outside, 0.0).sum(0)
+    return mean, shrunk_variance(squares, count - 1)
+
+
+def residuals(margins: Tensor, mean: Tensor, weights: Tensor) -> Tensor:
+    """Return the residuals (n,) of margins (n,) from their weighted least-squares line over `mean` (n,)."""
+    design = torch.stack([torch.ones_like(mean), mean], 1)
+    root = weights.sqrt()[:, None]
+    line = torch.linalg.pinv(design * root) @ (margins[:, None] * root)
+    return margins - (design @ line)[:, 0]

@@ -1,0 +1,72 @@
+"""On which rows reference models are trained, for a run and for shadow originals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advunlearn.config.compose import experiment_from
+from advunlearn.config.experiment import Experiment
+from advunlearn.data.splits import Splits
+from advunlearn.runs.manifest import Manifest
+from advunlearn.stages.data import prepare
+from advunlearn.stages.shadows import original_references, original_set
+from advunlearn.stages.unlearn import reference_set
+from advunlearn.training.trainer import Trainer
+
+World = tuple[Experiment, Trainer, Splits]
+
+
+def world(folder: Path, *overrides: str) -> World:
+    experiment = experiment_from(["auditor=calibrated", "auditor.references=8", *overrides])
+    with Manifest(folder / "run", {"call": "test"}) as manifest:
+        return prepare(experiment, manifest)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVUNLEARN_CACHE", str(tmp_path / "cache"))
+
+
+def test_references_are_as_large_as_the_retain_set_and_see_every_class(tmp_path: Path) -> None:
+    experiment, trainer, splits = world(tmp_path)
+    references = reference_set(experiment, trainer, splits, splits.forget)
+    assert references is not None
+    assert len(references.rows(0)) == len(splits.retain) == 200
+    assert set(splits.train) < set(references.pool)
+    assert set(references.pool) <= set(splits.train) | set(splits.audit)
+    outputs = [np.isin(splits.forget, references.rows(index)).mean() for index in range(8)]
+    assert 0 < np.mean(outputs) < 1
+
+
+def test_references_know_nothing_of_a_class_that_is_forgotten_as_a_whole(tmp_path: Path) -> None:
+    experiment, trainer, splits = world(tmp_path, "forget=class")
+    references = reference_set(experiment, trainer, splits, splits.forget)
+    assert references is not None
+    labels = trainer.pool.labels
+    (forgotten,) = np.unique(labels[splits.forget])
+    assert forgotten not in labels[references.pool]
+    assert len(references.rows(0)) == len(splits.retain)
+
+
+def test_references_of_shadow_originals_are_drawn_from_the_originals_rows(tmp_path: Path) -> None:
+    experiment, trainer, splits = world(tmp_path, "attack=ulira")
+    references = original_references(experiment, trainer, splits)
+    assert references is not None
+    originals = original_set(experiment, trainer, splits)
+    trained = np.concatenate([np.concatenate(originals.parts(index)) for index in range(20)])
+    assert set(trained) == set(references.pool)
+    assert len(references.rows(0)) == len(originals.parts(0)[0])
+    assert set(references.observed) >= set(splits.test) | set(splits.audit)
+
+
+def test_references_that_are_trained_on_halves_are_the_same_for_both(tmp_path: Path) -> None:
+    experiment, trainer, splits = world(tmp_path, "auditor=likelihood_ratio", "attack=ulira")
+    references = original_references(experiment, trainer, splits)
+    own = reference_set(experiment, trainer, splits, splits.test)
+    assert references is not None
+    assert own is not None
+    assert references.key(1) == own.key(1)
+    assert len(references.rows(0)) == 250
