@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ from advunlearn.training.trainer import Trainer
 
 WEIGHTS_SCHEMA = 1  # raise it when the results of this code change, as that of stage `unlearn`
 POINTS = 5  # of a line, with both ends
-MOST_EXAMPLES = 2000  # of each part: a standard error of one point at most, for little of the time of a training
+MOST_EXAMPLES = 1000  # of each part: a standard error of 0.016 at most, for less than 1 % of the time of a training
 
 
 def compare_weights(trainer: Trainer, splits: Splits, models: Models, manifest: Manifest) -> WeightSpace:
@@ -156,12 +157,14 @@ def _barriers(
     """Return the barriers between the original and another model."""
     if network is original:
         return dict.fromkeys(rows, 0.0)
-    errors: dict[CurvePart, list[float]] = {part: [] for part in rows}
     retain = trainer.examples.subset(rows["retain"])
-    for share in np.linspace(0, 1, POINTS).tolist():
-        ends = {0.0: original, 1.0: network}  # as they are, with their own statistics
-        point = ends[share] if share in ends else interpolated(original, network, share, retain)
-        for part, each in rows.items():
-            logits = trainer.logits(point, each, 1)[:, 0]
-            errors[part].append(1 - accuracy(logits, trainer.pool.labels[each]))
-    return {part: barrier(each) for part, each in errors.items()}
+    between = (interpolated(original, network, share, retain) for share in np.linspace(0, 1, POINTS)[1:-1].tolist())
+    points = itertools.chain([original], between, [network])  # the ends as they are, with their own statistics
+    errors = [_errors(trainer, point, rows) for point in points]
+    return {part: barrier([each[part] for each in errors]) for part in rows}
+
+
+def _errors(trainer: Trainer, network: nn.Module, rows: dict[CurvePart, Rows]) -> dict[CurvePart, float]:
+    """Return the share of the examples of each part that a network classifies wrongly."""
+    labels = trainer.pool.labels
+    return {part: 1 - accuracy(trainer.logits(network, each, 1)[:, 0], labels[each]) for part, each in rows.items()}
