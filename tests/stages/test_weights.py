@@ -94,6 +94,16 @@ def test_halfway_lies_the_mean_with_statistics_of_its_own() -> None:
         assert all(torch.equal(each, state[name]) for name, each in end.state_dict().items())
 
 
+def test_weights_that_two_layers_share_are_moved_once() -> None:
+    ends = [nn.Sequential(linear(*[value] * 4), nn.ReLU()) for value in (0.0, 4.0)]
+    for end in ends:
+        end.append(nn.Linear(2, 2, bias=False))
+        end[2].weight = end[0].weight
+    between = interpolated(*ends, 0.25, examples(60, 0))
+    assert between[0].weight is between[2].weight
+    assert between[0].weight.flatten().tolist() == [1.0] * 4
+
+
 def test_statistics_are_computed_without_dropout() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.BatchNorm1d(64)).eval()
     between = interpolated(model, model, 0.5, examples(60, 0))

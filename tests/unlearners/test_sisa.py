@@ -72,7 +72,7 @@ def test_a_run_stores_the_ensemble_and_measures_it(workplace: Path) -> None:
     metrics = advunlearn.run([*words, "dataset.train_size=100"], workplace / "run").metrics
     models = metrics["models"]
     assert metrics["weights"]["models"] == {}
-    assert "no distance between weights: the unlearned model is not of the original's architecture" in notes(metrics)
+    assert "no distance between weights: not of the original's architecture: unlearned" in notes(metrics)
     assert models["unlearned"]["accuracy"] != models["retrained"]["accuracy"]
     stored = load_file(workplace / "run" / "unlearned.safetensors")
     assert {name.split(".")[1] for name in stored} == {"0", "1"}

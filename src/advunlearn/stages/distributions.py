@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,7 @@ def compare_distributions(
     with manifest.stage("distributions") as stage:
         kept = trainer.store.get_or_make("distributions", key, lambda: Artefact(dict(measure(originals)), {}, {}))
         stage.note(reused=kept.reused, artefact=kept.digest)
-    found: Any = kept.record
-    return Distributions(**found)
+    return cast("Distributions", kept.record)
 
 
 def measure(originals: OriginalSet) -> Distributions:

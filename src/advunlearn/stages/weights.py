@@ -59,8 +59,9 @@ def measure(trainer: Trainer, models: Models, rows: dict[CurvePart, Rows]) -> di
     """Return the models' numbers, or the reason why they have none, as plain data."""
     networks = [models.networks[name] for name in MODELS]
     original, retrained, _ = networks
-    if not all(comparable(network, original) for network in networks):
-        return {"models": {}, "reason": "the unlearned model is not of the original's architecture"}
+    others = [name for name, network in zip(MODELS, networks, strict=True) if not comparable(network, original)]
+    if others:
+        return {"models": {}, "reason": f"not of the original's architecture: {' and '.join(others)}"}
     found: dict[ModelName, WeightMetrics] = {
         name: {
             "from_original": relative_distance(network, original),
@@ -128,11 +129,11 @@ def interpolated(network: nn.Module, other: nn.Module, share: float, examples: E
             Activations for Interpolation Repair", ICLR 2023. https://arxiv.org/abs/2211.08403
     """
     between = copy.deepcopy(network)
-    target = other.state_dict()
+    tensors = [itertools.chain(each.parameters(), each.buffers()) for each in (between, other)]  # each tied tensor once
     with torch.no_grad():
-        for name, tensor in between.state_dict().items():
-            if tensor.is_floating_point():
-                tensor.lerp_(target[name], share)
+        for ours, theirs in zip(*tensors, strict=True):
+            if ours.is_floating_point():
+                ours.lerp_(theirs, share)
     _normalise(between, examples)
     return between
 
