@@ -109,6 +109,7 @@ def test_what_a_run_leaves(command: Command, workplace: Path) -> None:
         "retrain",
         "unlearn",
         "attack",
+        "weights",
         "report",
     ]
     assert all(2**20 < stage["peak_memory"] < 2**36 for stage in manifest["stages"])
@@ -143,6 +144,12 @@ def test_metrics_have_the_schema_that_is_promised(made: Made) -> None:
             assert all(0 <= attack[rate] <= 1 for rate in rates)
             assert attack["shadows"] == (2 if name == "lira" else 0)
             assert attack["members"] == 50
+    assert metrics["weights"]["reason"] == ""
+    assert "distributions" not in metrics
+    weights = [load_file(made.folder / f"{name}.safetensors") for name in ("unlearned", "original")]
+    before, after = (np.concatenate([each.numpy().ravel() for each in model.values()]) for model in weights[::-1])
+    moved = np.linalg.norm(after - before) / np.linalg.norm(before)
+    assert metrics["weights"]["models"]["unlearned"]["from_original"] == pytest.approx(moved, rel=1e-5)
     assert set(metrics["seconds"]) == {"pretrain", "retrain", "unlearn", "shadows", "attack"}
     assert metrics["gap"]["unlearned"]["attacks"]["lira"] == pytest.approx(
         metrics["models"]["unlearned"]["attacks"]["lira"]["auc"]
@@ -155,7 +162,15 @@ def test_a_second_run_takes_everything_from_the_store(made: Made) -> None:
     first, second = made, advunlearn.run(QUICK)
     assert first.metrics == second.metrics
     reused = {stage["name"]: stage["reused"] for stage in read(second.folder / "manifest.json")["stages"]}
-    assert reused == {"data": False, "pretrain": True, "retrain": True, "unlearn": True, "attack": True, "report": True}
+    assert reused == {
+        "data": False,
+        "pretrain": True,
+        "retrain": True,
+        "unlearn": True,
+        "attack": True,
+        "weights": True,
+        "report": True,
+    }
     assert (first.folder / "roc.png").read_bytes() == (second.folder / "roc.png").read_bytes()
 
 

@@ -11,6 +11,8 @@ This file is the chain of its stages:
                      in one request or several                                      stages/rounds.py
     attack           membership inference on all three                              stages/attack.py
                      with shadow models to compare with                             stages/shadows.py
+    weights          how far they lie from each other                               stages/weights.py
+    distributions    many unlearned against many retrained models, if there are     stages/distributions.py
     evaluate         the three models compared                                      stages/evaluate.py
     report           metrics, scores, weights, pictures and the page                stages/report.py
 
@@ -49,6 +51,7 @@ from advunlearn.shadows import originals
 from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models
 from advunlearn.stages.budget import announce
 from advunlearn.stages.data import prepare
+from advunlearn.stages.distributions import DISTRIBUTIONS_SCHEMA, compare_distributions
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.memorization import choose_forget_set, memorization_keys
 from advunlearn.stages.models import make_models
@@ -56,6 +59,7 @@ from advunlearn.stages.original import given_original, original_key, provenance
 from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA
+from advunlearn.stages.weights import WEIGHTS_SCHEMA, compare_weights
 from advunlearn.storage.artefacts import index_digest
 from advunlearn.storage.files import atomic_write
 from advunlearn.storage.prune import warn_if_nearly_full
@@ -106,7 +110,9 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
             return Result(folder, None)
         models = make_models(experiment, trainer, splits, manifest)
         evidence = attack_models(experiment, trainer, splits, models, manifest)
-        metrics = evaluate(experiment, splits, models, evidence, given, chosen)
+        weights = compare_weights(trainer, splits, models, manifest)
+        many = compare_distributions(experiment, trainer, splits, evidence, manifest)
+        metrics = evaluate(experiment, splits, models, evidence, given, chosen, weights, many)
         write_results(manifest, trainer, models, evidence, metrics)
         reuse.note(trainer.store, key, folder)
         return result_of(folder, trainer, splits, models, evidence, metrics, manifest.data)
@@ -118,13 +124,14 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     The splits may be those of `prepare`: with the models that choose the forget set they determine the final ones.
     """
     _, chosen_by = memorization_keys(experiment, trainer, splits.train)
+    later = (PICTURES_SCHEMA, WEIGHTS_SCHEMA, DISTRIBUTIONS_SCHEMA)
     choice: dict[str, Any] = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
     if experiment.forget.rounds > 1:
         choice["rounds"] = experiment.forget.rounds
     return {
         **choice,
         "version": __version__,
-        "schemas": [originals.SCHEMA, UNLEARN_SCHEMA, ATTACK_SCHEMA, PICTURES_SCHEMA],
+        "schemas": [originals.SCHEMA, UNLEARN_SCHEMA, ATTACK_SCHEMA, *later],
         "original": original_key(experiment, trainer, splits),
         "splits": {part: index_digest(rows) for part, rows in vars(splits).items()},
         "unlearner": experiment.unlearner.identity(),

@@ -13,6 +13,7 @@ from torch import nn
 
 import advunlearn
 from advunlearn.options import UserError
+from advunlearn.report.run.table import notes
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.stages.repeated import Repeated
 from advunlearn.training.trainer import Trainer
@@ -68,7 +69,10 @@ def test_the_result_takes_its_weights_as_the_store_keeps_them() -> None:
 
 def test_a_run_stores_the_ensemble_and_measures_it(workplace: Path) -> None:
     words = ["unlearner=sisa", "unlearner.shards=2", "attack=threshold", "optimizer.epochs=2"]
-    models = advunlearn.run([*words, "dataset.train_size=100"], workplace / "run").metrics["models"]
+    metrics = advunlearn.run([*words, "dataset.train_size=100"], workplace / "run").metrics
+    models = metrics["models"]
+    assert metrics["weights"]["models"] == {}
+    assert "no distance between weights: not of the original's architecture: unlearned" in notes(metrics)
     assert models["unlearned"]["accuracy"] != models["retrained"]["accuracy"]
     stored = load_file(workplace / "run" / "unlearned.safetensors")
     assert {name.split(".")[1] for name in stored} == {"0", "1"}

@@ -29,9 +29,11 @@ from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.attack import attack_models
 from advunlearn.stages.data import check_parts
+from advunlearn.stages.distributions import compare_distributions
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.report import result_of
 from advunlearn.stages.unlearn import Models
+from advunlearn.stages.weights import compare_weights
 from advunlearn.storage.artefacts import Artefact, key_digest
 from advunlearn.training.fit import place
 from advunlearn.training.weights import tensors_digest, weights_of
@@ -117,7 +119,9 @@ def compare(
         with _manifest(experiment, parts) as manifest:
             models = _models(trainer, splits, placed, unlearned, retrained)
             evidence = attack_models(experiment, trainer, splits, models, manifest)
-            metrics = evaluate(experiment, splits, models, evidence)
+            weights = compare_weights(trainer, splits, models, manifest)
+            many = compare_distributions(experiment, trainer, splits, evidence, manifest)
+            metrics = evaluate(experiment, splits, models, evidence, weights=weights, distributions=many)
             return result_of(None, trainer, splits, models, evidence, metrics, manifest.data)
 
 

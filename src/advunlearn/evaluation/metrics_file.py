@@ -13,6 +13,7 @@ ModelName = Literal["original", "retrained", "unlearned"]
 ComparedName = Literal["original", "unlearned"]  # with the retrained model
 PartName = Literal["retain", "forget", "test"]
 FollowedName = Literal["accuracy", "auc"]  # of the examples of one request
+CurvePart = Literal["retain", "test"]  # on which errors between two models are computed
 
 MODELS: tuple[ModelName, ...] = ("original", "retrained", "unlearned")
 COMPARED: tuple[ComparedName, ...] = ("original", "unlearned")
@@ -246,7 +247,72 @@ class Rounds(TypedDict):
     seconds: list[float]
 
 
+class WeightMetrics(TypedDict):
+    """Where the weights of one model lie.
+
+    Attributes:
+        from_original, from_retrained: distance of its parameters to those of the other model, over the norm of the
+            latter; see `weights.relative_distance`.
+        barrier: in [0, 1], on retain and test examples: by how much the error on the straight line to the original lies
+            above that of its ends; see `weights.barrier`.
+    """
+
+    from_original: float
+    from_retrained: float
+    barrier: dict[CurvePart, float]
+
+
+class WeightSpace(TypedDict):
+    """The three models as points in the space of their parameters.
+
+    Attributes:
+        models: by name; empty if they have no common space.
+        reason: why they have none, in words; empty if they have one.
+        examples: on how many examples of each part the errors were computed.
+        points: at how many points of each line, with both ends.
+    """
+
+    models: dict[ModelName, WeightMetrics]
+    reason: str
+    examples: dict[CurvePart, int]
+    points: int
+
+
+class DistributionMetrics(TypedDict):
+    """How far many models are from retrained ones, by the distribution of their outputs.
+
+    Attributes:
+        klom: 95th percentile over the examples of a part of the data, in nats; see `distributions.klom`.
+        forgetting_quality: in [0, 1]; see `distributions.forgetting_quality`.
+        competition_score: the same times the ratios of accuracies, to retrained models, on retain and test examples.
+    """
+
+    klom: dict[PartName, float]
+    forgetting_quality: float
+    competition_score: float
+
+
+class Distributions(TypedDict):
+    """Shadow originals, as they are, retrained once more, and unlearned, against models retrained from scratch.
+
+    The `retrained` models show what a perfect unlearner reaches with so many models.
+
+    Attributes:
+        models: by name; empty if there are too few.
+        reason: why there are no numbers, in words; empty if there are.
+        each: how many models of each kind an example has, at most.
+        examples: of each part.
+    """
+
+    models: dict[ModelName, DistributionMetrics]
+    reason: str
+    each: int
+    examples: dict[PartName, int]
+
+
 class _AddedLater(TypedDict, total=False):
+    weights: WeightSpace
+    distributions: Distributions
     memorization: Memorization
     mislabelled: dict[ModelName, Mislabelled]
     rounds: Rounds
@@ -274,6 +340,8 @@ class Metrics(_AddedLater):
         references_over_retraining: seconds of the reference models over those of retraining; 0 without such models.
         trace: what the unlearner recorded.
         unlearning: what unlearning needed. Older files lack it.
+        weights: distances between the models' parameters, and the line between them. Older files lack it.
+        distributions: many unlearned against many retrained models, if the run has shadow originals.
     """
 
     schema: Literal[1]

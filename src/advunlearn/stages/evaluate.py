@@ -17,6 +17,7 @@ from advunlearn.evaluation.metrics_file import (
     MODELS,
     AlgorithmMetrics,
     AttackMetrics,
+    Distributions,
     GivenOriginal,
     Memorization,
     Metrics,
@@ -24,6 +25,7 @@ from advunlearn.evaluation.metrics_file import (
     ModelName,
     PartName,
     Resources,
+    WeightSpace,
 )
 from advunlearn.report.run.table import memorization_in_words
 from advunlearn.shadows.model_set import ShadowOptions
@@ -40,6 +42,8 @@ def evaluate(
     evidence: Evidence,
     given: GivenOriginal | None = None,
     chosen: Memorization | None = None,
+    weights: WeightSpace | None = None,
+    distributions: Distributions | None = None,
 ) -> Metrics:
     """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one.
 
@@ -47,6 +51,7 @@ def evaluate(
         experiment, splits, models, evidence: of the run.
         given: what is known of an original that was given.
         chosen: the memorization of the forget set according to the models that chose it, if models did.
+        weights, distributions: of the stages of these names.
     """
     measured = {name: measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
@@ -71,6 +76,10 @@ def evaluate(
         metrics["unlearning"] = _resources(experiment, models)
     if given is not None:
         metrics["original"] = given
+    if weights is not None:
+        metrics["weights"] = weights
+    if distributions is not None:
+        metrics["distributions"] = distributions
     if models.rounds is not None:
         metrics["rounds"] = models.rounds
     if (found := _memorization(experiment, evidence) or chosen) is not None:

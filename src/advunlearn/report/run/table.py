@@ -23,9 +23,9 @@ from advunlearn.evaluation.metrics_file import (
 )
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
+from advunlearn.report.run.further import MATCH, further_numbers, reasons
 from advunlearn.runtime.resources import size
 
-MATCH = "match retrained"
 DOUBT = "not 0.5 (expected by chance in 1 of 20 audits): treat the other numbers with caution"
 
 Find = Callable[[AttackMetrics], tuple[float, ...]]  # a number, or a number and the ends of its interval
@@ -60,7 +60,8 @@ def rows(metrics: Metrics) -> list[MetricRow]:
     """Return everything that `metrics.json` holds of the models, one row per number."""
     models = [metrics["models"][name] for name in MODELS]
     own = [*_mislabelled(metrics), *_rounds(metrics)]
-    return [*_accuracy(models), *own, *_attacks(models), *_losses(models), *_algorithm(metrics)]
+    further = [_row(*each) for each in further_numbers(metrics)]
+    return [*_accuracy(models), *own, *_attacks(models), *_losses(models), *_algorithm(metrics), *further]
 
 
 def records(metrics: Metrics) -> list[dict[str, Any]]:
@@ -116,7 +117,7 @@ def notes(metrics: Metrics) -> list[str]:
     seconds = metrics["seconds"]
     spent = ", ".join(f"{stage} {value:.3g} s" for stage, value in seconds.items())
     time = f"time when it was computed: {spent}"
-    lines = [verdict(metrics), *_original(metrics), time, *_speed(metrics), *_unlearning(metrics)]
+    lines = [verdict(metrics), *_original(metrics), time, *_speed(metrics), *_unlearning(metrics), *reasons(metrics)]
     if (memorized := metrics.get("memorization")) is not None:
         lines.append(memorization_in_words(memorized))
     if references := metrics["references_over_retraining"]:
@@ -217,6 +218,9 @@ def metrics_csv(metrics: Metrics) -> str:
         for question, models in questions.items():
             for model, found in models.items():
                 writer.writerows((model, attack, f"{question}_{name}", value) for name, value in found.items())
+    for section, name, values, *_ in further_numbers(metrics):
+        metric = f"{section} {name}".replace(" ", "_")
+        writer.writerows((model, "", metric, *value) for model, value in zip(MODELS, values, strict=True))
     return file.getvalue()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import t
 
 from advunlearn.evaluation.comparison import average_gap, tug_of_war
-from advunlearn.evaluation.metrics_file import Gap, Metrics, ModelName, PartName
+from advunlearn.evaluation.metrics_file import DistributionMetrics, Gap, Metrics, ModelName, PartName, WeightMetrics
 from advunlearn.report.summary.folders import Run
 
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
@@ -39,7 +39,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Column:
-    """One number of a model: its names in a table and in a file, and how it is found in metrics."""
+    """One number of a model: its names in a table and in a file, and how it is found in metrics.
+
+    Attributes:
+        terminal: whether the table for a terminal has it; that for a document or a paper has all columns.
+    """
 
     section: str
     name: str
@@ -47,6 +51,7 @@ class Column:
     attack: str
     find: Callable[[Metrics, ModelName], float | None]
     digits: int = 3
+    terminal: bool = True
 
     def of(self, runs: Iterable[Run], model: ModelName) -> Estimate | None:
         """Return this number of one of the runs' models; None if none of them has it."""
@@ -87,7 +92,7 @@ def run_columns(attacks: Iterable[str]) -> list[Column]:
     """Return the columns of runs that differ in any option."""
     attacks = list(attacks)
     times = [time_over_retraining("unlearning"), time_over_retraining("references")]
-    return [*map(accuracy, SHOWN_PARTS), *map(_auc, attacks), *map(gap, attacks), *times]
+    return [*map(accuracy, SHOWN_PARTS), *map(_auc, attacks), *map(gap, attacks), *times, *further_columns()]
 
 
 def method_columns(attacks: Iterable[str]) -> list[Column]:
@@ -100,6 +105,18 @@ def method_columns(attacks: Iterable[str]) -> list[Column]:
         _of_gap("ToW", tug_of_war),
         _of_gap("ToW-MIA", lambda found: tug_of_war(found, attacks=True)),
         *times,
+        *further_columns(),
+    ]
+
+
+def further_columns() -> list[Column]:
+    """Return the columns for which a terminal has no room; those that no run has are left out."""
+    return [
+        _of_distributions("KLoM forget", lambda found: found["klom"]["forget"]),
+        _of_distributions("forgetting quality", lambda found: found["forgetting_quality"]),
+        _of_weights("from original", lambda found: found["from_original"]),
+        _of_weights("barrier test", lambda found: found["barrier"]["test"]),
+        Column("memory", "MB", "peak_memory_mb", "", _peak_memory, digits=0, terminal=False),
     ]
 
 
@@ -109,6 +126,30 @@ def _auc(attack: str) -> Column:
         return None if found is None else found["auc"]
 
     return Column("AUC", attack, "auc", attack, find)
+
+
+def _of_distributions(name: str, measure: Callable[[DistributionMetrics], float]) -> Column:
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        found = metrics["distributions"]["models"] if "distributions" in metrics else {}
+        return measure(found[model]) if model in found else None
+
+    return Column("many models", name, name.lower().replace(" ", "_"), "", find, terminal=False)
+
+
+def _of_weights(name: str, measure: Callable[[WeightMetrics], float]) -> Column:
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        found = metrics["weights"]["models"] if "weights" in metrics else {}
+        return measure(found[model]) if model in found else None
+
+    return Column("weights", name, f"weights_{name}".replace(" ", "_"), "", find, terminal=False)
+
+
+def _peak_memory(metrics: Metrics, model: ModelName) -> float | None:
+    """Return the peak memory of unlearning on CUDA; that of the CPU depends on what the process did before."""
+    found = metrics.get("unlearning")
+    if model != _UNLEARNED or found is None or found["device"] != "cuda" or found["peak_memory"] is None:
+        return None
+    return found["peak_memory"] / 1e6
 
 
 def _of_gap(name: str, measure: Callable[[Gap], float]) -> Column:

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
@@ -21,7 +22,10 @@ LEGEND = "mean ± half of the 95 % interval over seeds; gap: AUC less that of th
 
 def text(summary: Summary) -> str:
     """Return the table for a terminal, with the runs that are not in it."""
-    lines = [*align(cells(summary)), LEGEND] if summary.rows else []
+    narrow = replace(summary, columns=tuple(column for column in summary.columns if column.terminal))
+    lines = [*align(cells(narrow)), LEGEND] if summary.rows else []
+    if len(narrow.columns) < len(summary.columns):
+        lines.append(f"further columns in the other formats: {', '.join(_further(summary))}")
     lines += ["", *standings(summary)] if summary.by_method else []
     return "\n".join([*lines, *(f"no result: {line}" for line in absent(summary)), *_repeats(summary)])
 
@@ -178,6 +182,11 @@ def _repeats(summary: Summary) -> list[str]:
 
 def _labels(summary: Summary) -> list[str]:
     return [key.removesuffix(f".{TARGET}") for key in summary.keys]
+
+
+def _further(summary: Summary) -> list[str]:
+    """Return the names of the columns that a terminal has no room for."""
+    return [f"{column.section} {column.name}" for column in summary.columns if not column.terminal]
 
 
 def _names(summary: Summary) -> list[str]:
