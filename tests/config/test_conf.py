@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.utils import get_class
+from omegaconf import OmegaConf
 
 from advunlearn.attacks.attack import Attack
 from advunlearn.auditors.auditor import Auditor
@@ -134,9 +135,9 @@ def test_every_experiment_composes_to_what_its_file_sets(path: Path) -> None:
         chosen |= {key: value for each in of_recipe for key, value in each.items()}
     assert set(experiment.attacks) == set(attacks)
     for key, value in chosen.items():
-        group = key.removeprefix("override /")
+        group, _, place = key.removeprefix("override /").partition("@")
         assert (
-            experiment.config[group]["_target_"]
+            OmegaConf.select(OmegaConf.create(experiment.config), place or group)["_target_"]
             == yaml.safe_load((CONF / group / f"{value}.yaml").read_text())["_target_"]
         )
     node.pop("hydra", None)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from advunlearn.config.compose import experiment_from
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.data import prepare
+from advunlearn.stages.original import original
 from advunlearn.stages.shadows import original_references, original_set
-from advunlearn.stages.unlearn import reference_set
+from advunlearn.stages.unlearn import make_task, reference_set, run_unlearner
 from advunlearn.training.trainer import Trainer
 
 World = tuple[Experiment, Trainer, Splits]
@@ -70,3 +74,18 @@ def test_references_that_are_trained_on_halves_are_the_same_for_both(tmp_path: P
     assert own is not None
     assert references.key(1) == own.key(1)
     assert len(references.rows(0)) == 250
+
+
+def test_the_calibrated_game_is_the_same_again_and_ends_nearer_to_its_targets(tmp_path: Path) -> None:
+    experiment, trainer, splits = world(tmp_path, "unlearner.epochs=2", "optimizer.epochs=8", "unlearner.lr=0.03")
+    first = original(experiment, trainer, splits)
+    made = []
+    for alpha in (3.0, 3.0, 0.0):
+        game = replace(experiment.unlearner, alpha=alpha)
+        references = reference_set(experiment, trainer, splits, splits.forget)
+        task = make_task(trainer, splits, splits.retain, splits.forget, references)
+        made.append(run_unlearner(replace(experiment, unlearner=game), copy.deepcopy(first[0]), task))
+    weights = [torch.cat([each.flatten() for each in unlearned.network.parameters()]) for unlearned in made]
+    assert torch.equal(weights[0], weights[1])
+    played, _, twin = (unlearned.trace["utility"] for unlearned in made)
+    assert played[-1] < twin[-1]

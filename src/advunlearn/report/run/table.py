@@ -123,7 +123,7 @@ def notes(metrics: Metrics) -> list[str]:
     if references := metrics["references_over_retraining"]:
         lines.append(
             f"the reference models took {references:.2f} times as long as retraining, once: "
-            "they serve every request to forget from this training set"
+            "later requests to forget that need the same models use them again"
         )
     attacks = metrics["models"]["unlearned"]["attacks"]
     for name, found in attacks.items():
