@@ -12,12 +12,13 @@ from scipy.stats import norm
 from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.jackknife import jackknife_error
 from advunlearn.attacks.statistics import query_margins
+from advunlearn.attacks.student import predictive, variance_prior
 from advunlearn.options import UserError, option
 from advunlearn.runtime.arrays import Floats, Mask
 from advunlearn.shadows.outputs import ShadowOutputs
 
 CENTERS = ("median", "mean")
-VARIANCES = ("per_example", "fixed", "pooled")
+VARIANCES = ("per_example", "fixed", "pooled", "student_t", "pooled_t")
 SIDES = ("both", "out")
 FLOOR = 1e-30  # added to every sigma, as the peers do: constant scores give the same density on both sides, and so 0
 
@@ -43,7 +44,8 @@ def log_likelihood_ratio(
         center: of each example's margins: `median` or `mean`.
         variance: `per_example` is each example's own on each side, where a side has fewer than two models the fixed
             one; `fixed` is that of all examples' residuals about their centres, IN and OUT apart; `pooled` is one an
-            example over both sides.
+            example over both sides. `student_t` and `pooled_t` have the prior that all examples give, and Student's t
+            in place of the normal, with a variance an example on each side, or one over both; see `predictive`.
         side: `both` is the log-ratio of the two normal densities (algorithm 1); `out` is the one-sided log-probability
             of a smaller margin under OUT (equation 4), for shadow models that never saw the example.
 
@@ -140,13 +142,35 @@ def _ratio(target: Floats, sides: list[_Moments], variance: str, side: str) -> F
     """Return the log-likelihood ratio (..., n) of target (n, q) between the normals of the two sides."""
     # Where a side is empty every number of it is NaN, by design.
     with np.errstate(invalid="ignore", divide="ignore"):
-        sigmas = _sigmas(sides, variance)
+        laws = _students(sides, variance) if variance.endswith("_t") else _normals(sides, variance)
         if side == "out":
-            return np.asarray(norm.logcdf(target, sides[1].center, sigmas[1] + FLOOR).mean(-1))
-        densities = [
-            norm.logpdf(target, moments.center, sigma + FLOOR) for moments, sigma in zip(sides, sigmas, strict=True)
-        ]
-        return np.asarray((densities[0] - densities[1]).mean(-1))
+            return np.asarray(laws[1].logcdf(target).mean(-1))
+        return np.asarray((laws[0].logpdf(target) - laws[1].logpdf(target)).mean(-1))
+
+
+def _normals(sides: list[_Moments], variance: str) -> list[Any]:
+    """Return the normal distribution of the margins of each side."""
+    sigmas = _sigmas(sides, variance)
+    return [norm(moments.center, sigma + FLOOR) for moments, sigma in zip(sides, sigmas, strict=True)]
+
+
+def _students(sides: list[_Moments], variance: str) -> list[Any]:
+    """Return Student's t distribution of the margins of each side; normal ones if no variance is known."""
+    sums = [_about_mean(moments) for moments in sides]
+    if variance == "pooled_t":
+        sums = [(sums[0][0] + sums[1][0], sums[0][1] + sums[1][1])] * 2
+    laws = []
+    for moments, normal, (squares, freedom) in zip(sides, _normals(sides, "fixed"), sums, strict=True):
+        prior = variance_prior(squares, freedom)
+        known = np.isfinite(prior.scale).all()
+        laws.append(predictive(moments.center, moments.count, squares, freedom, prior, FLOOR) if known else normal)
+    return laws
+
+
+def _about_mean(moments: _Moments) -> tuple[Floats, Floats]:
+    """Return the sums of squared residuals about the mean, and their degrees of freedom."""
+    squares = moments.squares - moments.total**2 / np.maximum(moments.count, 1)
+    return np.maximum(squares, 0.0), np.maximum(moments.count - 1, 0.0)
 
 
 def _sigmas(sides: list[_Moments], variance: str) -> list[Floats]:
@@ -221,6 +245,8 @@ class LiRA(Attack):
         [carlini2022] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramer, "Membership Inference Attacks
             From First Principles", IEEE Symposium on Security and Privacy 2022. https://arxiv.org/abs/2112.03570
             (`online` is algorithm 1, `offline` equation 4; `pooled` is not in the paper)
+        [brannvall2026] R. Brannvall, "Exponential-Family Membership Inference: From LiRA and RMIA to BaVarIA", 2026.
+            https://arxiv.org/abs/2603.11799 (`student_t`)
     """
 
     mode: str = option("online", choices=("online", "offline"))
@@ -231,9 +257,11 @@ class LiRA(Attack):
 
     def conflicts(self) -> list[str]:
         """Refuse a variance over both sides in a mode that has only one."""
-        if self.mode == "online" or self.variance != "pooled":
+        if self.mode == "online" or not self.variance.startswith("pooled"):
             return []
-        return ["variance=pooled needs models that saw the example; mode=offline has none (try variance=per_example)"]
+        return [
+            f"variance={self.variance} needs models that saw the example; mode=offline has none (try variance=per_example)"
+        ]
 
     def score(self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator) -> dict[str, Floats]:
         """Return the log-likelihood ratios and their standard errors; see `Attack.score`.
