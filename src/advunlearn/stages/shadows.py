@@ -8,7 +8,6 @@ from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
 from advunlearn.stages.unlearn import make_task, reference_set, run_unlearner, unlearner_identity
@@ -16,11 +15,12 @@ from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 
 
-def shadow_set(trainer: Trainer, splits: Splits, options: ShadowOptions) -> ShadowSet:
+def shadow_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> ShadowSet:
     """Return the shadow models of a run; their outputs are stored for every row that an attack may need."""
+    trainer = trainer.seeded(experiment.seed_of("audit"))
     pool = shadow_pool(splits.train, splits.test, trainer.settings.seed)
     observed = np.sort(np.concatenate([splits.train, splits.test, splits.selection]))
-    return ShadowSet(trainer, options, pool, observed)
+    return ShadowSet(trainer, experiment.shadow_options, pool, observed)
 
 
 def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
@@ -38,7 +38,7 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
         return run_unlearner(experiment, network, task).network
 
     return OriginalSet(
-        trainer,
+        trainer.seeded(experiment.seed_of("audit")),
         experiment.shadow_options,
         retain=splits.retain,
         forget=splits.forget,
