@@ -77,15 +77,15 @@ def test_unbalanced_grids_are_recovered_as_well() -> None:
 
 def test_the_standard_error_covers_both_variances() -> None:
     rng = np.random.default_rng(2)
-    grids = rng.normal(0, 1, (1000, 4, 1)) + rng.normal(0, 2, (1000, 4, 3))
+    grids = rng.normal(0, 1, (600, 4, 1)) + rng.normal(0, 2, (600, 4, 3))
     inside = 0
     for grid in grids:
         found = Estimate(tuple(grid.ravel()), tuple(np.repeat(list("abcd"), 3)))
         assert found.half is not None
         inside += abs(found.mean) < found.half
-    assert inside / len(grids) == pytest.approx(0.95, abs=0.025)
+    assert inside / len(grids) == pytest.approx(0.95, abs=0.03)
     naive = [Estimate(tuple(grid.ravel())) for grid in grids]
-    assert sum(abs(each.mean) < (each.half or 0) for each in naive) / len(grids) < 0.92
+    assert sum(abs(each.mean) < (each.half or 0) for each in naive) / len(grids) < 0.91
 
 
 def test_a_deterministic_unlearner_has_no_variance_of_unlearning() -> None:
@@ -182,6 +182,6 @@ def test_unlearning_alone_is_told_to_say_nothing_of_training(tmp_path: Path) -> 
 
 def test_methods_are_compared_by_training(tmp_path: Path) -> None:
     """Many unlearnings of two trained models do not make a difference certain that the two disagree on."""
-    grid(tmp_path, [[0.10, 0.11, 0.10, 0.11], [0.30, 0.31, 0.30, 0.31]], alpha=0.0)
-    near, far = grid(tmp_path, [[0.09, 0.10, 0.09, 0.10], [0.10, 0.11, 0.10, 0.11]], alpha=3.0).groups[::-1]
+    grid(tmp_path, [[0.10, 0.11, 0.10], [0.30, 0.31, 0.30]], alpha=0.0)
+    near, far = grid(tmp_path, [[0.09, 0.10, 0.09], [0.10, 0.11, 0.10]], alpha=3.0).groups[::-1]
     assert not is_farther(far, near, "lira")
