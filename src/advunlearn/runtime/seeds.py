@@ -24,8 +24,8 @@ class Seeds(Component):
         audit: of shadow models and shadow originals, of the attacks, and of the halves that choose their thresholds.
 
     References:
-        J. Lanyon, A. Finke, P. Andreou and G. Cosma, "On the importance of multiple training seeds for evaluating
-        machine unlearning", 2025, https://arxiv.org/abs/2510.26714.
+        [lanyon2025] J. Lanyon, A. Finke, P. Andreou and G. Cosma, "On the importance of multiple training seeds for
+        evaluating machine unlearning", 2025, https://arxiv.org/abs/2510.26714.
     """
 
     training: int | None = option(None, at_least=0, below=LIMIT)

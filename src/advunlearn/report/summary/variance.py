@@ -67,7 +67,8 @@ def components(
     """Return the components of variance of values (n,); None unless two trainings, one of them with two unlearnings.
 
     The analysis of variance of a random-effects model with unlearnings nested in trainings, by the method of moments,
-    for any number of unlearnings per training. Repetitions of one unlearning are averaged first.
+    for any number of unlearnings per training. Repetitions of one unlearning are averaged first. In an I x J grid
+    the variance of the mean is training / I + unlearning / (I J).
 
     Args:
         values: one for each run.
@@ -75,8 +76,8 @@ def components(
 
     References:
         S. R. Searle, G. Casella and C. E. McCulloch, "Variance Components", Wiley 1992, chapter 3.
-        J. Lanyon, A. Finke, P. Andreou and G. Cosma, "On the importance of multiple training seeds for evaluating
-        machine unlearning", 2025, https://arxiv.org/abs/2510.26714: Var(mean) = training / I + unlearning / (I J).
+        [lanyon2025] J. Lanyon, A. Finke, P. Andreou and G. Cosma, "On the importance of multiple training seeds for
+        evaluating machine unlearning", 2025, https://arxiv.org/abs/2510.26714.
     """
     repeated: dict[tuple[Hashable, Hashable], list[float]] = {}
     for value, *cell in zip(values, trainings, unlearnings, strict=True):
