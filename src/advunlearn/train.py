@@ -104,7 +104,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         if sharded:
             with manifest.stage("shadows"):
                 if experiment.needs_shadows:
-                    shadow_set(trainer, splits, experiment.shadow_options).train()
+                    shadow_set(experiment, trainer, splits).train()
                 if experiment.needs_originals:
                     original_set(experiment, trainer, splits).train()
             return Result(folder, None)
@@ -128,8 +128,11 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     choice: dict[str, Any] = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
     if experiment.forget.rounds > 1:
         choice["rounds"] = experiment.forget.rounds
+        if (seed := experiment.settings.seed) != experiment.seed_of("training"):
+            choice["seed"] = seed  # of the order of the requests
     return {
         **choice,
+        **experiment.separate("unlearning", "audit"),
         "version": __version__,
         "schemas": [originals.SCHEMA, UNLEARN_SCHEMA, ATTACK_SCHEMA, *later],
         "original": original_key(experiment, trainer, splits),

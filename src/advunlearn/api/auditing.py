@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from advunlearn.api.arguments import ConfigDir, check_attacks, check_functions, check_model, in_python
-from advunlearn.api.experiments import Attacks, with_attacks
+from advunlearn.api.experiments import Attacks, SeedsOf, with_attacks
 from advunlearn.api.parts import Part, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
 from advunlearn.attacks.attack import Observations, Outputs, WhiteBox
@@ -42,6 +42,7 @@ def audit(
     forward: Forward | None = None,
     transform: Transform | None = None,
     seed: int = 0,
+    seeds: SeedsOf = None,
     device: str = "auto",
     config_dir: ConfigDir = None,
 ) -> dict[str, AttackMetrics]:
@@ -62,7 +63,7 @@ def audit(
         attacks: options of the group `attack`, or attacks such as `Population(...)`; in the result, ours are named by
             their file, and your own by their class. Those that need more examples than there are, such as a
             `classifier` of one forget example, are left out, which is logged.
-        forward, transform, seed, device, config_dir: as in `unlearn`.
+        forward, transform, seed, seeds, device, config_dir: as in `unlearn`.
 
     Raises:
         ConfigError: for an unknown attack.
@@ -80,7 +81,7 @@ def audit(
     own = model.network if isinstance(model, UnlearnedModel) else model
     check_model(own, "model")
     check_functions(forward=forward, transform=transform)
-    experiment = with_attacks(attacks, [], seed, device, config_dir)
+    experiment = with_attacks(attacks, [], seed, seeds, device, config_dir)
     untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if untrained:
         raise UserError(f"{', '.join(untrained)} trains models to compare with: use advunlearn.compare with train=")
@@ -125,7 +126,7 @@ def _measured(experiment: Experiment, target: Observations) -> dict[str, AttackM
         key: measure_attack(
             score,
             target.members,
-            seed=experiment.settings.seed,
+            seed=experiment.seed_of("audit"),
             cross_fitted=experiment.attacks[key.split("/")[0]].cross_fitted,
             figures=figures.get(key, {}),
         )

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from advunlearn.api.arguments import ConfigDir, check_attacks, check_functions, check_model, in_python
-from advunlearn.api.experiments import Attacks, with_attacks
+from advunlearn.api.experiments import Attacks, SeedsOf, with_attacks
 from advunlearn.api.own_trainer import OwnTrainer, Train, own_trainer
 from advunlearn.api.parts import Part, read_parts, understand
 from advunlearn.api.unlearning import UnlearnedModel
@@ -57,6 +57,7 @@ def compare(
     forward: Forward | None = None,
     transform: Transform | None = None,
     seed: int = 0,
+    seeds: SeedsOf = None,
     device: str = "auto",
     config_dir: ConfigDir = None,
 ) -> Result:
@@ -76,7 +77,7 @@ def compare(
         attacks: options of the group `attack`, or attacks such as `LiRA()`.
         shadows: shadow models, shared by the attacks; an even number.
         originals: shadow originals of `ulira`, which unlearns them by the method of `unlearned`.
-        forward, transform, seed, device, config_dir: as in `unlearn`.
+        forward, transform, seed, seeds, device, config_dir: as in `unlearn`.
 
     Raises:
         ConfigError: for an unknown attack or a bad number of models.
@@ -101,7 +102,7 @@ def compare(
         check_model(retrained, "retrained")
     check_functions(train=train, forward=forward, transform=transform)
     words = ["unlearner=none", f"attack.shadows={shadows}", f"attack.originals={originals}"]
-    experiment = with_attacks(attacks, words, seed, device, config_dir)
+    experiment = with_attacks(attacks, words, seed, seeds, device, config_dir)
     _check_models(experiment, unlearned, retrained, train)
     needed, further = {"retain": retain, "forget": forget, "test": test}, {"audit": audit, "selection": selection}
     check_attacks(experiment.attacks, needed | further, "selection")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +13,15 @@ from advunlearn.config.compose import experiment_from
 from advunlearn.config.composer import is_readable, quoted
 from advunlearn.config.experiment import Experiment, shadow_problems
 from advunlearn.options import Component, ConfigError, UserError
+from advunlearn.runtime.seeds import Role
 from advunlearn.unlearners.unlearner import Unlearner
 
+SeedsOf = Mapping[Role, int | None] | None
 Attacks = str | Attack | Sequence[str | Attack]
 
 
 def with_method(
-    method: str | Unlearner, options: dict[str, Any], seed: int, device: str, config_dir: ConfigDir
+    method: str | Unlearner, options: dict[str, Any], seed: int, seeds: SeedsOf, device: str, config_dir: ConfigDir
 ) -> Experiment:
     """Return an experiment with this unlearner; an option that is an object replaces what its default would name.
 
@@ -29,12 +31,12 @@ def with_method(
     if isinstance(method, Unlearner):
         if options:
             raise UserError(f"{', '.join(options)}: give the options to {type(method).__name__}(...) itself")
-        return replace(_experiment([], seed, device, config_dir), unlearner=method)
+        return replace(_experiment([], seed, seeds, device, config_dir), unlearner=method)
     if not isinstance(method, str):
         raise UserError(f"method must be the name of an unlearner, such as 'sg', or an object, got {kind_of(method)}")
     parts = {name: value for name, value in options.items() if isinstance(value, Component)}
     plain = {name: value for name, value in options.items() if name not in parts}
-    experiment = _experiment([f"unlearner={quoted(method)}", *_overrides(plain)], seed, device, config_dir)
+    experiment = _experiment([f"unlearner={quoted(method)}", *_overrides(plain)], seed, seeds, device, config_dir)
     unknown = parts.keys() - vars(experiment.unlearner).keys()
     if unknown:
         raise ConfigError([f"unlearner.{name}: no such option" for name in sorted(unknown)])
@@ -42,13 +44,16 @@ def with_method(
     return replace(experiment, unlearner=replace(unlearner, **parts))
 
 
-def with_attacks(attacks: Attacks, words: Sequence[str], seed: int, device: str, config_dir: ConfigDir) -> Experiment:
+def with_attacks(
+    attacks: Attacks, words: Sequence[str], seed: int, seeds: SeedsOf, device: str, config_dir: ConfigDir
+) -> Experiment:
     """Return an experiment with these attacks, by name and in this order.
 
     Args:
         attacks: one or several; ours are named by their file, and the caller's own by their class.
         words: further overrides.
         seed: root of all random streams.
+        seeds: of parts of the work, by the names of `Seeds`.
         device: to compute on.
         config_dir: a folder with the caller's own parts.
 
@@ -59,7 +64,7 @@ def with_attacks(attacks: Attacks, words: Sequence[str], seed: int, device: str,
     given = _listed(attacks)
     # Without a name, any attack: it is replaced.
     chosen = ",".join(quoted(each) for each in given if isinstance(each, str)) or "threshold"
-    experiment = _experiment([f"attack=[{chosen}]", *words], seed, device, config_dir)
+    experiment = _experiment([f"attack=[{chosen}]", *words], seed, seeds, device, config_dir)
     found: dict[str, Attack] = {}
     for each in given:
         name = each if isinstance(each, str) else re.split("[./]", each.identity()["part"])[-1]
@@ -87,10 +92,13 @@ def _listed(attacks: Any) -> list[str | Attack]:
     return given
 
 
-def _experiment(overrides: Sequence[str], seed: int, device: str, config_dir: ConfigDir) -> Experiment:
+def _experiment(overrides: Sequence[str], seed: int, seeds: SeedsOf, device: str, config_dir: ConfigDir) -> Experiment:
     check_config_dir(config_dir)
+    if not isinstance(seeds, Mapping | None):
+        raise UserError(f"seeds must be a dict, such as {{'unlearning': 1}}, got {kind_of(seeds)}")
+    parts = [f"seeds.{role}={_word(f'seeds.{role}', value)}" for role, value in (seeds or {}).items()]
     # A recipe is for data of a run. channels_last is for networks that a run has checked; see `trainer_of`.
-    words = ["recipe=none", "channels_last=false", *overrides, f"seed={seed}", f"device={device}"]
+    words = ["recipe=none", "channels_last=false", *overrides, f"seed={seed}", *parts, f"device={device}"]
     return experiment_from(words, config_dir)
 
 

@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, cast
@@ -158,7 +158,8 @@ def own_trainer(
     """Return the trainer for the caller's parts and function, and the rows of each part among all examples."""
     examples, splits = _together(parts)
     pool = _pool(examples, network.classes)
-    shared = experiment.model, experiment.optimizer, experiment.settings, Store()
+    settings = replace(experiment.settings, seed=experiment.seed_of("training"))
+    shared = experiment.model, experiment.optimizer, settings, Store()
     return OwnTrainer(pool, examples, Dataset(), *shared, own=train, network=network, forward=forward), splits
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from advunlearn.api.arguments import ConfigDir, check_functions, check_model, in_python, kind_of
-from advunlearn.api.experiments import with_method
+from advunlearn.api.experiments import SeedsOf, with_method
 from advunlearn.api.own_trainer import Train, own_trainer
 from advunlearn.api.parts import Part, check_trainable, read_parts, understand
 from advunlearn.config.experiment import Experiment
@@ -65,6 +65,7 @@ def unlearn(
     optimizer: MakeOptimizer | None = None,
     train: Train | None = None,
     seed: int = 0,
+    seeds: SeedsOf = None,
     device: str = "auto",
     config_dir: ConfigDir = None,
     **options: Any,
@@ -88,6 +89,7 @@ def unlearn(
         train: a function of a torch Dataset and a seed that returns a trained model, as in `compare`; for methods and
             auditors that compare with models that they train, such as `auditor="likelihood_ratio"`.
         seed: root of all random streams.
+        seeds: of parts of the work, which are otherwise `seed`: `{"training": 1, "unlearning": 2, "audit": 3}`.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`, which is CUDA if it is available.
         config_dir: a folder with the YAML files of your own parts, which may then be given by name.
         options: the options of a method that is given by name, such as `alpha=3, epochs=10, batch_size=100`,
@@ -114,7 +116,7 @@ def unlearn(
     """
     check_model(model, "model")
     check_functions(forward=forward, transform=transform, loss=loss, optimizer=optimizer, train=train)
-    experiment = with_method(method, options, seed, device, config_dir)
+    experiment = with_method(method, options, seed, seeds, device, config_dir)
     settings = experiment.settings
     with clean_state(settings.seed), settings.switches():
         needed = {"retain": retain, "forget": forget, "audit": audit}
@@ -147,14 +149,15 @@ def _task(
     forward: Forward | None,
 ) -> Task:
     """Return the request to forget; with a function that trains models, unlearners may use such models."""
-    task = Task(parts["retain"], parts["forget"], parts["audit"], experiment.settings, parts.get("selection"))
+    settings = replace(experiment.settings, seed=experiment.seed_of("unlearning"))
+    task = Task(parts["retain"], parts["forget"], parts["audit"], settings, parts.get("selection"))
     if train is None:
         return task
     trainer, splits = own_trainer(experiment, parts, network, train, forward)
     references = reference_set(experiment, trainer, splits, splits.forget)
     return replace(
         task,
-        retrain=lambda stream: trainer.fitted(splits.retain, stream)[0],
+        retrain=lambda stream: trainer.seeded(settings.seed).fitted(splits.retain, stream)[0],
         references=(references.observe(splits.forget), references.observe(splits.audit)) if references else None,
     )
 

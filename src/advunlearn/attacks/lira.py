@@ -259,9 +259,8 @@ class LiRA(Attack):
         """Refuse a variance over both sides in a mode that has only one."""
         if self.mode == "online" or not self.variance.startswith("pooled"):
             return []
-        return [
-            f"variance={self.variance} needs models that saw the example; mode=offline has none (try variance=per_example)"
-        ]
+        problem = f"variance={self.variance} needs models that saw the example; mode=offline has none"
+        return [f"{problem} (try variance=per_example)"]
 
     def score(self, target: Observations, shadows: ShadowOutputs | None, rng: np.random.Generator) -> dict[str, Floats]:
         """Return the log-likelihood ratios and their standard errors; see `Attack.score`.

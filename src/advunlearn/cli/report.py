@@ -9,7 +9,7 @@ from pathlib import Path
 from advunlearn.cli.problems import fail, print_text, refuse
 
 EPILOG = """\
-Several runs, or the runs below a folder, are grouped: runs that differ only in the seed form one group. The table is
+Several runs, or the runs below a folder, are grouped: runs that differ only in seeds form one group. The table is
 printed. report.html, table.csv, table.md and table.tex are written into the given folder, into report/ if several are
 given, or into --out; the last line names the file. Runs without a result are listed with the reason.
 

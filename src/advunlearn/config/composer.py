@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.config import part_files
-from advunlearn.config.experiment import ATTACK, GROUPS, ORIGINAL
+from advunlearn.config.experiment import ATTACK, BLOCKS, GROUPS, ORIGINAL, SEEDS
 from advunlearn.config.part_files import plugin_folders
 from advunlearn.config.search_path import OwnFiles, search_path, searched
 from advunlearn.config.yaml_files import yaml_errors
@@ -306,8 +306,9 @@ def _apply(config: DictConfig, override: Override, problems: list[str]) -> None:
         else:
             problems.append(f"~{key}: no such option")
         return
-    if key in (*GROUPS, ATTACK, ORIGINAL):
-        hint = f" (try {key}.path={override.get_value_string()})" if key == ORIGINAL else ""
+    if key in (*GROUPS, *BLOCKS):
+        option = {ORIGINAL: "path", SEEDS: "unlearning"}.get(key)
+        hint = f" (try {key}.{option}={override.get_value_string()})" if option else ""
         problems.append(f"{key}={override.get_value_string()}: no such option{hint}")
     elif "." in key and not isinstance(OmegaConf.select(config, parent), DictConfig):
         problems.append(f"{key}: no such option{nearest(key, _keys(config))}")

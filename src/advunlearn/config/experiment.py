@@ -23,6 +23,7 @@ from advunlearn.data.splits import check_sizes
 from advunlearn.models.model import Model, skeleton
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.options import Component, ConfigError, OptionError, first_line, located, nearest
+from advunlearn.runtime.seeds import Role, Seeds
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.training.weights_file import weights_digest
@@ -37,6 +38,8 @@ GROUPS: dict[str, type[Component]] = {
 }
 ATTACK = "attack"
 ORIGINAL = "original"
+SEEDS = "seeds"
+BLOCKS = (ATTACK, ORIGINAL, SEEDS)  # keys that hold options, and are no group of one part
 SHARED = [field.name for field in dataclasses.fields(ShadowOptions)]  # options next to the attacks, for all of them
 LOSS = "loss"  # the name of each model's losses in scores.npz, next to the attacks' scores
 
@@ -48,6 +51,7 @@ class Experiment:
     """A checked config: the parts that a run is composed of, and the same as plain data."""
 
     settings: Settings
+    seeds: Seeds
     dataset: Dataset
     forget: Forget
     model: Model
@@ -57,6 +61,15 @@ class Experiment:
     shadow_options: ShadowOptions
     original: Original
     config: dict[str, Any]
+
+    def seed_of(self, role: Role) -> int:
+        """Return the root of the random streams of a part of the run."""
+        return self.seeds.of(role, self.settings.seed)
+
+    def separate(self, *roles: Role) -> dict[str, int]:
+        """Return the seeds of these parts that differ from that of training, which the models' keys hold."""
+        found = {f"seed_{role}": self.seed_of(role) for role in roles}
+        return {name: seed for name, seed in found.items() if seed != self.seed_of("training")}
 
     @property
     def weights_file(self) -> Path | None:
@@ -92,13 +105,15 @@ def read_experiment(config: DictConfig) -> Experiment:
         raise ConfigError([f"{key}{first_line(error)}"]) from error
     plain.pop("hydra", None)
     problems: list[str] = []
-    scalars = {key: value for key, value in plain.items() if key not in (*GROUPS, ATTACK, ORIGINAL)}
+    scalars = {key: value for key, value in plain.items() if key not in (*GROUPS, *BLOCKS)}
     settings = _build(Settings, scalars, "", problems)
+    seeds = _build(Seeds, plain.get(SEEDS) or {}, SEEDS, problems)
     original = _build(Original, plain.get(ORIGINAL) or {}, ORIGINAL, problems)
     parts = {group: _build_target(base, plain.get(group), group, problems) for group, base in GROUPS.items()}
     attacks, shadows = _build_attacks(plain.get(ATTACK), problems)
     if not problems:
-        whole: dict[str, Any] = {"settings": settings, "original": original, **parts}  # without problems, none is None
+        # Without problems, none is None.
+        whole: dict[str, Any] = {"settings": settings, "seeds": seeds, "original": original, **parts}
         experiment = Experiment(attacks=attacks, shadow_options=shadows, config=plain, **whole)
         problems = list(_combinations(experiment))
     if problems:
@@ -231,7 +246,7 @@ def _build(cls: type[C], options: Mapping[str, Any], key: str, problems: list[st
     values: dict[str, Any] = {}
     for name, value in options.items():
         if name not in fields:
-            known = [*fields, *GROUPS, ATTACK, ORIGINAL] if not key else list(fields)
+            known = [*fields, *GROUPS, *BLOCKS] if not key else list(fields)
             problems.append(f"{prefix}{name}: no such option{nearest(name, known, prefix)}")
         elif isinstance(value, Mapping) and typing.get_origin(hints[name]) is not dict:
             values[name] = _build_target(Component, value, f"{prefix}{name}", problems)

@@ -24,7 +24,7 @@ class Settings(Component):
     """How a run computes: the options at the top level of a config.
 
     Attributes:
-        seed: root of every random stream.
+        seed: root of every random stream, but for those that `Seeds` sets apart.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`, which is CUDA if it is available.
         precision: of training on CUDA. `fp32` is true float32; `tf32` lets convolutions and matrix products round their
             inputs to TF32; `bf16` is mixed precision (float32 weights, bfloat16 autocast), also on a CPU; `auto` is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -171,4 +171,4 @@ class OriginalSet(ModelSet):
     def _own(self, index: int) -> Trainer:
         """Return the trainer with another seed, so that unlearning draws anew for every original."""
         seed = int(seed_sequence(self.trainer.settings.seed, "ulira/unlearn", index).generate_state(1)[0])
-        return replace(self.trainer, settings=replace(self.trainer.settings, seed=seed))
+        return self.trainer.seeded(seed)

@@ -68,7 +68,7 @@ def attack_models(
     labels = trainer.pool.labels
     rows, members = attacked_rows(splits, labels)
     options = experiment.shadow_options
-    set_of_shadows = shadow_set(trainer, splits, options)
+    set_of_shadows = shadow_set(experiment, trainer, splits)
     originals = original_set(experiment, trainer, splits)
     observed = set_of_shadows.observed
 
@@ -145,6 +145,7 @@ def attack_key(
         "shadows": options.identity() if experiment.needs_shadows else None,
         "originals": originals.identity() if experiment.needs_originals else None,
         "queries": options.queries,
+        **experiment.separate("audit"),
     }
 
 
@@ -202,7 +203,7 @@ def score_model(
     figures = {}
     for name, attack in experiment.attacks.items():
         seen = seen_by(attack, target)
-        rng = numpy_stream(experiment.settings.seed, f"attack/{name}")
+        rng = numpy_stream(experiment.seed_of("audit"), f"attack/{name}")
         models = unlearned if attack.needs_originals else shadows
         for variant, score in attack.score(seen, models, rng).items():
             if models is not None and (attack.needs_shadows or attack.needs_originals):

@@ -214,7 +214,7 @@ def trainer_of(experiment: Experiment, pool: Pool, train: Rows, store: Store) ->
     Raises:
         UserError: see `check_network`.
     """
-    settings, dataset = experiment.settings, experiment.dataset
+    settings, dataset = replace(experiment.settings, seed=experiment.seed_of("training")), experiment.dataset
     examples = examples_of(pool, dataset, train, settings.torch_device(), channels_last=settings.channels_last)
     trainer = Trainer(pool, examples, dataset, experiment.model, experiment.optimizer, settings, store)
     check_transform(examples, f"dataset.transform={dataset.transform}")

@@ -189,7 +189,7 @@ class Estimator:
     def _shadows(self, experiment: Experiment) -> Iterator[Line]:
         """Yield the lines of the models that attacks use."""
         if experiment.needs_shadows:
-            shadows = shadow_set(self.trainer, self.splits, experiment.shadow_options)
+            shadows = shadow_set(experiment, self.trainer, self.splits)
             names = ", ".join(name for name, attack in experiment.attacks.items() if attack.needs_shadows)
             about = f"for {names}, {len(shadows.rows(0)):,} examples each"
             yield self._set("shadow models", about, shadows, partial(self._shadow_group, shadows))

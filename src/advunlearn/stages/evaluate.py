@@ -66,7 +66,7 @@ def evaluate(
         "schema": 1,
         "models": measured,
         "gap": {name: gap(measured[name], measured["retrained"]) for name in COMPARED},
-        "algorithm": _measure_algorithms(evidence, experiment.settings.seed),
+        "algorithm": _measure_algorithms(evidence, experiment.seed_of("audit")),
         "seconds": seconds | record["seconds"],
         "unlearning_over_retraining": seconds.get("unlearn", math.nan) / seconds.get("retrain", math.nan),
         "references_over_retraining": seconds.get("references", 0.0) / seconds.get("retrain", math.inf),
@@ -121,7 +121,7 @@ def measure_model(experiment: Experiment, splits: Splits, evidence: Evidence, na
         return measure_attack(
             score,
             evidence.members,
-            seed=experiment.settings.seed,
+            seed=experiment.seed_of("audit"),
             cross_fitted=attack.cross_fitted,
             shadows=model_count(attack, experiment.shadow_options),
             figures=record["figures"][name].get(key),

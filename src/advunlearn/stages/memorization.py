@@ -38,6 +38,7 @@ class Measured:
 def memorization_set(experiment: Experiment, trainer: Trainer, train: Rows) -> ShadowSet | None:
     """Return the models that memorization is estimated from, each trained on half of the training rows, if any."""
     count = experiment.forget.memorization_models()
+    trainer = trainer.seeded(experiment.settings.seed)  # as the splits: other trainings forget the same examples
     return ShadowSet(trainer, ShadowOptions(count), train, train, STREAM) if count else None
 
 
@@ -46,6 +47,7 @@ def short_trainer(experiment: Experiment, trainer: Trainer) -> Trainer | None:
     if experiment.forget.memorization_models() != 0:
         return None
     epochs = max(1, trainer.optimizer.epochs // SHORT)
+    trainer = trainer.seeded(experiment.settings.seed)
     return replace(trainer, optimizer=replace(trainer.optimizer, epochs=epochs))
 
 

@@ -36,12 +36,19 @@ class Repeated:
 
     A shadow original was trained with another random stream than the one used here. Its earlier state, as computed
     here, is that of another model from the same distribution.
+
+    Attributes:
+        trainer: of the original.
+        retain, forget: the rows of its training.
+        checkpoint: of the unlearning.
+        seed: of what is trained anew; None: that of the trainer.
     """
 
     trainer: Trainer
     retain: Rows
     forget: Rows
     checkpoint: Checkpoint | None
+    seed: int | None = None
 
     @property
     def rows(self) -> Rows:
@@ -59,6 +66,7 @@ class Repeated:
 
     def shards(self, count: int) -> Iterator[nn.Module]:
         """Yield a model for each shard of the training; see `Training.shards`."""
+        again = self.trainer if self.seed is None else self.trainer.seeded(self.seed)
         drawn = numpy_stream(self.trainer.settings.seed, "sisa").permutation(self.rows)
         for shard in range(count):
             rows, stream = np.sort(drawn[shard::count]), f"sisa/{count}/{shard}"
@@ -68,7 +76,7 @@ class Repeated:
             if len(kept) == len(rows):
                 yield self.trainer.train(rows, stream)[0]
             else:
-                yield self.trainer.fitted(kept, stream, checkpoint=self._part(f"shard-{shard}"))[0].eval()
+                yield again.fitted(kept, stream, checkpoint=self._part(f"shard-{shard}"))[0].eval()
 
     def _part(self, name: str) -> Checkpoint | None:
         return self.checkpoint.part(name) if self.checkpoint is not None else None

@@ -10,7 +10,6 @@ from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
 from advunlearn.stages.unlearn import drawn_like, make_task, reference_set, run_unlearner, unlearner_identity
@@ -18,11 +17,12 @@ from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 
 
-def shadow_set(trainer: Trainer, splits: Splits, options: ShadowOptions) -> ShadowSet:
+def shadow_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> ShadowSet:
     """Return the shadow models of a run; their outputs are stored for every row that an attack may need."""
+    trainer = trainer.seeded(experiment.seed_of("audit"))
     pool = shadow_pool(splits.train, splits.test, trainer.settings.seed)
     observed = np.sort(np.concatenate([splits.train, splits.test, splits.selection]))
-    return ShadowSet(trainer, options, pool, observed)
+    return ShadowSet(trainer, experiment.shadow_options, pool, observed)
 
 
 def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
@@ -66,7 +66,7 @@ def _originals(experiment: Experiment, trainer: Trainer, splits: Splits) -> Orig
         raise NotImplementedError
 
     return OriginalSet(
-        trainer,
+        trainer.seeded(experiment.seed_of("audit")),
         experiment.shadow_options,
         retain=splits.retain,
         forget=splits.forget,

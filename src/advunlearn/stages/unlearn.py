@@ -92,17 +92,22 @@ def make_task(
     forget: NDArray[np.int64],
     references: ShadowSet | None,
     checkpoint: Checkpoint | None = None,
+    *,
+    seed: int | None = None,
 ) -> Task:
-    """Return the request to forget some of the rows that a model was trained on and to keep the others."""
-    examples = trainer.examples
+    """Return the request to forget some of the rows that a model was trained on and to keep the others.
+
+    `seed` is that of everything which the unlearner draws; None: that of the trainer.
+    """
+    examples, own = trainer.examples, trainer if seed is None else trainer.seeded(seed)
     return Task(
         retain=examples.subset(retain),
         forget=examples.subset(forget),
         audit=examples.subset(splits.audit),
-        settings=trainer.settings,
+        settings=own.settings,
         selection=examples.subset(splits.selection),
-        retrain=lambda stream: trainer.fitted(retain, stream, checkpoint=checkpoint)[0],
-        training=Repeated(trainer, retain, forget, checkpoint),
+        retrain=lambda stream: own.fitted(retain, stream, checkpoint=checkpoint)[0],
+        training=Repeated(trainer, retain, forget, checkpoint, seed),
         references=(references.observe(forget), references.observe(splits.audit)) if references else None,
         checkpoint=checkpoint,
     )
@@ -128,6 +133,7 @@ def unlearned_key(
         "original": original_key(experiment, trainer, splits),
         "weights": original.content,
         "forget": index_digest(splits.forget),
+        **experiment.separate("unlearning"),
     }
 
 
@@ -150,7 +156,8 @@ def unlearn(experiment: Experiment, trainer: Trainer, splits: Splits, models: Mo
 
     def make() -> Artefact:
         checkpoint = trainer.checkpoint("unlearned", key)
-        task = make_task(trainer, splits, splits.retain, splits.forget, references, checkpoint)
+        seed = experiment.seed_of("unlearning")
+        task = make_task(trainer, splits, splits.retain, splits.forget, references, checkpoint, seed=seed)
         if experiment.weights_file is not None:
             task = replace(task, training=None)  # a given original was not trained by this run's recipe
 

@@ -44,7 +44,8 @@ def comparison_of(overrides: Sequence[str], config_dir: str | Path | None = None
     Raises:
         ConfigError: with every mistake in the overrides, one line each.
     """
-    words = _by_key(overrides, {"attack": "[lira,rmia]", "seed": "1,2,3"})
+    apart = any(word.startswith("seeds.") for word in overrides)
+    words = _by_key(overrides, {"attack": "[lira,rmia]", "seed": "1" if apart else "1,2,3"})
     with composer(config_dir, overrides) as here:
         found = Comparison()
         for jobs in _methods(here, words, found.left_out, auditors="auditor" not in words).values():
@@ -143,11 +144,11 @@ def _name(job: Job, jobs: Sequence[Job]) -> str:
     """Return the name of a method with its auditor, and with the options in which these runs of it differ.
 
     Raises:
-        ConfigError: if they differ in more than the method and the seed.
+        ConfigError: if they differ in more than the method and the seeds.
     """
     runs = [each.overrides for each in jobs]
     varying = [word for word in job.overrides if any(word not in other for other in runs)]
-    own = [word for word in varying if not word.startswith(("seed=", "auditor"))]
+    own = [word for word in varying if not word.startswith(("seed=", "seeds.", "auditor"))]
     if wrong := [word for word in own if not word.startswith(OWNED)]:
         raise ConfigError([f"{wrong[0].partition('=')[0]}: a comparison is of one setting; give one value"])
     auditor = job.choices.get(AUDITOR)

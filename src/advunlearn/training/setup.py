@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import GlobalGenerators, check_logits, fit, initialise, place, predict, seeded
 from advunlearn.training.stack import fit_stack
 from advunlearn.training.weights import load_weights, tensors_digest, weights_of
+
+S = TypeVar("S", bound="Setup")
 
 SCHEMA = 5  # raise it when this file's or fit's results change: stored models of the old code are then not reused
 
@@ -50,6 +52,10 @@ class Setup:
             "settings": self.settings.identity(),
             "stream": [stream, *index],
         }
+
+    def seeded(self: S, seed: int) -> S:
+        """Return this setup with another root of its random streams."""
+        return self if seed == self.settings.seed else replace(self, settings=replace(self.settings, seed=seed))
 
     @cached_property
     def view(self) -> dict[str, Any]:

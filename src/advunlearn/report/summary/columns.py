@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, Literal
@@ -11,8 +11,13 @@ import numpy as np
 from scipy.stats import t
 
 from advunlearn.evaluation.comparison import average_gap, tug_of_war
+<<<<<<< HEAD
 from advunlearn.evaluation.metrics_file import DistributionMetrics, Gap, Metrics, ModelName, PartName, WeightMetrics
 from advunlearn.report.summary.folders import Run
+=======
+from advunlearn.evaluation.metrics_file import Gap, Metrics, ModelName, PartName
+from advunlearn.report.summary.folders import Run, level_of
+>>>>>>> seeds
 
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
 _RETRAINED: Final = "retrained"
@@ -21,20 +26,36 @@ _UNLEARNED: Final = "unlearned"
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number, with a value for each of several runs: its mean and interval."""
+    """One number, with a value for each of several runs: its mean and interval.
+
+    Attributes:
+        values: of the runs.
+        units: what each value belongs to; values of one unit, such as the unlearnings of one trained model, are not
+            independent, and count as their mean. Empty: each value counts.
+    """
 
     values: tuple[float, ...]
+    units: tuple[str, ...] = ()
+
+    @cached_property
+    def means(self) -> tuple[float, ...]:
+        """Return the mean of each unit."""
+        found: dict[str | int, list[float]] = {}
+        units: Sequence[str | int] = self.units or range(len(self.values))
+        for unit, value in zip(units, self.values, strict=True):
+            found.setdefault(unit, []).append(value)
+        return tuple(float(np.mean(each)) for each in found.values())
 
     @cached_property
     def mean(self) -> float:
-        """Return the mean over the runs."""
-        return float(np.mean(self.values))
+        """Return the mean over the units."""
+        return float(np.mean(self.means))
 
     @cached_property
     def half(self) -> float | None:
-        """Return half of Student's 95 % interval of the mean; None for a single run."""
-        n = len(self.values)
-        return float(t.ppf(0.975, n - 1) * np.std(self.values, ddof=1) / np.sqrt(n)) if n > 1 else None
+        """Return half of Student's 95 % interval of the mean; None for a single unit."""
+        n = len(self.means)
+        return float(t.ppf(0.975, n - 1) * np.std(self.means, ddof=1) / np.sqrt(n)) if n > 1 else None
 
 
 @dataclass(frozen=True)
@@ -55,9 +76,16 @@ class Column:
 
     def of(self, runs: Iterable[Run], model: ModelName) -> Estimate | None:
         """Return this number of one of the runs' models; None if none of them has it."""
-        found = [self.find(run.metrics, model) for run in runs if run.metrics is not None]
-        values = tuple(value for value in found if value is not None)
-        return Estimate(values) if values else None
+        found = [(run, self.find(run.metrics, model)) for run in runs if run.metrics is not None]
+        known = [(run, value) for run, value in found if value is not None]
+        return estimate(known) if known else None
+
+
+def estimate(found: Sequence[tuple[Run, float]]) -> Estimate:
+    """Return the estimate from a value of each of several runs, of which those of one seed or training are a unit."""
+    level = level_of(run for run, _ in found)
+    units = tuple(run.seeds[level] for run, _ in found) if level is not None else ()
+    return Estimate(tuple(value for _, value in found), units)
 
 
 def accuracy(part: PartName) -> Column:

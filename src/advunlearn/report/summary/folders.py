@@ -17,6 +17,8 @@ from advunlearn.storage.files import UnreadableFile
 
 TARGET = "_target_"
 METHOD = "method"  # the key of a run's name in a comparison
+# What a run's seeds are of, the outermost first: each is repeated for a value of those before it.
+LEVELS = ("seed", "training", "unlearning", "audit")
 SHADOWS_ONLY = "shadow models only"
 AUDIT_ONLY = "an audit of one model"
 
@@ -41,9 +43,24 @@ class Run:
     finished: str = ""
 
     @property
+    def seeds(self) -> dict[str, str]:
+        """Return the seeds as text by `LEVELS`; those that are not set apart are the run's seed."""
+        given = {level: self.config.get("seed" if level == "seed" else f"seeds.{level}") for level in LEVELS}
+        return {level: str(given["seed"] if value is None else value) for level, value in given.items()}
+
+    @property
     def seed(self) -> str:
-        """Return the seed as text, empty if it is not known."""
-        return str(self.config.get("seed", ""))
+        """Return the seed as text, with those that are set apart, such as `1/training=2`; empty if it is not known."""
+        if "seed" not in self.config:
+            return ""
+        whole, *parts = self.seeds.items()
+        return "/".join([whole[1], *(f"{level}={seed}" for level, seed in parts if seed != whole[1])])
+
+
+def level_of(runs: Iterable[Run]) -> str | None:
+    """Return the outermost of `LEVELS` in which these runs differ: they are independent for different values only."""
+    seeds = [run.seeds for run in runs]
+    return next((level for level in LEVELS if len({each[level] for each in seeds}) > 1), None)
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
+from advunlearn.report.summary import variance
 from advunlearn.report.summary.columns import Column, Estimate
 from advunlearn.report.summary.folders import METHOD, TARGET, Run
 from advunlearn.report.summary.methods import TIED, notes, standings
@@ -22,10 +23,16 @@ LEGEND = "mean ± half of the 95 % interval over seeds; gap: AUC less that of th
 
 def text(summary: Summary) -> str:
     """Return the table for a terminal, with the runs that are not in it."""
+<<<<<<< HEAD
     narrow = replace(summary, columns=tuple(column for column in summary.columns if column.terminal))
     lines = [*align(cells(narrow)), LEGEND] if summary.rows else []
     if len(narrow.columns) < len(summary.columns):
         lines.append(f"further columns in the other formats: {', '.join(_further(summary))}")
+=======
+    lines = [*align(cells(summary)), LEGEND, *variance.remarks(summary)] if summary.rows else []
+    if parts := variance.table(summary):
+        lines += ["", *align(parts), variance.legend(parts)]
+>>>>>>> seeds
     lines += ["", *standings(summary)] if summary.by_method else []
     return "\n".join([*lines, *(f"no result: {line}" for line in absent(summary)), *_repeats(summary)])
 
@@ -34,8 +41,9 @@ def markdown(summary: Summary) -> str:
     """Return the table for a document, with the runs that are not in it."""
     lines = []
     if summary.rows:
-        head, *body = (f"| {' | '.join(map(_markdown_cell, row))} |" for row in cells(summary))
-        lines = [head, "|" + "---|" * len(heads(summary)), *body, "", LEGEND, ""]
+        lines = [*_markdown_table(cells(summary)), LEGEND, "", *(f"{line}\n" for line in variance.remarks(summary))]
+        if parts := variance.table(summary):
+            lines += [*_markdown_table(parts), variance.legend(parts), ""]
         lines += [*(f"- {line}" for line in standings(summary)), ""] if summary.by_method else []
     lines += [f"- no result: {_markdown_cell(line)}" for line in absent(summary)]
     return "\n".join([*lines, *(f"- {line}" for line in _repeats(summary))])
@@ -51,7 +59,11 @@ def comma_separated(summary: Summary) -> str:
         seeds = " ".join(run.seed for run in row.runs)
         for column in summary.columns:
             if found := column.of(row.runs, row.model):
-                values = (row.model, column.attack, column.metric, found.mean, *_ends(found), len(found.values))
+                values = (row.model, column.attack, column.metric, found.mean, *_ends(found), len(found.means))
+                writer.writerow((*row.labels, seeds, *values, "completed", "", ""))
+        if row.model == "unlearned":
+            for attack, metric, value, count in variance.numbers(summary, row.labels):
+                values = (row.model, attack, metric, value, "", "", count)
                 writer.writerow((*row.labels, seeds, *values, "completed", "", ""))
     for run in summary.missing:
         blank = [""] * len(numbers)
@@ -86,7 +98,10 @@ def latex(summary: Summary) -> str:
         width = len(words) + len(summary.columns)
         count = f"Runs without a result, not in the table: {len(summary.missing)}."
         lines.append(rf"\multicolumn{{{width}}}{{l}}{{\footnotesize {count}}} \\")
-    return "\n".join([*lines, r"\end{tabular}", *(f"% no result: {line}" for line in absent(summary))])
+    rows = variance.table(summary)
+    parts = [*variance.remarks(summary), *align(rows), variance.legend(rows)] if rows else variance.remarks(summary)
+    lines += [r"\end{tabular}", *(f"% {line}" for line in parts)]
+    return "\n".join([*lines, *(f"% no result: {line}" for line in absent(summary))])
 
 
 FORMATS: dict[str, Callable[[Summary], str]] = {
@@ -196,6 +211,11 @@ def _names(summary: Summary) -> list[str]:
 def _ends(found: Estimate) -> tuple[float | str, float | str]:
     """Return the ends of the interval, empty for a single run."""
     return ("", "") if found.half is None else (found.mean - found.half, found.mean + found.half)
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = (f"| {' | '.join(map(_markdown_cell, row))} |" for row in rows)
+    return [head, "|" + "---|" * len(rows[0]), *body, ""]
 
 
 def _markdown_cell(words: str) -> str:

@@ -26,7 +26,7 @@ def notes(summary: Summary) -> list[str]:
 def floor(summary: Summary, attack: str) -> float | None:
     """Return the largest gap, in size, between a retrained model and one that is retrained again; None without any."""
     again = next((group for group in summary.groups if group.name == FLOOR), None)
-    found = [abs(value) for values in again.seeds(attack).values() for value in values] if again else []
+    found = [abs(value) for _, value in again.gaps(attack)] if again else []
     return max(found, default=None)
 
 

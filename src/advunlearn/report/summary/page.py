@@ -11,6 +11,7 @@ from advunlearn.report.summary.columns import accuracy, time_over_retraining
 from advunlearn.report.summary.formats import FORMATS, first_cells, first_heads, notes_of, numbers_of, sections, what
 from advunlearn.report.summary.methods import standings
 from advunlearn.report.summary.runs import Summary
+from advunlearn.report.summary.variance import legend, remarks, table
 from advunlearn.report.summary.verdict import Comparison, comparisons, sentences, shown
 from advunlearn.storage.files import atomic_write
 
@@ -61,6 +62,9 @@ def render_overview(summary: Summary, pictures: dict[str, bytes]) -> str:
             (row, first_cells(summary, row), numbers_of(summary, row), note)
             for row, note in zip(summary.rows, notes_of(summary), strict=True)
         ],
+        remarks=remarks(summary),
+        components=table(summary),
+        legend=legend(table(summary)),
         missing=[(run, what(summary, run)) for run in summary.missing],
         strongest=[] if summary.by_method else sorted({comparison.strongest for comparison in compared}),
         seeds=list(dict.fromkeys(run.seed for run in runs)),

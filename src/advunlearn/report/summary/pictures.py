@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from advunlearn.evaluation.metrics_file import MODELS, ModelName, Trace
+from advunlearn.evaluation.metrics_file import MODELS, ModelName
 from advunlearn.report.drawing import literal
 from advunlearn.report.run.pictures import COLORS, DARK, STYLE, TEST, png
-from advunlearn.report.summary.columns import Estimate, accuracy, time_over_retraining
+from advunlearn.report.summary.columns import Estimate, accuracy, estimate, time_over_retraining
+from advunlearn.report.summary.folders import Run
 from advunlearn.report.summary.methods import CONTROLS, EXCESS, floor
 from advunlearn.report.summary.runs import Group, Summary
 from advunlearn.report.summary.verdict import Comparison, comparisons
@@ -36,7 +37,7 @@ def draw_overview(summary: Summary) -> dict[str, bytes]:
             "utility": methods_figure(summary) if summary.by_method else utility_figure(compared),
             "times": time_figure(summary.groups),
         }
-        played = [group for group in summary.groups if _traces(group)]
+        played = [group for group in summary.groups if _traced(group)]
         if played:
             figures["traces"] = trace_figure(played[:TRACES])
         return {name: png(figure) for name, figure in figures.items()}
@@ -216,7 +217,8 @@ def _cross(axes: Axes, right: Estimate, gap: Estimate, color: str) -> None:
 
 def _mean_line(axes: Axes, group: Group, name: Literal["auditor_accuracy", "base_loss"], color: str) -> None:
     """Draw the mean of a column of the traces, over the steps that all seeds have, and its interval."""
-    traces = _traces(group)
+    runs = _traced(group)
+    traces = [run.metrics["trace"] for run in runs if run.metrics]
     length = min(len(trace["step"]) for trace in traces)
     columns = np.array([[np.nan if v is None else v for v in trace[name][:length]] for trace in traces])
     steps = traces[0]["step"][:length]
@@ -224,14 +226,15 @@ def _mean_line(axes: Axes, group: Group, name: Literal["auditor_accuracy", "base
     axes.set_ylim(_around(list(columns[np.isfinite(columns)])))
     axes.tick_params(axis="y", colors=color)
     if len(traces) > 1:
-        halves = np.array([Estimate(tuple(column)).half for column in columns.T], dtype=float)
+        halves = np.array([estimate(list(zip(runs, column, strict=True))).half for column in columns.T], dtype=float)
         low, high = columns.mean(0) - halves, columns.mean(0) + halves
         axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
 
 
-def _traces(group: Group) -> list[Trace]:
-    found = [run.metrics["trace"] for run in group.runs if run.metrics]
-    return [trace for trace in found if trace.get("step") and {"auditor_accuracy", "base_loss"} <= trace.keys()]
+def _traced(group: Group) -> list[Run]:
+    """Return the runs with a trace of the game."""
+    found = [(run, run.metrics["trace"]) for run in group.runs if run.metrics]
+    return [run for run, trace in found if trace.get("step") and {"auditor_accuracy", "base_loss"} <= trace.keys()]
 
 
 def _seen(group: Group, attack: str) -> list[float]:

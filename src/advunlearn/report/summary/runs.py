@@ -15,18 +15,19 @@ from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, ModelMetrics, ModelName
 from advunlearn.options import one_line
 from advunlearn.report.summary.columns import Column, Estimate, gap, method_columns, run_columns
-from advunlearn.report.summary.folders import METHOD, TARGET, Run, read_run
+from advunlearn.report.summary.folders import LEVELS, METHOD, TARGET, Run, level_of, read_run
 from advunlearn.runtime.settings import Settings
 
 # Settings that change no number; `deterministic` changes results on CUDA alone.
 IDLE = {field.name for field in fields(Settings)} - {"deterministic", *Settings().identity()}
+SEEDS = {f"seeds.{level}" for level in LEVELS}
 _ORIGINAL: Final = "original"
 _UNLEARNED: Final = "unlearned"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Finished runs that differ in their seed only.
+    """Finished runs that differ in their seeds only.
 
     Attributes:
         labels: their values of the keys that vary between groups.
@@ -43,18 +44,18 @@ class Group:
         """Return an attack's AUC on a model less that on the retrained model, seed by seed."""
         return gap(attack).of(self.runs, model)
 
-    def seeds(self, attack: str) -> dict[str, list[float]]:
-        """Return the unlearned model's gaps by seed; one for each, unless several runs differ in nothing shown."""
-        found: dict[str, list[float]] = {}
-        for run in self.runs:
-            value = run.metrics["gap"][_UNLEARNED]["attacks"].get(attack) if run.metrics else None
-            if value is not None:
-                found.setdefault(run.seed, []).append(value)
-        return found
+    def gaps(self, attack: str) -> list[tuple[Run, float]]:
+        """Return the runs that have this attack, each with the unlearned model's gap."""
+        found = [(run, run.metrics["gap"][_UNLEARNED]["attacks"].get(attack)) for run in self.runs if run.metrics]
+        return [(run, value) for run, value in found if value is not None]
 
-    def sizes(self, attack: str) -> dict[str, float]:
-        """Return the mean size of the unlearned model's gap by seed."""
-        return {seed: float(np.mean(np.abs(values))) for seed, values in self.seeds(attack).items()}
+    def sizes(self, attack: str, level: str | None = None) -> dict[str, float]:
+        """Return the mean size of the unlearned model's gap by seed: of a level, or of the outermost that varies."""
+        level = level or level_of(self.runs) or LEVELS[0]
+        found: dict[str, list[float]] = {}
+        for run, value in self.gaps(attack):
+            found.setdefault(run.seeds[level], []).append(abs(value))
+        return {seed: float(np.mean(values)) for seed, values in found.items()}
 
     def size(self, attack: str) -> Estimate | None:
         """Return the size of the unlearned model's gap, seed by seed; None if no run has this attack."""
@@ -177,13 +178,14 @@ def _rows(keys: Sequence[str], groups: Sequence[Group]) -> Iterator[ModelRow]:
 
 
 def _shared(runs: Sequence[Run], model: ModelName) -> tuple[Run, ...] | None:
-    """Return one run a seed if those of the same seed have the same model, else None."""
-    by_seed: dict[str, tuple[Run, tuple[ModelMetrics, Gap | None]]] = {}
+    """Return one run a training and audit if those of the same seeds have the same model, else None."""
+    by_seed: dict[tuple[str, ...], tuple[Run, tuple[ModelMetrics, Gap | None]]] = {}
     for run in runs:
         if run.metrics is None:
             continue
         same = run.metrics["models"][model], run.metrics["gap"][model] if model == _ORIGINAL else None
-        if by_seed.setdefault(run.seed, (run, same))[1] != same:
+        seeds = tuple(seed for level, seed in run.seeds.items() if level != "unlearning")
+        if by_seed.setdefault(seeds, (run, same))[1] != same:
             return None
     return tuple(run for run, _ in by_seed.values())
 
@@ -210,7 +212,7 @@ def _varying(runs: Sequence[Run]) -> list[str]:
             groups.setdefault(component, set()).add(str(run.config.get(key)))
         return any(len(values) > 1 for values in groups.values())
 
-    keys = dict.fromkeys(key for run in runs for key in run.config if key not in {"seed", *IDLE})
+    keys = dict.fromkeys(key for run in runs for key in run.config if key not in {"seed", *SEEDS, *IDLE})
     return [key for key in keys if differs(key)]
 
 

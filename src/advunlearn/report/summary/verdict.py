@@ -9,7 +9,7 @@ import numpy as np
 
 from advunlearn.evaluation.comparison import strongest_attack
 from advunlearn.report.summary.columns import Estimate, accuracy, time_over_retraining
-from advunlearn.report.summary.folders import AUDIT_ONLY, SHADOWS_ONLY
+from advunlearn.report.summary.folders import AUDIT_ONLY, SHADOWS_ONLY, level_of
 from advunlearn.report.summary.runs import Group, Summary, attacks_of
 
 
@@ -69,13 +69,14 @@ def shown(estimate: Estimate | None, digits: int = 3, sign: str = "") -> str:
 
 def is_farther(group: Group, other: Group, attack: str) -> bool:
     """Return whether a group's gap is larger than another's beyond the 95 % interval, over the seeds that both have."""
-    theirs, ours = group.sizes(attack), other.sizes(attack)
+    level = level_of([*group.runs, *other.runs])
+    theirs, ours = group.sizes(attack, level), other.sizes(attack, level)
     both = Estimate(tuple(theirs[seed] - ours[seed] for seed in theirs if seed in ours))
     return len(both.values) > 1 and both.half is not None and both.mean > both.half
 
 
 def _of_comparison(comparison: Comparison) -> list[str]:
-    nearest, attack, seeds = comparison.ranked[0], comparison.strongest, len(comparison.ranked[0].runs)
+    nearest, attack = comparison.ranked[0], comparison.strongest
     where = f"{comparison.name}: " if comparison.name else ""
     name = nearest.name.removesuffix(f", {comparison.name}") if comparison.name else nearest.name
     did = "came nearest to the retrained model" if len(comparison.ranked) > 1 else "against the retrained model"
@@ -83,14 +84,23 @@ def _of_comparison(comparison: Comparison) -> list[str]:
     kept, aim = (shown(tested.of(nearest.runs, model)) for model in ("unlearned", "retrained"))
     spent = shown(time, 2)
     better = ", so that retraining would have been the better unlearner" if time and time.mean >= 1 else ""
-    over = f"mean ± 95 % interval of {seeds} seeds" if seeds > 1 else "one seed: the spread over seeds is not known"
     first = (
         f"{where}{name} {did}: under {attack}, the strongest attack on the original model, its AUC lies "
         f"{shown(nearest.gap(attack), sign='+')} off the retrained model's (the original's: "
         f"{shown(nearest.gap(attack, 'original'), sign='+')}), at a test accuracy of {kept} (retrained: {aim}) and in "
-        f"{spent} times the time of retraining{better} ({over})."
+        f"{spent} times the time of retraining{better} ({_over(nearest)})."
     )
     return [first, *_widest(nearest, attack), *_ties(comparison)]
+
+
+def _over(group: Group) -> str:
+    """Return what the intervals of a group are over."""
+    level = level_of(group.runs)
+    if level is None:
+        return "one seed: the spread over seeds is not known"
+    count = len({run.seeds[level] for run in group.runs})
+    name = {"seed": "seeds", "training": "trainings"}.get(level, f"repetitions of the {level} alone")
+    return f"mean ± 95 % interval of {count} {name}"
 
 
 def _widest(group: Group, strongest: str) -> list[str]:
