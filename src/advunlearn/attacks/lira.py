@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.jackknife import jackknife_error
@@ -138,6 +137,8 @@ def _median(in_order: Floats, count: Floats, skipped: NDArray[np.intp]) -> Float
 
 def _ratio(target: Floats, sides: list[_Moments], variance: str, side: str) -> Floats:
     """Return the log-likelihood ratio (..., n) of target (n, q) between the normals of the two sides."""
+    from scipy.stats import norm  # here: it takes a second to import, and a check of the options needs none
+
     # Where a side is empty every number of it is NaN, by design.
     with np.errstate(invalid="ignore", divide="ignore"):
         sigmas = _sigmas(sides, variance)

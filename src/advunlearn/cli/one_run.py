@@ -69,7 +69,7 @@ def failures_in_words(folder: Path, again: str) -> Iterator[None]:
         RunFailed: in place of such an error, with the exit status.
     """
     from advunlearn.options import UserError
-    from advunlearn.runtime.workers import ShortOfMemory
+    from advunlearn.runtime.memory import ShortOfMemory
 
     try:
         yield

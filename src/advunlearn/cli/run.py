@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from advunlearn.config.compose import Job
     from advunlearn.config.recipes import Recipe
 
-_SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--help", "-h"}
+_HELP = {"--help", "-h"}
+_SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", *_HELP}
 _HYDRA_FLAGS = {"--hydra-help", "--version", "--shell-completion", "-sc"}  # they show nothing of a run
 SWEEP_DIR = "hydra.sweep.dir="
 
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     recipe = None
     if not own_sweep and not _HYDRA_FLAGS.intersection(arguments):
         try:
-            recipe = _recipe(_check(arguments))
+            recipe = _recipe_for_help(arguments) if _HELP & set(arguments) else _recipe(_check(arguments))
         except ConfigError as error:
             return refuse(error.problems)
     with heed_signals():
@@ -83,7 +84,19 @@ def _check(arguments: list[str]) -> list[Job]:
     Raises:
         ConfigError: with every mistake in the words after `run`.
     """
-    from advunlearn.config.compose import jobs_to_check, split_arguments
+    from advunlearn.config.compose import jobs_to_check
+
+    words = _words_of(arguments)
+    return jobs_to_check(*words[:2], multirun=words[2]) if words else []
+
+
+def _words_of(arguments: list[str]) -> tuple[list[str], str | None, bool] | None:
+    """Return overrides, `--config-dir` and whether it is a sweep; None for a config of the user's own.
+
+    Raises:
+        ConfigError: for flags that do not exist.
+    """
+    from advunlearn.config.compose import split_arguments
     from advunlearn.options import ConfigError
 
     known, unknown = split_arguments(arguments)
@@ -91,8 +104,20 @@ def _check(arguments: list[str]) -> list[Job]:
     if flags:
         raise ConfigError([f"{flag}: no such flag (see advunlearn run --hydra-help)" for flag in flags])
     if known.config_name or known.config_path:
-        return []
-    return jobs_to_check([*known.overrides, *unknown], known.config_dir, multirun=known.multirun)
+        return None
+    return [*known.overrides, *unknown], known.config_dir, known.multirun
+
+
+def _recipe_for_help(arguments: list[str]) -> Recipe | None:
+    """Return the recipe that the help shows; the options are not checked, which would import torch.
+
+    Raises:
+        ConfigError: with every mistake in the words.
+    """
+    from advunlearn.config.compose import recipe_of
+
+    words = _words_of(arguments)
+    return recipe_of(*words[:2]) if words else None
 
 
 def _recipe(jobs: list[Job]) -> Recipe | None:

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
-from scipy.stats import t
 
 from advunlearn.evaluation.comparison import average_gap, tug_of_war
 from advunlearn.evaluation.metrics_file import Gap, Metrics, ModelName, PartName
@@ -33,6 +32,8 @@ class Estimate:
     @cached_property
     def half(self) -> float | None:
         """Return half of Student's 95 % interval of the mean; None for a single run."""
+        from scipy.stats import t  # it takes a second, and a single run has no interval
+
         n = len(self.values)
         return float(t.ppf(0.975, n - 1) * np.std(self.values, ddof=1) / np.sqrt(n)) if n > 1 else None
 
