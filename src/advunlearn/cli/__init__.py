@@ -73,7 +73,7 @@ def _dispatch(arguments: list[str]) -> int:
     if verb in ("--help", "-h", "help"):
         sys.stdout.write(USAGE)
         return 0
-    if verb == "--version":
+    if verb in ("--version", "-V"):
         sys.stdout.write(f"advunlearn {__version__}\n")
         return 0
     if verb in ("-sc", "--shell-completion"):  # what the shell calls, without the word `run`

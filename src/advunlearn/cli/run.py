@@ -6,8 +6,9 @@ import functools
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from advunlearn.cli.again import answer, command_key, remember
 from advunlearn.cli.problems import RunFailed, fail, refuse
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def main(arguments: list[str]) -> int:
     # Hydra takes overrides on both sides of a flag for mistakes.
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]
+    key = command_key(arguments)
+    status = answer(arguments, key)
+    if status is not None:
+        return status
     own_sweep = _is_own_sweep(arguments)  # which checks all of its runs
     from advunlearn.config.compose import hydra_words, split_arguments
     from advunlearn.options import ConfigError
@@ -46,7 +51,7 @@ def main(arguments: list[str]) -> int:
     with heed_signals():
         if own_sweep:
             return _sweep(arguments)
-        return _start_hydra(hydra_words(arguments), recipe)
+        return _start_hydra(hydra_words(arguments), recipe, key)
 
 
 def _is_own_sweep(arguments: list[str]) -> bool:
@@ -137,7 +142,7 @@ def _recipe(jobs: list[Job]) -> Recipe | None:
     return next(iter(chosen.values()), None)
 
 
-def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
+def _start_hydra(arguments: list[str], recipe: Recipe | None, key: dict[str, Any] | None) -> int:
     import hydra
 
     from advunlearn.config.compose import split_arguments
@@ -161,7 +166,7 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     @functools.wraps(job)
     def task(config: DictConfig) -> None:
         try:
-            job(config, recipe)
+            job(config, recipe, key)
         except Exception as error:
             if os.getpid() != here:  # a launcher's process: only what is raised comes back
                 raise
@@ -203,10 +208,10 @@ def _report(error: Exception) -> int:
     raise error
 
 
-def job(config: DictConfig, recipe: Recipe | None) -> None:
+def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -> None:
     """Run one composed config in the folder that Hydra made for it, and print the table of its results.
 
-    The recipe was chosen for it, and is one of its overrides, which was not typed.
+    The recipe was chosen for it, and is one of its overrides, which was not typed. The key is that of the command.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -223,4 +228,6 @@ def job(config: DictConfig, recipe: Recipe | None) -> None:
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
     }
     restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # Hydra's launcher calls this again in its folder
-    run_in(Path(hydra_config.runtime.output_dir), config, about, sweep=restarted)
+    folder = Path(hydra_config.runtime.output_dir)
+    run_in(folder, config, about, sweep=restarted)
+    remember(key, folder)

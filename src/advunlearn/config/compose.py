@@ -99,18 +99,19 @@ def jobs_to_check(overrides: Sequence[str], config_dir: str | Path | None = None
 
 
 def recipe_of(overrides: Sequence[str], config_dir: str | Path | None = None) -> Recipe | None:
-    """Return the recipe of the first run that these overrides describe, without a check of its options.
+    """Return the recipe of the first run that these overrides describe; the values of its options are not checked.
 
     Raises:
-        ConfigError: with every word that cannot be read, one line each.
+        ConfigError: with every other mistake in them, one line each.
     """
     problems: list[str] = []
     with composer(config_dir, overrides) as here:
         parsed = [each for each in here.parse(hydra_words(overrides), problems) if not each.is_hydra_override()]
-        first = [words[0] for each in parsed if (words := here.values(each, problems))]
+        first = [single(words[0]) for each in parsed if (words := here.values(each, problems))]
+        here.compose(first, problems)
         if problems:
             raise ConfigError(problems)
-        return Recipes(here).recipe_for([single(text) for text in first])
+        return Recipes(here).recipe_for(first)
 
 
 def check_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -> tuple[Job, int]:
