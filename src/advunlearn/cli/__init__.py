@@ -15,6 +15,7 @@ from advunlearn import __version__
 from advunlearn.cli.problems import fail, refuse
 from advunlearn.cli.streams import tolerant_streams
 from advunlearn.options import UserError, located, nearest
+from advunlearn.runtime.terminal import FLAGS, asked
 
 USAGE = """\
 advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
@@ -39,6 +40,8 @@ Begin with:      advunlearn run
 Then try:        advunlearn run dataset=cifar10 attack=lira
                  advunlearn run unlearner=finetune seed=1
 Help of a verb:  advunlearn VERB --help
+Of every verb:   --wide    whole tables, whatever the width of the terminal
+                 --quiet   no progress and no remarks, only results, warnings and errors
 """
 
 WORKING = (
@@ -58,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     It is also 1 if standard output could not be written and the result of the verb is its output.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    asked.wide, asked.quiet = (flag in typed for flag in FLAGS)
+    arguments = [word for word in typed if word not in FLAGS]
     with tolerant_streams() as output:
         status = _dispatch(arguments)
         output.flush()

@@ -6,11 +6,12 @@ import hashlib
 import os
 import platform
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from advunlearn.runtime.terminal import remark
 
 RUN_DIR = "hydra.run.dir="
 # Their results depend on more than the words, the files that these name, and this package.
@@ -80,7 +81,7 @@ def answer(words: Sequence[str], key: dict[str, Any] | None) -> int | None:
     folder = _folder(words, about["choices"])
     with Manifest(folder, about, config=read_yaml(config_of(earlier))) as manifest:
         metrics = reuse.adopt(manifest, earlier)
-    sys.stderr.write(f"the same command is finished in {earlier}, and not done again\n")
+    remark(f"the same command is finished in {earlier}, and not done again\n")
     show(folder, metrics)
     return 0
 

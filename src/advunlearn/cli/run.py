@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from advunlearn.cli.again import answer, command_key, remember
 from advunlearn.cli.problems import RunFailed, fail, refuse
+from advunlearn.runtime.terminal import asked, remark
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -80,7 +81,7 @@ def _sweep(arguments: list[str]) -> int:
         freeze(folder, jobs)
     except ConfigError as error:
         return refuse(error.problems)
-    return run_all(folder, jobs)
+    return run_all(folder, jobs, recipes=True)
 
 
 def _check(arguments: list[str]) -> list[Job]:
@@ -156,7 +157,9 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None, key: dict[str, Any
     folders = search_path(known.config_dir, known.overrides)
     arguments = [word for word in arguments if not is_search_path(word)]  # Hydra would search them a second time
     if recipe is not None and _SHOW_FLAGS.intersection(arguments):
-        sys.stderr.write(f"{recipe}\n")
+        remark(f"{recipe}\n")
+    if asked.quiet:
+        arguments.append("hydra.job_logging.handlers.console.level=WARNING")
     sys.argv = [sys.argv[0], *([f"recipe={recipe.name}"] if recipe else []), *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here as they are
 
@@ -221,7 +224,7 @@ def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     if recipe is not None:
-        sys.stderr.write(f"{recipe}\n")
+        remark(f"{recipe}\n")
         overrides.remove(f"recipe={recipe.name}")
     about = {
         "overrides": overrides,
@@ -229,5 +232,5 @@ def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -
     }
     restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # Hydra's launcher calls this again in its folder
     folder = Path(hydra_config.runtime.output_dir)
-    run_in(folder, config, about, sweep=restarted)
+    run_in(folder, config, about, resumed=restarted)
     remember(key, folder)

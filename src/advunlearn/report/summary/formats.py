@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from advunlearn.options import one_line
-from advunlearn.report.plain_text import align
+from advunlearn.report.plain_text import blocks, wrapped
 from advunlearn.report.summary.columns import Column, Estimate
 from advunlearn.report.summary.folders import METHOD, TARGET, Run
 from advunlearn.report.summary.methods import TIED, notes, standings
@@ -19,11 +19,13 @@ TIE = r"$^{=}$"  # in LaTeX
 LEGEND = "mean ± half of the 95 % interval over seeds; gap: AUC less that of the retrained model; 0 is the aim"
 
 
-def text(summary: Summary) -> str:
-    """Return the table for a terminal, with the runs that are not in it."""
-    lines = [*align(cells(summary)), LEGEND] if summary.rows else []
-    lines += ["", *standings(summary)] if summary.by_method else []
-    return "\n".join([*lines, *(f"no result: {line}" for line in absent(summary)), *_repeats(summary)])
+def text(summary: Summary, width: int | None = None) -> str:
+    """Return the table for a terminal of this width, with the runs that are not in it; None for any width."""
+    table = blocks(cells(summary), len(first_heads(summary)), width) if summary.rows else []
+    remarks = [LEGEND] if summary.rows else []
+    remarks += ["", *standings(summary)] if summary.by_method else []
+    remarks += [*(f"no result: {line}" for line in absent(summary)), *_repeats(summary)]
+    return "\n".join([*table, *wrapped(remarks, width)])
 
 
 def markdown(summary: Summary) -> str:
