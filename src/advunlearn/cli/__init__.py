@@ -35,6 +35,7 @@ advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
   advunlearn report RUN...                       the table and page of one run, or the means of several over seeds
   advunlearn data ls | fetch | pack | unpack     datasets, and where they are
   advunlearn store ls | verify | prune           the results that later runs reuse
+  advunlearn completion bash | zsh               tab completion: eval "$(advunlearn completion bash)"
 
 Begin with:      advunlearn run
 Then try:        advunlearn run dataset=cifar10 attack=lira
@@ -53,7 +54,7 @@ WORKING = (
     "resume",
     "submit",
 )  # their results are files, not their output
-VERBS = (*WORKING, "status", "check", "list", "describe", "report", "data", "store")
+VERBS = (*WORKING, "status", "check", "list", "describe", "report", "data", "store", "completion")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
