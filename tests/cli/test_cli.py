@@ -146,7 +146,12 @@ def test_the_store_is_listed_verified_and_pruned(workplace: Path, capsys: pytest
     assert kinds == ["attack", "model", "model", "pictures", "unlearned"]
     assert main(["store", "ls"]) == 0
     out = capsys.readouterr().out
-    assert all(kind in out for kind in kinds)
+    counts = {line.split()[0]: line.split()[1] for line in out.splitlines()[1:-1]}
+    assert counts == {"attack": "1", "model": "2", "pictures": "1", "unlearned": "1"}
+    assert main(["store", "ls", "--all"]) == 0
+    assert [line.split()[1] for line in sorted(capsys.readouterr().out.splitlines()[:-1])] == [
+        entry.kind for entry in sorted(Store().entries(), key=lambda entry: entry.digest)
+    ]
     assert main(["store", "verify"]) == 0
     assert "5 whole, 0 damaged" in capsys.readouterr().out
     weights = next(iter(Store().root.glob("??/*/tensors.safetensors")))
