@@ -23,6 +23,8 @@ from advunlearn.runtime.threads import kept_threads
 
 torch.set_num_threads(1)  # the suite runs beside other work, and these networks are tiny
 
+os.environ.pop("COLUMNS", None)  # tables are as in a pipe, whatever the terminal that the suite runs in
+
 GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # for the process of the tests marked `gpu`
 
 

@@ -23,7 +23,7 @@ import advunlearn
 from advunlearn.config.compose import experiment_from
 from advunlearn.config.experiment import read_experiment
 from advunlearn.data.splits import Splits
-from advunlearn.report.run.table import comparison_table
+from advunlearn.report.run.terminal import comparison_table
 from advunlearn.shadows.model_set import STACK
 from advunlearn.storage.files import file_digest
 from advunlearn.storage.store import Store

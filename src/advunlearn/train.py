@@ -69,7 +69,7 @@ from advunlearn.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = False) -> Result:
+def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = False, pictures: bool = True) -> Result:
     """Run an experiment in the folder of its manifest, which is open; an interrupted run continues where it ended.
 
     Args:
@@ -77,6 +77,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         manifest: of the run's folder.
         adopt: if a finished run of the same config and data exists, take over its files; the result has no
             network then.
+        pictures: whether the page has pictures, which take as long as all other work that is not training.
 
     Raises:
         UserError: in one line, if the data is not available, the run is over budget, or a stage cannot work with these
@@ -113,7 +114,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         weights = compare_weights(trainer, splits, models, manifest)
         many = compare_distributions(experiment, trainer, splits, evidence, manifest)
         metrics = evaluate(experiment, splits, models, evidence, given, chosen, weights, many)
-        write_results(manifest, trainer, models, evidence, metrics)
+        write_results(manifest, trainer, models, evidence, metrics, pictures=pictures)
         reuse.note(trainer.store, key, folder)
         return result_of(folder, trainer, splits, models, evidence, metrics, manifest.data)
 

@@ -18,7 +18,7 @@ from advunlearn.evaluation.comparison import measure_algorithm
 from advunlearn.evaluation.metrics import auc_over_models
 from advunlearn.options import ConfigError
 from advunlearn.report.run.page import write_report
-from advunlearn.report.run.table import comparison_table
+from advunlearn.report.run.terminal import comparison_table
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.storage.store import Store
 

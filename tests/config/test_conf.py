@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from advunlearn.attacks.attack import Attack
 from advunlearn.auditors.auditor import Auditor
 from advunlearn.config.compose import experiment_from, hydra_words
-from advunlearn.config.experiment import ATTACK, GROUPS
+from advunlearn.config.experiment import BASES
+from advunlearn.config.part_files import ATTACK
 from advunlearn.options import Component
 from advunlearn.storage.paths import config_folder
 
@@ -112,7 +113,7 @@ def test_every_publication_is_cited() -> None:
 
 
 def test_every_class_in_the_rooms_has_its_file() -> None:
-    bases = (*GROUPS.values(), Attack, Auditor)
+    bases = (*BASES.values(), Attack, Auditor)
     listed = {yaml.safe_load(path.read_text())["_target_"] for path in OPTIONS}
     for room in set(FOLDERS.values()):
         package = Path(inspect.getfile(Component)).parent / room

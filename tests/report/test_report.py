@@ -18,8 +18,9 @@ from advunlearn.cli import main
 from advunlearn.evaluation.metrics_file import MODELS, AttackMetrics, Gap, Metrics, ModelMetrics, Trace, read_metrics
 from advunlearn.report.run.page import render, write_report
 from advunlearn.report.run.pictures import draw, trace_figure
-from advunlearn.report.run.table import DOUBT, comparison_table, notes, verdict
+from advunlearn.report.run.table import DOUBT, notes, verdict
 from advunlearn.report.run.tensorboard import scalars
+from advunlearn.report.run.terminal import comparison_table
 from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.pictures import draw_overview
 from advunlearn.report.summary.runs import summarise

@@ -20,9 +20,10 @@ import pytest
 import torch
 
 from advunlearn.runtime import workers
+from advunlearn.runtime.memory import ShortOfMemory
 from advunlearn.runtime.settings import Settings
 from advunlearn.runtime.signals import Halted, Interrupted, halt_point, heed_signals, is_asked
-from advunlearn.runtime.workers import ShortOfMemory, run_tasks
+from advunlearn.runtime.workers import run_tasks
 from advunlearn.training.fit import seeded
 
 FORKS = workers.forks()
@@ -286,7 +287,8 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from advunlearn.runtime.signals import halt_point
-from advunlearn.runtime.workers import ShortOfMemory, run_tasks
+from advunlearn.runtime.memory import ShortOfMemory
+from advunlearn.runtime.workers import run_tasks
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, as this may be, lacks
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from advunlearn.options import UserError
 from advunlearn.runtime.arrays import Floats, Mask
@@ -28,6 +27,8 @@ def held_out_ranks(
         folds: how many.
         rng: draws the folds.
     """
+    from scipy.stats import rankdata  # it takes a second to import
+
     # Stratified by class as well: if one fold held more of a class's members, a fit on the others would learn that the
     # class consists of non-members, and an attack without information would seem to rank members last.
     # Not by scikit-learn's StratifiedKFold: strata of class and membership are often smaller than the number of folds,

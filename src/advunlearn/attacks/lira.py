@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.jackknife import jackknife_error

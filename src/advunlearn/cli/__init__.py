@@ -15,6 +15,7 @@ from advunlearn import __version__
 from advunlearn.cli.problems import fail, refuse
 from advunlearn.cli.streams import tolerant_streams
 from advunlearn.options import UserError, located, nearest
+from advunlearn.runtime.terminal import FLAGS, asked
 
 USAGE = """\
 advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
@@ -34,11 +35,14 @@ advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
   advunlearn report RUN...                       the table and page of one run, or the means of several over seeds
   advunlearn data ls | fetch | pack | unpack     datasets, and where they are
   advunlearn store ls | verify | prune           the results that later runs reuse
+  advunlearn completion bash | zsh               tab completion: eval "$(advunlearn completion bash)"
 
 Begin with:      advunlearn run
 Then try:        advunlearn run dataset=cifar10 attack=lira
                  advunlearn run unlearner=finetune seed=1
 Help of a verb:  advunlearn VERB --help
+Of every verb:   --wide    whole tables, whatever the width of the terminal
+                 --quiet   no progress and no remarks, only results, warnings and errors
 """
 
 WORKING = (
@@ -50,7 +54,7 @@ WORKING = (
     "resume",
     "submit",
 )  # their results are files, not their output
-VERBS = (*WORKING, "status", "check", "list", "describe", "report", "data", "store")
+VERBS = (*WORKING, "status", "check", "list", "describe", "report", "data", "store", "completion")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     It is also 1 if standard output could not be written and the result of the verb is its output.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    typed = list(sys.argv[1:] if argv is None else argv)
+    asked.wide, asked.quiet = (flag in typed for flag in FLAGS)
+    arguments = [word for word in typed if word not in FLAGS]
     with tolerant_streams() as output:
         status = _dispatch(arguments)
         output.flush()
@@ -73,7 +79,7 @@ def _dispatch(arguments: list[str]) -> int:
     if verb in ("--help", "-h", "help"):
         sys.stdout.write(USAGE)
         return 0
-    if verb == "--version":
+    if verb in ("--version", "-V"):
         sys.stdout.write(f"advunlearn {__version__}\n")
         return 0
     if verb in ("-sc", "--shell-completion"):  # what the shell calls, without the word `run`

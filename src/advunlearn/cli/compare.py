@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from advunlearn.cli.many_runs import run_all, sweep_parser
+from advunlearn.runtime.terminal import remark
 
 EPILOG = """\
 unlearner=a,b names the methods, with options as in a sweep; without it, all methods are compared, and the game with
@@ -35,6 +36,6 @@ def main(arguments: list[str]) -> int:
     freeze(folder, jobs, [name for name, _ in comparison.jobs])
     for problem in comparison.left_out:
         sys.stderr.write(f"left out: {problem}\n")
-    sys.stderr.write(f"{len(set(name for name, _ in comparison.jobs))} methods, {len(jobs)} runs in {folder}\n")
+    remark(f"{len(set(name for name, _ in comparison.jobs))} methods, {len(jobs)} runs in {folder}\n")
     with heed_signals():
-        return run_all(folder, jobs, quiet=True)
+        return run_all(folder, jobs)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advunlearn.cli.one_run import resume
+from advunlearn.runtime.terminal import remark
 
 if TYPE_CHECKING:
     from advunlearn.config.compose import Job
@@ -27,28 +28,28 @@ def sweep_parser(verb: str, about: str | None, epilog: str) -> argparse.Argument
     return parser
 
 
-def run_all(folder: Path, jobs: Sequence[Job], *, quiet: bool = False) -> int:
-    """Run a frozen sweep, print its report, and return the exit status.
+def run_all(folder: Path, jobs: Sequence[Job], *, recipes: bool = False) -> int:
+    """Run a frozen sweep, print one line for each run and then its report, and return the exit status.
 
     Args:
         folder: of the sweep.
         jobs: its runs.
-        quiet: print one line for each run, without its table and its log.
+        recipes: print each recipe that was chosen, once.
     """
     from advunlearn.options import one_line
     from advunlearn.report.summary.at_end import print_sweep_report
     from advunlearn.runtime.logs import log_to_terminal
 
-    log_to_terminal(warnings_only=quiet)
+    log_to_terminal(warnings_only=True)
     statuses = []
     try:
         last = None
         for number, job in enumerate(jobs):
-            sys.stderr.write(f"[{number + 1}/{len(jobs)}] {one_line(' '.join(job.overrides))}\n")
-            if job.recipe not in (None, last) and not quiet:
-                sys.stderr.write(f"{job.recipe}\n")
+            remark(f"[{number + 1}/{len(jobs)}] {one_line(' '.join(job.overrides))}\n")
+            if job.recipe not in (None, last) and recipes:
+                remark(f"{job.recipe}\n")
             last = job.recipe
-            statuses.append(resume(folder / str(number), quiet=quiet))
+            statuses.append(resume(folder / str(number), quiet=True))
     except KeyboardInterrupt:
         sys.stderr.write(f"{len(statuses)} of {len(jobs)} runs are done; to resume: advunlearn resume {folder}\n")
         raise

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advunlearn.cli.problems import RunFailed, fail, in_words, print_text, refuse
+from advunlearn.runtime.terminal import table_width
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,19 +17,22 @@ if TYPE_CHECKING:
 
 
 def run_in(
-    folder: Path, config: DictConfig, about: dict[str, Any], *, sweep: bool = False, quiet: bool = False
+    folder: Path, config: DictConfig, about: dict[str, Any], *, resumed: bool = False, quiet: bool = False
 ) -> None:
     """Run a composed config in a folder, and print the table of its results.
 
-    A run of a sweep resumes in its folder, and is not repeated if it is finished elsewhere. A quiet one prints nothing.
+    Args:
+        folder, config, about: of the run.
+        resumed: continue in its folder, or take over the files of a finished run of the same config and data.
+        quiet: print nothing, and draw no pictures: one of many runs, whose numbers are in one table.
     """
     from advunlearn.config.experiment import read_experiment
     from advunlearn.runs.manifest import Manifest
     from advunlearn.train import run_experiment
 
     again = f"advunlearn resume {folder} continues"
-    with failures_in_words(folder, again), Manifest(folder, about, config=config, resume=sweep) as manifest:
-        result = run_experiment(read_experiment(config), manifest, adopt=sweep)
+    with failures_in_words(folder, again), Manifest(folder, about, config=config, resume=resumed) as manifest:
+        result = run_experiment(read_experiment(config), manifest, adopt=resumed, pictures=not quiet)
     if not quiet:
         show(folder, result.measured)
 
@@ -52,9 +56,9 @@ def show_audit(folder: Path) -> None:
         UnreadableFile: if its file is damaged.
     """
     from advunlearn.evaluation.metrics_file import AUDIT, read_audit
-    from advunlearn.report.run.table import model_table
+    from advunlearn.report.run.terminal import model_table
 
-    print_text(f"\n{model_table(read_audit(folder))}\n\nwritten: {folder / AUDIT}\n")
+    print_text(f"\n{model_table(read_audit(folder), table_width())}\n\nwritten: {folder / AUDIT}\n")
 
 
 @contextlib.contextmanager
@@ -69,7 +73,7 @@ def failures_in_words(folder: Path, again: str) -> Iterator[None]:
         RunFailed: in place of such an error, with the exit status.
     """
     from advunlearn.options import UserError
-    from advunlearn.runtime.workers import ShortOfMemory
+    from advunlearn.runtime.memory import ShortOfMemory
 
     try:
         yield
@@ -84,13 +88,13 @@ def failures_in_words(folder: Path, again: str) -> Iterator[None]:
 
 def show(folder: Path, metrics: Metrics | None) -> None:
     """Print what a finished run found; of a shard, which has no metrics, that it is done."""
-    from advunlearn.report.run.table import comparison_table
+    from advunlearn.report.run.terminal import comparison_table
 
     if metrics is None:
         print_text("the shadow models of this shard are in the store\n")
         return
     weights = f"unlearned model: {folder / 'unlearned.safetensors'}\n" if "original" in metrics else ""
-    print_text(f"\n{comparison_table(metrics)}\n\n{weights}report: {folder / 'report.html'}\n")
+    print_text(f"\n{comparison_table(metrics, table_width())}\n\n{weights}report: {folder / 'report.html'}\n")
 
 
 def resume(folder: Path, *, quiet: bool = False) -> int:
@@ -111,7 +115,7 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
         if known.get("verb") == "audit":
             audit_in(folder, config, kept, resume=True)
         else:
-            run_in(folder, config, kept, sweep=True, quiet=quiet)
+            run_in(folder, config, kept, resumed=True, quiet=quiet)
     except ConfigError as error:
         return refuse([f"{folder}: {problem}" for problem in error.problems])
     except (RunFailed, UserError, OSError) as error:  # the others of a sweep continue

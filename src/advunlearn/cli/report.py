@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from advunlearn.cli.problems import fail, print_text, refuse
+from advunlearn.runtime.terminal import table_width
 
 EPILOG = """\
 Several runs, or the runs below a folder, are grouped: runs that differ only in seeds form one group. The table is
@@ -57,13 +58,13 @@ def _one(run: Path) -> int:
     from advunlearn.evaluation.metrics_file import is_audit, read_metrics
     from advunlearn.options import UserError
     from advunlearn.report.run.page import write_report
-    from advunlearn.report.run.table import comparison_table
+    from advunlearn.report.run.terminal import comparison_table
 
     try:
         if is_audit(run):
             show_audit(run)
             return 0
-        table = comparison_table(read_metrics(run))
+        table = comparison_table(read_metrics(run), table_width())
     except UserError as error:
         return refuse([str(error)])
     try:
@@ -80,12 +81,13 @@ def _one(run: Path) -> int:
 
 def _several(runs: list[Path], style: str, out: Path | None) -> int:
     from advunlearn.report.plain_text import printable
-    from advunlearn.report.summary.formats import FORMATS
+    from advunlearn.report.summary.formats import FORMATS, text
     from advunlearn.report.summary.page import write_overview
     from advunlearn.report.summary.runs import summarise
 
     summary = summarise(runs)
-    print_text(f"{FORMATS[style](summary)}\n")
+    table = text(summary, table_width()) if style == "text" else FORMATS[style](summary)
+    print_text(f"{table}\n")
     if out is None:
         return 0
     try:

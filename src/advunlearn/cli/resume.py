@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> int:
     with heed_signals():
         for path in options.runs:
             folders = runs_below(path)
-            statuses += [resume(folder) for folder in folders]
-            if folders != [path]:
+            several = folders != [path]
+            statuses += [resume(folder, quiet=several) for folder in folders]
+            if several:
                 print_sweep_report(path)
     return max(statuses)

@@ -6,9 +6,11 @@ import functools
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from advunlearn.cli.again import answer, command_key, remember
 from advunlearn.cli.problems import RunFailed, fail, refuse
+from advunlearn.runtime.terminal import asked, remark
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
     from advunlearn.config.compose import Job
     from advunlearn.config.recipes import Recipe
 
-_SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", "--help", "-h"}
+_HELP = {"--help", "-h"}
+_SHOW_FLAGS = {"--cfg", "-c", "--info", "-i", *_HELP}
 _HYDRA_FLAGS = {"--hydra-help", "--version", "--shell-completion", "-sc"}  # they show nothing of a run
 SWEEP_DIR = "hydra.sweep.dir="
 
@@ -29,6 +32,10 @@ def main(arguments: list[str]) -> int:
     # Hydra takes overrides on both sides of a flag for mistakes.
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]
+    key = command_key(arguments)
+    status = answer(arguments, key)
+    if status is not None:
+        return status
     own_sweep = _is_own_sweep(arguments)  # which checks all of its runs
     from advunlearn.config.compose import hydra_words, split_arguments
     from advunlearn.options import ConfigError
@@ -39,13 +46,13 @@ def main(arguments: list[str]) -> int:
     recipe = None
     if not own_sweep and not _HYDRA_FLAGS.intersection(arguments):
         try:
-            recipe = _recipe(_check(arguments))
+            recipe = _recipe_for_help(arguments) if _HELP & set(arguments) else _recipe(_check(arguments))
         except ConfigError as error:
             return refuse(error.problems)
     with heed_signals():
         if own_sweep:
             return _sweep(arguments)
-        return _start_hydra(hydra_words(arguments), recipe)
+        return _start_hydra(hydra_words(arguments), recipe, key)
 
 
 def _is_own_sweep(arguments: list[str]) -> bool:
@@ -74,7 +81,7 @@ def _sweep(arguments: list[str]) -> int:
         freeze(folder, jobs)
     except ConfigError as error:
         return refuse(error.problems)
-    return run_all(folder, jobs)
+    return run_all(folder, jobs, recipes=True)
 
 
 def _check(arguments: list[str]) -> list[Job]:
@@ -83,7 +90,19 @@ def _check(arguments: list[str]) -> list[Job]:
     Raises:
         ConfigError: with every mistake in the words after `run`.
     """
-    from advunlearn.config.compose import jobs_to_check, split_arguments
+    from advunlearn.config.compose import jobs_to_check
+
+    words = _words_of(arguments)
+    return jobs_to_check(*words[:2], multirun=words[2]) if words else []
+
+
+def _words_of(arguments: list[str]) -> tuple[list[str], str | None, bool] | None:
+    """Return overrides, `--config-dir` and whether it is a sweep; None for a config of the user's own.
+
+    Raises:
+        ConfigError: for flags that do not exist.
+    """
+    from advunlearn.config.compose import split_arguments
     from advunlearn.options import ConfigError
 
     known, unknown = split_arguments(arguments)
@@ -91,8 +110,20 @@ def _check(arguments: list[str]) -> list[Job]:
     if flags:
         raise ConfigError([f"{flag}: no such flag (see advunlearn run --hydra-help)" for flag in flags])
     if known.config_name or known.config_path:
-        return []
-    return jobs_to_check([*known.overrides, *unknown], known.config_dir, multirun=known.multirun)
+        return None
+    return [*known.overrides, *unknown], known.config_dir, known.multirun
+
+
+def _recipe_for_help(arguments: list[str]) -> Recipe | None:
+    """Return the recipe that the help shows; the options are not checked, which would import torch.
+
+    Raises:
+        ConfigError: with every mistake in the words.
+    """
+    from advunlearn.config.compose import recipe_of
+
+    words = _words_of(arguments)
+    return recipe_of(*words[:2]) if words else None
 
 
 def _recipe(jobs: list[Job]) -> Recipe | None:
@@ -112,7 +143,7 @@ def _recipe(jobs: list[Job]) -> Recipe | None:
     return next(iter(chosen.values()), None)
 
 
-def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
+def _start_hydra(arguments: list[str], recipe: Recipe | None, key: dict[str, Any] | None) -> int:
     import hydra
 
     from advunlearn.config.compose import split_arguments
@@ -126,7 +157,9 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     folders = search_path(known.config_dir, known.overrides)
     arguments = [word for word in arguments if not is_search_path(word)]  # Hydra would search them a second time
     if recipe is not None and _SHOW_FLAGS.intersection(arguments):
-        sys.stderr.write(f"{recipe}\n")
+        remark(f"{recipe}\n")
+    if asked.quiet:
+        arguments.append("hydra.job_logging.handlers.console.level=WARNING")
     sys.argv = [sys.argv[0], *([f"recipe={recipe.name}"] if recipe else []), *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here as they are
 
@@ -136,7 +169,7 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None) -> int:
     @functools.wraps(job)
     def task(config: DictConfig) -> None:
         try:
-            job(config, recipe)
+            job(config, recipe, key)
         except Exception as error:
             if os.getpid() != here:  # a launcher's process: only what is raised comes back
                 raise
@@ -178,10 +211,10 @@ def _report(error: Exception) -> int:
     raise error
 
 
-def job(config: DictConfig, recipe: Recipe | None) -> None:
+def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -> None:
     """Run one composed config in the folder that Hydra made for it, and print the table of its results.
 
-    The recipe was chosen for it, and is one of its overrides, which was not typed.
+    The recipe was chosen for it, and is one of its overrides, which was not typed. The key is that of the command.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -191,11 +224,13 @@ def job(config: DictConfig, recipe: Recipe | None) -> None:
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     if recipe is not None:
-        sys.stderr.write(f"{recipe}\n")
+        remark(f"{recipe}\n")
         overrides.remove(f"recipe={recipe.name}")
     about = {
         "overrides": overrides,
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
     }
     restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # Hydra's launcher calls this again in its folder
-    run_in(Path(hydra_config.runtime.output_dir), config, about, sweep=restarted)
+    folder = Path(hydra_config.runtime.output_dir)
+    run_in(folder, config, about, resumed=restarted)
+    remember(key, folder)

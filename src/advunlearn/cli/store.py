@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from advunlearn.cli.problems import fail, in_words, print_text, refuse
 from advunlearn.options import UserError
+from advunlearn.report.plain_text import align
 
 if TYPE_CHECKING:
     from advunlearn.storage.store import Store, StoreEntry
@@ -20,7 +22,8 @@ def main(arguments: list[str]) -> int:
     """`advunlearn store`: the results that later runs reuse."""
     parser = argparse.ArgumentParser("advunlearn store", description=main.__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("ls", help="every artefact: name, kind, time since its last use, size")
+    ls = verbs.add_parser("ls", help="a line for each kind of artefact: how many, time since their last use, size")
+    ls.add_argument("--all", action="store_true", help="a line for each artefact, with its name")
     verbs.add_parser(
         "verify",
         help="read everything; exit status 1 if something is damaged, or not readable for you",
@@ -44,11 +47,26 @@ def main(arguments: list[str]) -> int:
             return _verify(store)
         if options.verb == "prune":
             return _prune(store, options.days, options.max_size, dry_run=options.dry_run)
-        total = sum(map(_show, store.entries()))
+        total = sum(map(_show, store.entries())) if options.all else _show_kinds(store.entries())
     except UserError as error:
         return fail(error)
     print_text(f"{total / 1e6:.2f} MB stored in {store.root}\n")
     return 0
+
+
+def _show_kinds(entries: Iterable[StoreEntry]) -> int:
+    """Print a table with a line for each kind, the largest first, and return the size of all."""
+    kinds: dict[str, list[StoreEntry]] = {}
+    for entry in entries:
+        kinds.setdefault(entry.kind, []).append(entry)
+    sizes = {kind: sum(entry.size for entry in found) for kind, found in kinds.items()}
+    rows = [("kind", "artefacts", "last used", "size")]
+    for kind in sorted(kinds, key=sizes.__getitem__, reverse=True):
+        days = (time.time() - max(entry.used for entry in kinds[kind])) / 86400
+        rows.append((kind, str(len(kinds[kind])), f"{days:.1f} days ago", f"{sizes[kind] / 1e6:.2f} MB"))
+    if kinds:
+        print_text("\n".join(align(rows, right=(1, 2, 3))) + "\n")
+    return sum(sizes.values())
 
 
 def _show(entry: StoreEntry) -> int:

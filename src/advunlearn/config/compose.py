@@ -12,15 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
 
 from advunlearn.config.composer import AUDITOR, RECIPE, Composer, composer, is_readable, quoted, single, value_count
-from advunlearn.config.experiment import GROUPS, Experiment, read_experiment
+from advunlearn.config.part_files import GROUPS
 from advunlearn.config.recipes import Recipe, Recipes
 from advunlearn.config.search_path import is_search_path
 from advunlearn.options import ConfigError
+
+if TYPE_CHECKING:
+    from advunlearn.config.experiment import Experiment
 
 MAX_RUNS = 1000  # of a sweep
 
@@ -93,6 +96,22 @@ def jobs_to_check(overrides: Sequence[str], config_dir: str | Path | None = None
     with composer(config_dir, overrides) as here:
         swept = _swept(here, hydra_words(overrides), _missing_launchers(overrides), multirun=multirun)
         return list(_read_all(here, _variants(swept.values), swept.problems))
+
+
+def recipe_of(overrides: Sequence[str], config_dir: str | Path | None = None) -> Recipe | None:
+    """Return the recipe of the first run that these overrides describe; the values of its options are not checked.
+
+    Raises:
+        ConfigError: with every other mistake in them, one line each.
+    """
+    problems: list[str] = []
+    with composer(config_dir, overrides) as here:
+        parsed = [each for each in here.parse(hydra_words(overrides), problems) if not each.is_hydra_override()]
+        first = [single(words[0]) for each in parsed if (words := here.values(each, problems))]
+        here.compose(first, problems)
+        if problems:
+            raise ConfigError(problems)
+        return Recipes(here).recipe_for(first)
 
 
 def check_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -> tuple[Job, int]:
@@ -238,6 +257,8 @@ def _read_all(here: Composer, runs: Iterable[list[str]], problems: Sequence[str]
     Raises:
         ConfigError: at the end, with every mistake in any of them, each once.
     """
+    from advunlearn.config.experiment import read_experiment  # torch is imported with the parts
+
     mistakes, recipes = list(problems), Recipes(here)
     for overrides in runs:
         typed = [single(text) for text in overrides]

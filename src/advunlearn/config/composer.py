@@ -24,8 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.config import part_files
-from advunlearn.config.experiment import ATTACK, BLOCKS, GROUPS, ORIGINAL, SEEDS
-from advunlearn.config.part_files import plugin_folders
+from advunlearn.config.part_files import ATTACK, BLOCKS, GROUPS, ORIGINAL, SEEDS, plugin_folders
 from advunlearn.config.search_path import OwnFiles, search_path, searched
 from advunlearn.config.yaml_files import yaml_errors
 from advunlearn.options import ConfigError, UserError, first_line, nearest

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.attacks.attack import Attack
 from advunlearn.config.original import Original, given_problems
+from advunlearn.config.part_files import ATTACK, BLOCKS, GROUPS, ORIGINAL, SEEDS
 from advunlearn.data.dataset import Dataset
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
@@ -29,17 +30,13 @@ from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.training.weights_file import weights_digest
 from advunlearn.unlearners.unlearner import Unlearner
 
-GROUPS: dict[str, type[Component]] = {
+BASES: dict[str, type[Component]] = {
     "dataset": Dataset,
     "forget": Forget,
     "model": Model,
     "optimizer": Optimizer,
     "unlearner": Unlearner,
 }
-ATTACK = "attack"
-ORIGINAL = "original"
-SEEDS = "seeds"
-BLOCKS = (ATTACK, ORIGINAL, SEEDS)  # keys that hold options, and are no group of one part
 SHARED = [field.name for field in dataclasses.fields(ShadowOptions)]  # options next to the attacks, for all of them
 LOSS = "loss"  # the name of each model's losses in scores.npz, next to the attacks' scores
 
@@ -109,7 +106,7 @@ def read_experiment(config: DictConfig) -> Experiment:
     settings = _build(Settings, scalars, "", problems)
     seeds = _build(Seeds, plain.get(SEEDS) or {}, SEEDS, problems)
     original = _build(Original, plain.get(ORIGINAL) or {}, ORIGINAL, problems)
-    parts = {group: _build_target(base, plain.get(group), group, problems) for group, base in GROUPS.items()}
+    parts = {group: _build_target(base, plain.get(group), group, problems) for group, base in BASES.items()}
     attacks, shadows = _build_attacks(plain.get(ATTACK), problems)
     if not problems:
         # Without problems, none is None.

@@ -12,6 +12,11 @@ from pathlib import Path
 from advunlearn.options import ConfigError, nearest
 from advunlearn.storage.paths import config_folder
 
+GROUPS = ("dataset", "forget", "model", "optimizer", "unlearner")  # of which a run has one part each
+ATTACK = "attack"  # of which a run may have several
+ORIGINAL = "original"
+SEEDS = "seeds"
+BLOCKS = (ATTACK, ORIGINAL, SEEDS)  # keys that hold options, and are no group of one part
 PLUGINS = "advunlearn.plugins"  # the group of entry points by which an installed package offers its parts
 
 logger = logging.getLogger(__name__)

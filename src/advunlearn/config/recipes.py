@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from advunlearn.config.composer import RECIPE, Composed, Composer, single
-from advunlearn.config.experiment import GROUPS, build_dataset
+from advunlearn.config.part_files import GROUPS
 from advunlearn.config.yaml_files import read_yaml
-from advunlearn.data.dataset import DatasetInfo
 from advunlearn.storage.paths import config_folder
+
+if TYPE_CHECKING:
+    from advunlearn.data.dataset import DatasetInfo
 
 SIDE = 16  # pixels: on smaller images convolutions have next to nothing to share
 MANY = 10_000  # training images: with fewer, ResNet-18 is more network than there is data
@@ -80,6 +82,8 @@ class Recipes:
         name = plain.choices["dataset"]
         if name in self.composer.options(RECIPE):
             return name, f"dataset={name}"
+        from advunlearn.config.experiment import build_dataset
+
         try:
             dataset = build_dataset(OmegaConf.to_container(plain.config.dataset, resolve=True))
             return None if dataset is None else by_size(dataset.info())

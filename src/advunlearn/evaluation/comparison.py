@@ -1,4 +1,7 @@
-"""The three models side by side."""
+"""The three models side by side.
+
+SciPy and scikit-learn are imported to measure, not to read what was measured.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.evaluation.metrics import auc_over_models, clopper_pearson, loss_distances, roc
 from advunlearn.evaluation.metrics_file import AlgorithmMetrics, AttackMetrics, Gap, Metrics, ModelMetrics, PartName
 
 
@@ -34,6 +36,8 @@ def measure_attack(
         shadows: how many shadow models the attack used.
         figures: what it reports besides its scores, by name.
     """
+    from advunlearn.evaluation.metrics import roc
+
     found = roc(scores, members, seed=seed, cross_fitted=cross_fitted)
     return {**found, "shadows": shadows, "figures": dict(figures or {})}
 
@@ -52,6 +56,8 @@ def measure(
         losses, members: (n,), the losses of forget and test examples and which are which.
         attacks: what is reported of each, by name.
     """
+    from advunlearn.evaluation.metrics import clopper_pearson, loss_distances
+
     ks, wasserstein = loss_distances(losses[members], losses[~members])
     bounds = {part: clopper_pearson(round(accuracies[part] * count), count) for part, count in examples.items()}
     return {
@@ -115,6 +121,8 @@ def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> AlgorithmMet
     Raises:
         ValueError: if there is no score, or scores of one pair of originals alone.
     """
+    from advunlearn.evaluation.metrics import auc_over_models
+
     originals = ratios.shape[1]
     first = np.broadcast_to(np.arange(2)[:, None, None] == 0, ratios.shape)
     pair = np.broadcast_to(np.arange(originals)[:, None] // 2, ratios.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import logging
 import os
 import platform
@@ -13,19 +14,20 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from omegaconf import OmegaConf
 
 from advunlearn.options import ConfigError, UserError
 from advunlearn.runs.state import CLAIM, State, read_manifest, state_of
 from advunlearn.runtime.logs import PlainFormatter
-from advunlearn.runtime.memory import process_peak
+from advunlearn.runtime.memory import ShortOfMemory, device_peak, process_peak
 from advunlearn.runtime.signals import halt_point
-from advunlearn.runtime.workers import ShortOfMemory
 from advunlearn.storage.files import UnreadableFile, atomic_write, file_digest, write_json
 from advunlearn.storage.locks import claim
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class Manifest:
         before = _earlier(folder, state)
         self._damage = state.error if state.name == "damaged" else None
         folder.mkdir(parents=True, exist_ok=True)
-        self.device = torch.device("cpu")
+        self.device: torch.device | None = None  # known when the run computes something
         self.data: dict[str, Any] = {
             "schema": 1,
             "status": "running",
@@ -108,8 +110,15 @@ class Manifest:
         """Note what the run computes on and with."""
         self.device = device
         processor = platform.processor() or platform.machine()
+        import torch
+
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
+        self.data["versions"]["cuda"] = torch.version.cuda or "none"
         self.note(seed=seed, device=str(device), device_name=name)
+
+    @property
+    def _on_cuda(self) -> torch.device | None:
+        return self.device if self.device is not None and self.device.type == "cuda" else None
 
     def note(self, **notes: Any) -> None:
         """Add to the manifest; it is written at the end of the stage, or of the run."""
@@ -166,8 +175,10 @@ class Manifest:
         """Time one stage, log one line for it and note it in the manifest, also where it is interrupted."""
         halt_point()
         stage, start = Stage(), time.perf_counter()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
+        if self._on_cuda is not None:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self._on_cuda)
         try:
             yield stage
             stage.note(completed=True)
@@ -180,9 +191,7 @@ class Manifest:
 
     def _peak_memory(self) -> int:
         """Return bytes: on CUDA the most that this stage held on the device, on the CPU that the process ever held."""
-        if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.device)
-        return process_peak()
+        return process_peak() if self._on_cuda is None else device_peak(self._on_cuda)
 
     def seconds(self) -> float:
         """Return the seconds since the run was entered."""
@@ -213,14 +222,16 @@ def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
+@functools.cache  # the loaded code does not change while a process runs
 def _versions() -> dict[str, str]:
     versions = {}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-    return versions | {"cuda": torch.version.cuda or "none"}
+    return versions
 
 
+@functools.cache
 def _git_state() -> dict[str, Any] | None:
     """Return commit and cleanness of the checkout that runs; None where it is installed or git is missing."""
     here = Path(__file__).resolve().parent

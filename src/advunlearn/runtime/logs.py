@@ -6,6 +6,7 @@ import logging
 from types import TracebackType
 
 from advunlearn.options import one_line
+from advunlearn.runtime.terminal import asked
 
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -23,9 +24,9 @@ class PlainFormatter(logging.Formatter):
 
 
 def log_to_terminal(*, warnings_only: bool = False) -> None:
-    """Log to standard error, unless the logging is already configured."""
+    """Log to standard error, unless the logging is already configured; only warnings for `--quiet` as well."""
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    if warnings_only:
+    if warnings_only or asked.quiet:
         handler.setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, handlers=[handler])  # a run's own log has every line

@@ -1,12 +1,15 @@
-"""The memory that a piece of work needs."""
+"""The memory that a piece of work needs, and the error where it is not enough."""
 
 from __future__ import annotations
 
 import resource
+import signal
 import sys
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 class PeakMemory:
@@ -22,6 +25,8 @@ class PeakMemory:
 
     def __enter__(self) -> PeakMemory:
         if self.device.type == "cuda":
+            import torch
+
             torch.cuda.reset_peak_memory_stats(self.device)
         self._before = process_peak()
         return self
@@ -29,10 +34,37 @@ class PeakMemory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        on_cuda = self.device.type == "cuda"
-        self.bytes = torch.cuda.max_memory_allocated(self.device) if on_cuda else process_peak() - self._before
+        self.bytes = device_peak(self.device) if self.device.type == "cuda" else process_peak() - self._before
+
+
+def device_peak(device: torch.device) -> int:
+    """Return the most bytes that were allocated on a CUDA device since its peak was reset."""
+    import torch
+
+    return torch.cuda.max_memory_allocated(device)
 
 
 def process_peak() -> int:
     """Return the most bytes of memory that this process ever held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class ShortOfMemory(Exception):
+    """Memory was short for a worker.
+
+    Attributes:
+        workers: how many there were.
+        status: the exit status of a command that ends with this error: that of a killed process, if one was killed.
+    """
+
+    def __init__(self, workers: int, *, killed: bool) -> None:
+        self.workers = workers
+        self.status = 128 + signal.SIGKILL if killed else 1
+        what = "the system killed one of {} worker processes, most likely because memory ran out"
+        what = what if killed else "memory ran out in one of {} worker processes"
+        super().__init__(f"{what.format(workers)} (try workers={self.fewer}, or a machine with more memory)")
+
+    @property
+    def fewer(self) -> int:
+        """Return the number of workers for the next attempt."""
+        return max(1, self.workers // 2)

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from advunlearn.runtime.terminal import asked
+
 T = TypeVar("T")
 
 _silent = False
@@ -27,7 +29,7 @@ def silence() -> None:
 
 def progress(items: Iterable[T], label: str, total: int | None = None, initial: int = 0) -> tqdm[T]:
     """Return `items` with a progress bar, which is not shown in a worker or without a terminal."""
-    watched = _is_terminal() and threading.current_thread() is threading.main_thread() and not _silent
+    watched = _is_terminal() and threading.current_thread() is threading.main_thread() and not (_silent or asked.quiet)
     return tqdm(items, desc=label, total=total, initial=initial, leave=False, disable=not watched)
 
 

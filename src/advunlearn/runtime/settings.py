@@ -8,12 +8,12 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from advunlearn.options import Component, UserError, option
-from advunlearn.runtime.switches import kept_switches, set_switches
+
+if TYPE_CHECKING:
+    import torch
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _DURATION = rf"(\d+(?:\.\d+)?)({'|'.join(_SECONDS)})"
@@ -79,6 +79,8 @@ class Settings(Component):
         Raises:
             UserError: if this CUDA device is not available.
         """
+        import torch  # here and below: it takes two seconds, and the options can be read without it
+
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         device = torch.device(self.device)
@@ -88,6 +90,8 @@ class Settings(Component):
 
     def resolved_precision(self) -> str:
         """Return the precision that training computes in on this device: `fp32`, `tf32` or `bf16`."""
+        import torch
+
         if self.torch_device().type == "cpu":
             return "bf16" if self.precision == "bf16" else "fp32"
         if self.precision == "auto":
@@ -98,11 +102,15 @@ class Settings(Component):
         """Return the context that network passes of a training run in."""
         if self.resolved_precision() != "bf16":
             return contextlib.nullcontext()
+        import torch
+
         return torch.autocast(self.torch_device().type, torch.bfloat16)
 
     @contextlib.contextmanager
     def switches(self) -> Iterator[None]:
         """Set torch's process-wide switches of CUDA for these settings, and restore them at the end."""
+        from advunlearn.runtime.switches import kept_switches, set_switches
+
         with kept_switches():
             if self.torch_device().type == "cuda":
                 set_switches(tf32=self.resolved_precision() == "tf32", deterministic=self.deterministic)

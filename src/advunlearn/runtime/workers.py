@@ -23,6 +23,7 @@ from typing import Any, TypeVar, cast
 import torch
 
 from advunlearn.runtime import signals
+from advunlearn.runtime.memory import ShortOfMemory
 from advunlearn.runtime.progress import silence
 from advunlearn.runtime.threads import one_thread
 
@@ -42,27 +43,6 @@ _PR_SET_PDEATHSIG = 1
 
 class _InWorker(Exception):
     """The traceback of a worker's error, as text."""
-
-
-class ShortOfMemory(Exception):
-    """Memory was short for a worker.
-
-    Attributes:
-        workers: how many there were.
-        status: the exit status of a command that ends with this error: that of a killed process, if one was killed.
-    """
-
-    def __init__(self, workers: int, *, killed: bool) -> None:
-        self.workers = workers
-        self.status = 128 + signal.SIGKILL if killed else 1
-        what = "the system killed one of {} worker processes, most likely because memory ran out"
-        what = what if killed else "memory ran out in one of {} worker processes"
-        super().__init__(f"{what.format(workers)} (try workers={self.fewer}, or a machine with more memory)")
-
-    @property
-    def fewer(self) -> int:
-        """Return the number of workers for the next attempt."""
-        return max(1, self.workers // 2)
 
 
 def forks() -> bool:

@@ -30,8 +30,19 @@ logger = logging.getLogger(__name__)
 PICTURES_SCHEMA = 4  # raise it when the pictures change, as that of stage `unlearn`
 
 
-def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence: Evidence, metrics: Metrics) -> None:
-    """Write metrics, per-example scores, the unlearned weights and the report into the run's folder."""
+def write_results(
+    manifest: Manifest,
+    trainer: Trainer,
+    models: Models,
+    evidence: Evidence,
+    metrics: Metrics,
+    *,
+    pictures: bool = True,
+) -> None:
+    """Write metrics, per-example scores, the unlearned weights and the report into the run's folder.
+
+    Without pictures, the page tells how they are drawn.
+    """
     folder, scores = manifest.folder, scores_of(trainer, evidence)
     write_json(folder / "metrics.json", metrics)
     write_scores(folder, scores)
@@ -50,7 +61,7 @@ def write_results(manifest: Manifest, trainer: Trainer, models: Models, evidence
             stage.note(reused=kept.reused, artefact=kept.digest or None)
             return {name: picture.tobytes() for name, picture in kept.arrays.items()}
 
-        write_report(folder, drawn(draw))
+        write_report(folder, drawn(draw) if pictures else {})
 
 
 def write_scores(folder: Path, scores: dict[str, Any]) -> None:

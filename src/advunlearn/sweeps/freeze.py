@@ -12,7 +12,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from advunlearn.config.compose import Job
-from advunlearn.config.experiment import ATTACK, SHARED, Experiment, read_experiment
+from advunlearn.config.experiment import SHARED, Experiment, read_experiment
+from advunlearn.config.part_files import ATTACK
 from advunlearn.options import ConfigError
 from advunlearn.storage.files import atomic_write, write_json
 from advunlearn.storage.paths import new_output_folder

@@ -58,7 +58,7 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
         temporary.write_text(metrics_csv(metrics), encoding="utf-8")
     page = folder / "report.html"
     with atomic_write(page) as temporary:
-        temporary.write_text(render(metrics, manifest, pictures), encoding="utf-8")
+        temporary.write_text(render(metrics, manifest, pictures, folder=folder), encoding="utf-8")
     return page
 
 
@@ -87,10 +87,17 @@ def draw_pictures(trace: Trace, scores: Mapping[str, NDArray[Any]], rounds: Roun
         return draw(trace, scores, rounds)
 
 
-def render(metrics: Metrics, manifest: Provenance, pictures: dict[str, bytes], template: str = "run.html") -> str:
+def render(
+    metrics: Metrics,
+    manifest: Provenance,
+    pictures: dict[str, bytes],
+    template: str = "run.html",
+    folder: Path | None = None,
+) -> str:
     """Return the page: the verdict, the numbers, the pictures, and what it was computed with.
 
-    The template `table.html` gives the verdict and the numbers alone, for a notebook.
+    The template `table.html` gives the verdict and the numbers alone, for a notebook. A page without pictures tells how
+    they are drawn, if the run has a folder.
     """
     choices = manifest.get("choices", {})
     named = [str(choices[group]) for group in ("dataset", "model", "unlearner") if choices.get(group)]
@@ -105,6 +112,7 @@ def render(metrics: Metrics, manifest: Provenance, pictures: dict[str, bytes], t
         rows=rows(metrics),
         notes=notes(metrics)[1:],
         manifest=manifest,
+        later=None if pictures or folder is None else f"advunlearn report {folder}",
     )
 
 

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from advunlearn.evaluation.comparison import primary
-from advunlearn.evaluation.metrics import roc_curve_points
 from advunlearn.evaluation.metrics_file import MODELS, FollowedName, Rounds, Trace
 from advunlearn.report.drawing import literal
 
@@ -136,6 +135,8 @@ def _draw_auditor(axes: Axes, trace: Trace) -> None:
 
 def roc_figure(scores: Mapping[str, NDArray[Any]]) -> Figure:
     """Return one log-log ROC panel for each attack, with the three models in it."""
+    from advunlearn.evaluation.metrics import roc_curve_points  # scikit-learn, which no other picture needs
+
     attacks = [name.split("/", 1)[1] for name in scores if name.startswith(f"{MODELS[0]}/")]
     attacks = [name for name in primary(attacks) if name != "loss"]
     figure, panels = _figure(1, len(attacks), 4 * max(1, 2 / len(attacks)), 3.8)

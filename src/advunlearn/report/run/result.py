@@ -14,7 +14,8 @@ from advunlearn.evaluation.metrics_file import Metrics, ModelName
 from advunlearn.options import UserError
 from advunlearn.report.drawing import drawn
 from advunlearn.report.run.page import Provenance, draw_pictures, render
-from advunlearn.report.run.table import comparison_table, records
+from advunlearn.report.run.table import records
+from advunlearn.report.run.terminal import comparison_table
 from advunlearn.storage.files import atomic_write
 
 if TYPE_CHECKING:

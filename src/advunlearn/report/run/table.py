@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,6 @@ from advunlearn.evaluation.metrics_file import (
     ModelName,
     PartName,
 )
-from advunlearn.options import one_line
-from advunlearn.report.plain_text import align
 from advunlearn.report.run.further import MATCH, further_numbers, reasons
 from advunlearn.runtime.resources import size
 
@@ -53,9 +51,6 @@ class MetricRow:
     on: str
 
 
-HEADINGS = ("", "", *MODELS, "gap", "wanted", "computed on")
-
-
 def rows(metrics: Metrics) -> list[MetricRow]:
     """Return everything that `metrics.json` holds of the models, one row per number."""
     models = [metrics["models"][name] for name in MODELS]
@@ -77,36 +72,12 @@ def records(metrics: Metrics) -> list[dict[str, Any]]:
     return found
 
 
-def comparison_table(metrics: Metrics) -> str:
-    """Return the table for a terminal: the three models side by side, then times and notes."""
-    cells = [(*row.values, row.gap, row.wanted, row.on) for row in rows(metrics)]
-    return _table(HEADINGS, rows(metrics), cells, range(2, 6), notes(metrics))
+def model_rows(found: ModelMetrics) -> list[MetricRow]:
+    """Return the numbers of one model, one row per number."""
+    return [*_accuracy([found]), *_attacks([found]), *_losses([found])]
 
 
-def model_table(found: ModelMetrics) -> str:
-    """Return the table of one model for a terminal."""
-    shown = [*_accuracy([found]), *_attacks([found]), *_losses([found])]
-    cells = [(*row.values, row.on) for row in shown]
-    return _table(("", "", "model", "computed on"), shown, cells, (2,), _attack_notes(found))
-
-
-def _table(
-    headings: Sequence[str],
-    shown: Sequence[MetricRow],
-    cells: Sequence[Sequence[str]],
-    right: Collection[int],
-    remarks: Iterable[str],
-) -> str:
-    """Return a table whose rows begin with section, where it changes, and name; the remarks follow it."""
-    sections = ["", *(row.section for row in shown)]
-    starts = [row.section if row.section != before else "" for row, before in zip(shown, sections, strict=False)]
-    lines = [(start, row.name, *rest) for start, row, rest in zip(starts, shown, cells, strict=True)]
-    head, *body = align([headings, *lines], right)
-    rule = "-" * len(head)
-    return "\n".join([head, rule, *body, rule, *map(one_line, remarks)])
-
-
-def _attack_notes(found: ModelMetrics) -> list[str]:
+def attack_notes(found: ModelMetrics) -> list[str]:
     """Return which numbers of the attacks so few examples cannot support."""
     attacks = found["attacks"]
     return [f"{name}: {attacks[name]['note']}" for name in primary(attacks) if attacks[name]["note"]]
@@ -130,7 +101,7 @@ def notes(metrics: Metrics) -> list[str]:
         if found["excluded"]:
             lines.append(f"{name}: {found['excluded']} test examples outside the shadow models' pool have no score")
     lines += [_self_test(attack, questions) for attack, questions in metrics.get("algorithm", {}).items()]
-    lines += _attack_notes(metrics["models"]["unlearned"])
+    lines += attack_notes(metrics["models"]["unlearned"])
     return [*lines, "epsilon compares models and certifies nothing: the examples of one model are not independent runs"]
 
 

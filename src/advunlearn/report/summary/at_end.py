@@ -22,9 +22,10 @@ def print_sweep_report(folder: Path) -> None:
     from advunlearn.report.summary.formats import text
     from advunlearn.report.summary.page import write_overview
     from advunlearn.report.summary.runs import summarise
+    from advunlearn.runtime.terminal import table_width
 
     summary = summarise(find_runs([folder]))
-    sys.stdout.write(printable(f"\n{text(summary)}\n\n"))
+    sys.stdout.write(printable(f"\n{text(summary, table_width())}\n\n"))
     try:
         where = write_overview(summary, folder)
     except OSError as error:

@@ -8,16 +8,10 @@ from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
-from scipy.stats import t
 
 from advunlearn.evaluation.comparison import average_gap, tug_of_war
-<<<<<<< HEAD
 from advunlearn.evaluation.metrics_file import DistributionMetrics, Gap, Metrics, ModelName, PartName, WeightMetrics
-from advunlearn.report.summary.folders import Run
-=======
-from advunlearn.evaluation.metrics_file import Gap, Metrics, ModelName, PartName
 from advunlearn.report.summary.folders import Run, level_of
->>>>>>> seeds
 
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
 _RETRAINED: Final = "retrained"
@@ -54,6 +48,8 @@ class Estimate:
     @cached_property
     def half(self) -> float | None:
         """Return half of Student's 95 % interval of the mean; None for a single unit."""
+        from scipy.stats import t  # it takes a second, and a single run has no interval
+
         n = len(self.means)
         return float(t.ppf(0.975, n - 1) * np.std(self.means, ddof=1) / np.sqrt(n)) if n > 1 else None
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from advunlearn.options import one_line
-from advunlearn.report.plain_text import align
+from advunlearn.report.plain_text import align, blocks, wrapped
 from advunlearn.report.summary import variance
 from advunlearn.report.summary.columns import Column, Estimate
 from advunlearn.report.summary.folders import METHOD, TARGET, Run
@@ -21,20 +21,24 @@ TIE = r"$^{=}$"  # in LaTeX
 LEGEND = "mean ± half of the 95 % interval over seeds; gap: AUC less that of the retrained model; 0 is the aim"
 
 
-def text(summary: Summary) -> str:
-    """Return the table for a terminal, with the runs that are not in it."""
-<<<<<<< HEAD
-    narrow = replace(summary, columns=tuple(column for column in summary.columns if column.terminal))
-    lines = [*align(cells(narrow)), LEGEND] if summary.rows else []
-    if len(narrow.columns) < len(summary.columns):
-        lines.append(f"further columns in the other formats: {', '.join(_further(summary))}")
-=======
-    lines = [*align(cells(summary)), LEGEND, *variance.remarks(summary)] if summary.rows else []
+def text(summary: Summary, width: int | None = None) -> str:
+    """Return the table for a terminal of this width, with the runs that are not in it; None for any width."""
+    shown = summary if width is None else _for_terminal(summary)
+    lines = blocks(cells(shown), len(first_heads(shown)), width) if shown.rows else []
+    remarks = [LEGEND, *variance.remarks(summary)] if summary.rows else []
+    if shown.rows and (further := _further(summary, shown)):
+        remarks.append(f"further columns with --wide and in the other formats: {', '.join(further)}")
+    lines += wrapped(remarks, width)
     if parts := variance.table(summary):
-        lines += ["", *align(parts), variance.legend(parts)]
->>>>>>> seeds
-    lines += ["", *standings(summary)] if summary.by_method else []
-    return "\n".join([*lines, *(f"no result: {line}" for line in absent(summary)), *_repeats(summary)])
+        lines += ["", *blocks(parts, 2, width), *wrapped([variance.legend(parts)], width)]
+    remarks = ["", *standings(summary)] if summary.by_method else []
+    remarks += [*(f"no result: {line}" for line in absent(summary)), *_repeats(summary)]
+    return "\n".join([*lines, *wrapped(remarks, width)])
+
+
+def _for_terminal(summary: Summary) -> Summary:
+    """Return the summary without the columns that a terminal has no room for."""
+    return replace(summary, columns=tuple(column for column in summary.columns if column.terminal))
 
 
 def markdown(summary: Summary) -> str:
@@ -199,9 +203,9 @@ def _labels(summary: Summary) -> list[str]:
     return [key.removesuffix(f".{TARGET}") for key in summary.keys]
 
 
-def _further(summary: Summary) -> list[str]:
-    """Return the names of the columns that a terminal has no room for."""
-    return [f"{column.section} {column.name}" for column in summary.columns if not column.terminal]
+def _further(summary: Summary, shown: Summary) -> list[str]:
+    """Return the names of the columns that are not shown."""
+    return [f"{column.section} {column.name}" for column in summary.columns if column not in shown.columns]
 
 
 def _names(summary: Summary) -> list[str]:
