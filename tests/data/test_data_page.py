@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from advunlearn.config.compose import jobs_to_check
+from tests.data.test_published import cifar100
 from tests.data.test_torchvision import mnist
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
@@ -56,22 +57,30 @@ def hugging_face(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_of_the_page_is_right(line: str, person: Path) -> None:
-    """Check the experiment of a command, and load its data."""
+def test_a_command_of_the_page_is_right(line: str, person: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check the experiment of a command, and load its data if they need no download."""
     program, _, *words = shlex.split(line)
     assert program == "advunlearn"
     if "dataset=huggingface" in words:
         hugging_face(person)
+    if "dataset.path=downloads" in words:
+        (person / "downloads").mkdir()
+        cifar100(person / "downloads", monkeypatch)
+    if "model.path=bert" in words:
+        import transformers
+
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        transformers.BertConfig(**sizes).save_pretrained("bert")
     overrides = [word for word in words if "=" in word]
     (job,) = jobs_to_check(overrides, None, multirun=False)
+    if not job.experiment.dataset.is_here():
+        return
     pool, info = job.experiment.dataset.load(), job.experiment.dataset.info()
     assert len(pool.labels) == info.train + info.test
     assert pool.classes == len(info.classes)
 
 
 def test_the_page_names_every_option_of_the_group() -> None:
-    own = {path.stem for path in (Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml")} - {
-        "digits",
-        "cifar10",
-    }
-    assert {word for line in COMMANDS for word in re.findall(r"dataset=(\w+)", line)} == own
+    options = {path.stem for path in (Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml")}
+    public = re.findall(r"^\| `(\w+)` \|", PAGE.partition("## Public datasets")[2].partition("\n## ")[0], re.MULTILINE)
+    assert {word for line in COMMANDS for word in re.findall(r"dataset=(\w+)", line)} | set(public) == options

@@ -202,6 +202,9 @@ def test_a_folder_without_the_batches_is_refused(tmp_path: Path) -> None:
         Cifar10(path=str(tmp_path)).info()
 
 
+FETCHED = ("cifar10", "cifar100", "svhn", "mnist", "fashion_mnist", "tiny_imagenet", "newsgroups20")
+
+
 def test_status_of_each_dataset(workplace: Path) -> None:
     assert {name: dataset.status() for name, dataset in datasets().items()} == {
         "folder": "your own image files: dataset.root=FOLDER",
@@ -210,6 +213,6 @@ def test_status_of_each_dataset(workplace: Path) -> None:
         "huggingface": "a Hugging Face dataset: dataset.path=FOLDER",
         "table": "your own table: dataset.path=mine.csv dataset.label=COLUMN",
         "digits": "embedded in scikit-learn",
-        "cifar10": "not fetched yet",
+        **dict.fromkeys(FETCHED, "not fetched yet"),
         "npz": "your own file: dataset.path=mine.npz",
     }

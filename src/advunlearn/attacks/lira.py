@@ -149,6 +149,8 @@ def _ratio(target: Floats, sides: list[_Moments], variance: str, side: str) -> F
 
 def _normals(sides: list[_Moments], variance: str) -> list[Any]:
     """Return the normal distribution of the margins of each side."""
+    from scipy.stats import norm
+
     sigmas = _sigmas(sides, variance)
     return [norm(moments.center, sigma + FLOOR) for moments, sigma in zip(sides, sigmas, strict=True)]
 

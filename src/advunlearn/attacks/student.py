@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t
 
 from advunlearn.runtime.arrays import Floats
 
@@ -69,10 +68,14 @@ class Predictive:
 
     def logpdf(self, margins: Floats) -> Floats:
         """Return the logarithm of the density at these margins."""
+        from scipy.stats import t
+
         return np.asarray(t.logpdf(margins, self.freedom, self.center, self.scale))
 
     def logcdf(self, margins: Floats) -> Floats:
         """Return the logarithm of the probability of a smaller margin."""
+        from scipy.stats import t
+
         return np.asarray(t.logcdf(margins, self.freedom, self.center, self.scale))
 
 

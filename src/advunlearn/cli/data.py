@@ -96,6 +96,7 @@ def _unpack(folder: Path) -> int:
     for name, parts in find(folder).items():
         if name not in known or not known[name].digests:
             raise UserError(f"{parts[0].path}: this version does not know the dataset {name}")
-        add_to_cache(name, unpack(parts, known[name].digests, known[name]().info()))
+        arrays = unpack(parts, known[name].digests, known[name]().info(), known[name].fetched_bytes)
+        add_to_cache(name, arrays)
         sys.stdout.write(f"{name}: {known[name].status()}\n")
     return 0

@@ -136,7 +136,13 @@ class Dataset(Component):
     group: ClassVar[str] = "dataset"
 
     digests: ClassVar[Mapping[str, str]] = {}
-    """SHA-256 of each array that is fetched once and kept in the cache under the dataset's name; empty for others."""
+    """Of each array that is fetched once and kept in the cache under the dataset's name; empty for other datasets.
+
+    See `fetch.has_digest`.
+    """
+
+    fetched_bytes: ClassVar[int] = 0
+    """The size of those arrays that are files as they were published, about."""
 
     train_size: int | None = option(None, at_least=2)
     audit_fraction: float = option(0.25, above=0, below=1)

