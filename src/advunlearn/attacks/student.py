@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from advunlearn.runtime.arrays import Floats
+from advunlearn.runtime.arrays import Floats, Mask
 
 LARGEST_SHAPE = 1e6  # of the prior: with it, all examples have practically the same variance
 
@@ -45,7 +45,7 @@ def variance_prior(squares: Floats, freedom: Floats) -> VariancePrior:
     with np.errstate(invalid="ignore", divide="ignore"):
         observed = np.where(freedom > 0, squares / freedom, np.nan)
         inverse = np.where(freedom > 0, 1 / freedom, np.nan)
-    known = (freedom > 0).any((-2, -1), keepdims=True)
+    known: Mask = np.asarray((freedom > 0).any((-2, -1), keepdims=True))
     m, h = (_mean(each, known) for each in (observed, inverse))
     w = _mean((observed - m) ** 2, known)
     v = np.maximum((w - 2 * h * m**2) / (1 + 2 * h), m**2 / LARGEST_SHAPE)
@@ -99,7 +99,7 @@ def predictive(
     return Predictive(2 * shape, center, np.sqrt(scale / shape * (1 + 1 / count)) + floor)
 
 
-def _mean(values: Floats, known: Floats) -> Floats:
+def _mean(values: Floats, known: Mask) -> Floats:
     """Return the mean over examples and queries without NaN; NaN where nothing is known."""
     total = np.nansum(values, axis=(-2, -1), keepdims=True)
     return np.where(known, total / np.maximum((~np.isnan(values)).sum((-2, -1), keepdims=True), 1), np.nan)

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from advunlearn.evaluation.metrics_file import MODELS, Metrics, ModelMetrics
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align, wrapped
-from advunlearn.report.run.table import MATCH, MetricRow, attack_notes, model_rows, notes, rows
+from advunlearn.report.run.further import MATCH
+from advunlearn.report.run.table import MetricRow, attack_notes, model_rows, notes, rows
 
 NARROW = ("", *MODELS, "gap")
 WIDE = ("", "", *MODELS, "gap", "wanted", "computed on")
