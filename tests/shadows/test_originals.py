@@ -68,25 +68,25 @@ def test_halves_share_no_row_and_have_the_same_classes() -> None:
 
 def test_requests_to_forget_are_as_the_runs_own(tmp_path: Path) -> None:
     originals = original_set(digits_trainer(tmp_path))
-    parts = [originals.parts(index) for index in range(6)]
+    parts = [originals.rows.parts(index) for index in range(6)]
     wanted = np.bincount(LABELS[EVERY_THIRD])
     for retain, forget in parts:
         assert np.array_equal(np.bincount(LABELS[forget]), wanted)
         assert len(retain) == len(parts[0][0])
         assert abs(len(retain) - (len(TRAIN) - len(EVERY_THIRD))) <= 5  # half of the odd row of each class
-        assert len(np.intersect1d(retain, originals.candidates)) == 0
+        assert len(np.intersect1d(retain, originals.rows.candidates)) == 0
         assert np.isin(np.concatenate([retain, forget]), np.concatenate([TRAIN, TEST])).all()
     for first, second in zip(parts[::2], parts[1::2], strict=True):
         assert len(np.intersect1d(np.concatenate(first), np.concatenate(second))) == 0
-        assert np.array_equal(np.union1d(first[1], second[1]), originals.candidates)
+        assert np.array_equal(np.union1d(first[1], second[1]), originals.rows.candidates)
     assert len({tuple(forget) for _, forget in parts}) == 6
-    assert np.isin(EVERY_THIRD, originals.candidates).all()
+    assert np.isin(EVERY_THIRD, originals.rows.candidates).all()
 
 
 def test_where_the_run_forgets_a_class_so_does_every_original(tmp_path: Path) -> None:
     originals = original_set(digits_trainer(tmp_path), forget=CLASS)
     for index in range(6):
-        retain, forget = originals.parts(index)
+        retain, forget = originals.rows.parts(index)
         assert set(LABELS[forget]) == {3}
         assert 3 not in LABELS[retain]
         assert len(forget) == len(CLASS)
@@ -97,7 +97,7 @@ def test_a_single_row_to_forget_is_too_few_without_a_test_example_of_its_class(t
     test = TEST[LABELS[TEST] != LABELS[0]]
     alone = OriginalSet(trainer, ShadowOptions(), TRAIN[1:], TRAIN[:1], test, POPULATION, scale, {})
     with pytest.raises(ValueError, match="too few for shadow originals"):
-        alone.parts(0)
+        alone.rows.parts(0)
 
 
 def test_the_unlearner_gets_the_original_its_rows_and_a_seed_of_its_own(tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ def test_the_unlearner_gets_the_original_its_rows_and_a_seed_of_its_own(tmp_path
     found = originals.observe(np.concatenate([EVERY_THIRD, TEST]))
     assert len({seed for seed, _, _ in asked}) == 6
     for index, (_, retain, forget) in enumerate(asked):
-        assert np.array_equal(retain, originals.parts(index)[0])
-        assert np.array_equal(forget, originals.parts(index)[1])
-    retain, forget = originals.parts(2)
+        assert np.array_equal(retain, originals.rows.parts(index)[0])
+        assert np.array_equal(forget, originals.rows.parts(index)[1])
+    retain, forget = originals.rows.parts(2)
     for stream, rows, logits in (
         ("original", np.concatenate([retain, forget]), found.original),
         ("retrained", retain, found.retrained),

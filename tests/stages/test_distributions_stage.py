@@ -46,8 +46,8 @@ def test_an_unlearner_that_does_nothing_is_where_the_original_is(found: Distribu
 
 
 def test_each_part_is_compared_in_the_models_in_which_it_has_this_role(six: OriginalSet, found: Distributions) -> None:
-    parts = [six.parts(index) for index in range(6)]
-    others = np.intersect1d(six.rest, TEST)
+    parts = [six.rows.parts(index) for index in range(6)]
+    others = np.intersect1d(six.rows.rest, TEST)
     assert found["examples"] == {"forget": len(EVERY_THIRD), "retain": len(others), "test": len(others)}
     seen_on = {"forget": six.observe(EVERY_THIRD), "retain": six.observe(others)}
     for part in ("forget", "retain", "test"):
@@ -87,5 +87,5 @@ def test_too_few_models_have_no_numbers_and_are_not_trained(tmp_path: Path) -> N
 
 def test_without_test_examples_to_keep_there_are_no_numbers(six: OriginalSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributions, "LEAST_ORIGINALS", 6)
-    few = replace(six, test=six.candidates[~np.isin(six.candidates, six.forget)])
+    few = replace(six, test=six.rows.candidates[~np.isin(six.rows.candidates, six.forget)])
     assert measure(few)["reason"] == "no test examples are left that shadow originals can keep"

@@ -60,9 +60,9 @@ def test_references_of_shadow_originals_are_drawn_from_the_originals_rows(tmp_pa
     references = original_references(experiment, trainer, splits)
     assert references is not None
     originals = original_set(experiment, trainer, splits)
-    trained = np.concatenate([np.concatenate(originals.parts(index)) for index in range(20)])
+    trained = np.concatenate([np.concatenate(originals.rows.parts(index)) for index in range(20)])
     assert set(trained) == set(references.pool)
-    assert len(references.rows(0)) == len(originals.parts(0)[0])
+    assert len(references.rows(0)) == len(originals.rows.parts(0)[0])
     assert set(references.observed) >= set(splits.test) | set(splits.audit)
 
 

@@ -48,14 +48,57 @@ def half_of(rows: Rows, labels: NDArray[np.int64], index: int, rng: np.random.Ge
 
 
 @dataclass(frozen=True)
-class OriginalSet(ModelSet):
-    """The shadow originals of a run, and what was made of each.
+class OriginalRows:
+    """The rows that the shadow originals of a run are trained on and forget.
 
     Original k is trained on half of the rest, R_k, and half of the candidates, F_k, and asked to forget F_k. The
     candidates are the run's forget set and as many test examples of each of its classes; the rest are its retain set
     and, likewise, test examples. So F_k has the run's size and class mix, up to the odd row of a class and as far as
     there are test examples, and is a whole class where the run's is. Originals 2j and 2j + 1 are complementary: they
     share no row, and every candidate is forgotten by one of them and never seen by the other.
+
+    Attributes:
+        retain, forget, test: of the run.
+        labels: of all rows of the pool.
+        seed: of the draws.
+    """
+
+    retain: Rows
+    forget: Rows
+    test: Rows
+    labels: NDArray[np.int64]
+    seed: int
+
+    @cached_property
+    def candidates(self) -> Rows:
+        """Return the rows that originals are asked to forget, sorted."""
+        return np.sort(np.concatenate([self.forget, self._matched(self.forget, self.test)]))
+
+    @cached_property
+    def rest(self) -> Rows:
+        """Return the other rows that originals are trained on, sorted."""
+        free = np.setdiff1d(self.test, self.candidates)
+        return np.sort(np.concatenate([self.retain, self._matched(self.retain, free)]))
+
+    def parts(self, index: int) -> tuple[Rows, Rows]:
+        """Return the rows that original `index` keeps and those that it forgets: R_k and F_k.
+
+        Raises:
+            ValueError: if there is nothing to forget.
+        """
+        rng = numpy_stream(self.seed, "ulira", index // 2)
+        retain, forget = (half_of(rows, self.labels, index, rng) for rows in (self.rest, self.candidates))
+        if len(forget) == 0:
+            raise UserError("the forget set and the test examples of its classes are too few for shadow originals")
+        return retain, forget
+
+    def _matched(self, rows: Rows, others: Rows) -> Rows:
+        return matched(rows, others, self.labels, numpy_stream(self.seed, "ulira/matched"))
+
+
+@dataclass(frozen=True)
+class OriginalSet(ModelSet):
+    """The shadow originals of a run, and what was made of each.
 
     Attributes:
         retain, forget, test, population: of the run; the population is held out, and observed as well.
@@ -82,36 +125,19 @@ class OriginalSet(ModelSet):
         return self.options.originals
 
     @cached_property
-    def candidates(self) -> Rows:
-        """Return the rows that originals are asked to forget, sorted."""
-        return np.sort(np.concatenate([self.forget, self._matched(self.forget, self.test)]))
-
-    @cached_property
-    def rest(self) -> Rows:
-        """Return the other rows that originals are trained on, sorted."""
-        free = np.setdiff1d(self.test, self.candidates)
-        return np.sort(np.concatenate([self.retain, self._matched(self.retain, free)]))
+    def rows(self) -> OriginalRows:
+        """Return the rows that each original is trained on and forgets."""
+        trainer = self.trainer
+        return OriginalRows(self.retain, self.forget, self.test, trainer.pool.labels, trainer.settings.seed)
 
     @cached_property
     def observed(self) -> Rows:
         """Return the rows that the models are asked about, sorted."""
         return np.sort(np.concatenate([self.forget, self.test, self.population]))
 
-    def parts(self, index: int) -> tuple[Rows, Rows]:
-        """Return the rows that original `index` keeps and those that it forgets: R_k and F_k.
-
-        Raises:
-            ValueError: if there is nothing to forget.
-        """
-        rng = numpy_stream(self.trainer.settings.seed, "ulira", index // 2)
-        retain, forget = (half_of(rows, self.trainer.pool.labels, index, rng) for rows in (self.rest, self.candidates))
-        if len(forget) == 0:
-            raise UserError("the forget set and the test examples of its classes are too few for shadow originals")
-        return retain, forget
-
     def key(self, index: int) -> dict[str, Any]:
         """Return everything that determines original `index`, its other models and their outputs."""
-        retain, forget = self.parts(index)
+        retain, forget = self.rows.parts(index)
         return {
             **self.trainer.key(np.concatenate([retain, forget]), "ulira/original", index),
             "originals_schema": SCHEMA,
@@ -135,7 +161,7 @@ class OriginalSet(ModelSet):
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
         """Train, retrain and unlearn; yield the outputs of the four networks of each original, with the seconds."""
         checkpoint = self.checkpoint(group[0])
-        parts = [self.parts(index) for index in group]
+        parts = [self.rows.parts(index) for index in group]
         kept = [retain for retain, _ in parts]
         trained = {"original": [np.concatenate(both) for both in parts], "retrained": kept, "retrained_again": kept}
         fitted = {name: self.fit(rows, f"ulira/{name}", group, checkpoint) for name, rows in trained.items()}
@@ -156,14 +182,10 @@ class OriginalSet(ModelSet):
         asked, others = (np.searchsorted(self.observed, each) for each in (rows, self.population))
         outputs = list(self.outputs())
         logits = {name: np.stack([each.arrays[name][asked] for each in outputs]) for name in outputs[0].arrays}
-        membership = np.stack([np.isin(rows, self.parts(index)[1]) for index in range(self.count)])
+        membership = np.stack([np.isin(rows, self.rows.parts(index)[1]) for index in range(self.count)])
         population = np.stack([each.arrays["unlearned"][others] for each in outputs])
         unlearned, cost = logits.pop("unlearned"), self.cost(outputs)
         return UnlearnedOutputs(unlearned, membership, population, **logits, seconds=cost)
-
-    def _matched(self, rows: Rows, others: Rows) -> Rows:
-        rng = numpy_stream(self.trainer.settings.seed, "ulira/matched")
-        return matched(rows, others, self.trainer.pool.labels, rng)
 
     def _ask(self, network: nn.Module) -> NDArray[np.float32]:
         return self.trainer.logits(network, self.observed, self.options.queries)

@@ -54,13 +54,13 @@ def compare_distributions(
 
 def measure(originals: OriginalSet) -> Distributions:
     """Return the numbers of the shadow originals, or the reason why they have none."""
-    others = np.intersect1d(originals.rest, originals.test)
+    others = np.intersect1d(originals.rows.rest, originals.test)
     if reason := _reason(originals, others):
         return {"models": {}, "reason": reason, "each": originals.count // 2, "examples": {}}
     found = originals.observe(np.concatenate([originals.forget, others]))
     labels = originals.trainer.pool.labels[np.concatenate([originals.forget, others])]
     forgotten = np.arange(len(labels)) < len(originals.forget)
-    parts = [originals.parts(index) for index in range(originals.count)]
+    parts = [originals.rows.parts(index) for index in range(originals.count)]
     kept = np.stack([np.isin(others, retain) for retain, _ in parts])
     roles: dict[PartName, tuple[Mask, Mask]] = {
         "forget": (forgotten, found.membership[:, forgotten]),

@@ -230,7 +230,7 @@ class Estimator:
         return fitted + self._outputs(models.observed, models.options, len(group))
 
     def _original_group(self, models: OriginalSet, group: range, at_once: int) -> float | None:
-        retain, forget = models.parts(group[0])
+        retain, forget = models.rows.parts(group[0])
         unlearned = self._unlearn({}, retain, forget, at_once)
         if unlearned is None:
             return None

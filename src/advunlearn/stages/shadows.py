@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.shadows.originals import OriginalSet
+from advunlearn.shadows.originals import OriginalRows, OriginalSet
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
 from advunlearn.stages.unlearn import drawn_like, make_task, reference_set, run_unlearner, unlearner_identity
 from advunlearn.training.checkpoint import Checkpoint
@@ -39,8 +37,16 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
         task = make_task(trainer, splits, retain, forget, references, checkpoint)
         return run_unlearner(experiment, network, task).network
 
-    identity = unlearner_identity(experiment, splits, references)
-    return replace(_originals(experiment, trainer, splits), unlearn=unlearn, unlearner=identity)
+    return OriginalSet(
+        trainer.seeded(experiment.seed_of("audit")),
+        experiment.shadow_options,
+        retain=splits.retain,
+        forget=splits.forget,
+        test=splits.test,
+        population=splits.selection,
+        unlearn=unlearn,
+        unlearner=unlearner_identity(experiment, splits, references),
+    )
 
 
 def original_references(experiment: Experiment, trainer: Trainer, splits: Splits) -> ShadowSet | None:
@@ -52,26 +58,8 @@ def original_references(experiment: Experiment, trainer: Trainer, splits: Splits
     """
     if experiment.unlearner.reference_rows() == "half":
         return reference_set(experiment, trainer, splits, splits.test)
-    originals = _originals(experiment, trainer, splits)
-    observed = np.unique(np.concatenate([splits.train, splits.audit, splits.test]))
-    pool = np.concatenate([originals.rest, originals.candidates])
-    retain, _ = originals.parts(0)
+    labels, observed = trainer.pool.labels, np.unique(np.concatenate([splits.train, splits.audit, splits.test]))
+    rows = OriginalRows(splits.retain, splits.forget, splits.test, labels, experiment.seed_of("audit"))
+    retain, _ = rows.parts(0)
+    pool = np.concatenate([rows.rest, rows.candidates])
     return drawn_like(retain, pool, observed, trainer, experiment.unlearner.reference_models())
-
-
-def _originals(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
-    """Return the shadow originals, without a way to unlearn them."""
-
-    def unlearn(*arguments: object) -> nn.Module:
-        raise NotImplementedError
-
-    return OriginalSet(
-        trainer.seeded(experiment.seed_of("audit")),
-        experiment.shadow_options,
-        retain=splits.retain,
-        forget=splits.forget,
-        test=splits.test,
-        population=splits.selection,
-        unlearn=unlearn,
-        unlearner={},
-    )
