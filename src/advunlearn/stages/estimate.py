@@ -226,7 +226,7 @@ class Estimator:
         )
 
     def _shadow_group(self, models: ShadowSet, group: range, at_once: int) -> float:
-        fitted = self._fit(models, len(models.pool) // 2, group, at_once)
+        fitted = self._fit(models, len(models.rows(group[0])), group, at_once)
         return fitted + self._outputs(models.observed, models.options, len(group))
 
     def _original_group(self, models: OriginalSet, group: range, at_once: int) -> float | None:
