@@ -42,13 +42,13 @@ def test_shadow_models_that_do_not_fit_are_refused_with_the_number_that_fits(
     assert main(["check", *WORDS, fits]) == 0
 
 
-def test_shadow_originals_need_the_logits_of_four_networks_each(
+def test_shadow_originals_need_the_logits_of_three_networks_each(
     workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resources, "free_disk", lambda _: 1)
     words = ["attack=ulira", "attack.originals=4", "attack.stacked=false", "optimizer.epochs=1", "device=cpu"]
-    # 50 forget, 387 selection and 774 test examples of 10 classes: 4 * 4 * 1,211 * 10 * 4 bytes
-    assert "the run needs about 0.775 MB of disk" in refused([*words, "unlearner=none"], capsys)
+    # 50 forget, 387 selection and 774 test examples of 10 classes: 4 * 3 * 1,211 * 10 * 4 bytes
+    assert "the run needs about 0.581 MB of disk" in refused([*words, "unlearner=none"], capsys)
 
 
 def test_what_the_store_holds_needs_no_disk(

@@ -21,6 +21,7 @@ from advunlearn.shadows.outputs import UnlearnedOutputs
 from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
+from advunlearn.training.weights import weights_of
 
 SCHEMA = 1  # raise it when this file's results change: stored models of the old code are then not reused
 
@@ -97,8 +98,62 @@ class OriginalRows:
 
 
 @dataclass(frozen=True)
+class TrainedOriginals(ModelSet):
+    """The shadow originals before they are unlearned, and two models that are trained without each forget set.
+
+    They do not depend on the unlearner: all unlearners share them. The store keeps the weights of the originals.
+
+    Attributes:
+        rows: those that each original is trained on and forgets.
+        observed: the rows that the models are asked about, sorted.
+    """
+
+    rows: OriginalRows
+    observed: Rows
+
+    @property
+    def kind(self) -> str:
+        """Return `shadow_original`; the original of the run itself is a `model`."""
+        return "shadow_original"
+
+    @property
+    def count(self) -> int:
+        """Return how many originals are wanted."""
+        return self.options.originals
+
+    def key(self, index: int) -> dict[str, Any]:
+        """Return everything that determines original `index`, its retrained models and their outputs."""
+        retain, forget = self.rows.parts(index)
+        return {
+            **self.trainer.key(np.concatenate([retain, forget]), "ulira/original", index),
+            "originals_schema": SCHEMA,
+            "forget": index_digest(forget),
+            "observed": index_digest(self.observed),
+            "queries": self.options.queries,
+            "stacked": self.stacked and STACK,
+        }
+
+    def make(self, group: Sequence[int]) -> Iterator[Artefact]:
+        """Train and retrain; yield the weights of each original and the outputs of its three networks."""
+        checkpoint = self.checkpoint(group[0])
+        parts = [self.rows.parts(index) for index in group]
+        kept = [retain for retain, _ in parts]
+        trained = {"original": [np.concatenate(both) for both in parts], "retrained": kept, "retrained_again": kept}
+        fitted = {name: self.fit(rows, f"ulira/{name}", group, checkpoint) for name, rows in trained.items()}
+        seconds = checkpoint.spent() / len(group)
+        for place in range(len(group)):
+            networks = {name: each[place][0] for name, each in fitted.items()}
+            logits = {name: self.ask(network) for name, network in networks.items()}
+            yield Artefact({"seconds": seconds}, weights_of(networks["original"]), logits)
+
+    def ask(self, network: nn.Module) -> NDArray[np.float32]:
+        """Return the logits of a network on the observed rows."""
+        return self.trainer.logits(network, self.observed, self.options.queries)
+
+
+@dataclass(frozen=True)
 class OriginalSet(ModelSet):
-    """The shadow originals of a run, and what was made of each.
+    """The shadow originals of a run, and what an unlearner made of each.
 
     Attributes:
         retain, forget, test, population: of the run; the population is held out, and observed as well.
@@ -116,8 +171,8 @@ class OriginalSet(ModelSet):
 
     @property
     def kind(self) -> str:
-        """Return `shadow_original`; the original of the run itself is a `model`."""
-        return "shadow_original"
+        """Return `shadow_unlearned`; the unlearned model of the run itself is `unlearned`."""
+        return "shadow_unlearned"
 
     @property
     def count(self) -> int:
@@ -135,21 +190,18 @@ class OriginalSet(ModelSet):
         """Return the rows that the models are asked about, sorted."""
         return np.sort(np.concatenate([self.forget, self.test, self.population]))
 
+    @cached_property
+    def trained(self) -> TrainedOriginals:
+        """Return the originals and their retrained models."""
+        return TrainedOriginals(self.trainer, self.options, self.rows, self.observed)
+
     def key(self, index: int) -> dict[str, Any]:
-        """Return everything that determines original `index`, its other models and their outputs."""
-        retain, forget = self.rows.parts(index)
-        return {
-            **self.trainer.key(np.concatenate([retain, forget]), "ulira/original", index),
-            "originals_schema": SCHEMA,
-            "forget": index_digest(forget),
-            "unlearner": dict(self.unlearner),
-            "observed": index_digest(self.observed),
-            "queries": self.options.queries,
-            "stacked": self.stacked and STACK,
-        }
+        """Return everything that determines the unlearned model of original `index` and its outputs."""
+        return {**self.trained.key(index), "unlearner": dict(self.unlearner)}
 
     def train(self) -> None:
         """Train, retrain and unlearn what the store does not hold; unlearners' remarks are logged for the run only."""
+        self.trained.train()
         remarks = logging.getLogger("advunlearn.unlearners")
         level = remarks.level
         remarks.setLevel(logging.WARNING)
@@ -159,19 +211,15 @@ class OriginalSet(ModelSet):
             remarks.setLevel(level)
 
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
-        """Train, retrain and unlearn; yield the outputs of the four networks of each original, with the seconds."""
-        checkpoint = self.checkpoint(group[0])
-        parts = [self.rows.parts(index) for index in group]
-        kept = [retain for retain, _ in parts]
-        trained = {"original": [np.concatenate(both) for both in parts], "retrained": kept, "retrained_again": kept}
-        fitted = {name: self.fit(rows, f"ulira/{name}", group, checkpoint) for name, rows in trained.items()}
-        seconds = checkpoint.spent() / len(group)
-        for place, (index, both) in enumerate(zip(group, parts, strict=True)):
-            own = self.checkpoint(index).part("unlearned")
-            networks = {name: each[place][0] for name, each in fitted.items()}
-            logits = {name: self._ask(network) for name, network in networks.items()}
-            logits["unlearned"] = self._ask(self.unlearn(self._own(index), networks["original"], *both, own))
-            yield Artefact({"seconds": seconds + own.spent()}, {}, logits)
+        """Unlearn; yield the outputs of each unlearned network, with the seconds."""
+        keys = list(map(self.trained.key, group))
+        for index in group:
+            checkpoint = self.checkpoint(index)
+            original = self.trained.one(range(group[0], group[-1] + 1), keys, index)
+            own, network = self._own(index), self.trainer.restore(original, "ulira/original")
+            checkpoint.begin()
+            unlearned = self.unlearn(own, network, *self.rows.parts(index), checkpoint)
+            yield Artefact({"seconds": checkpoint.spent()}, {}, {"unlearned": self.trained.ask(unlearned)})
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the outputs of all of them: their part in keys of later results."""
@@ -180,15 +228,18 @@ class OriginalSet(ModelSet):
     def observe(self, rows: Rows) -> UnlearnedOutputs:
         """Return the outputs of the models on `rows`, which belong to the forget and the test set."""
         asked, others = (np.searchsorted(self.observed, each) for each in (rows, self.population))
-        outputs = list(self.outputs())
-        logits = {name: np.stack([each.arrays[name][asked] for each in outputs]) for name in outputs[0].arrays}
+        unlearned = list(self.outputs())
+        trained = list(self.trained.outputs())
+        logits = {name: np.stack([each.arrays[name][asked] for each in trained]) for name in trained[0].arrays}
+        of_unlearned = np.stack([each.arrays["unlearned"] for each in unlearned])
         membership = np.stack([np.isin(rows, self.rows.parts(index)[1]) for index in range(self.count)])
-        population = np.stack([each.arrays["unlearned"][others] for each in outputs])
-        unlearned, cost = logits.pop("unlearned"), self.cost(outputs)
-        return UnlearnedOutputs(unlearned, membership, population, **logits, seconds=cost)
-
-    def _ask(self, network: nn.Module) -> NDArray[np.float32]:
-        return self.trainer.logits(network, self.observed, self.options.queries)
+        return UnlearnedOutputs(
+            of_unlearned[:, asked],
+            membership,
+            of_unlearned[:, others],
+            **logits,
+            seconds=self.cost(unlearned) + self.trained.cost(trained),
+        )
 
     def _own(self, index: int) -> Trainer:
         """Return the trainer with another seed, so that unlearning draws anew for every original."""

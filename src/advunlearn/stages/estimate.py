@@ -20,7 +20,7 @@ from advunlearn.data.splits import Splits
 from advunlearn.models.model import skeleton
 from advunlearn.runtime.arrays import Rows
 from advunlearn.shadows.model_set import ModelSet, ShadowOptions
-from advunlearn.shadows.originals import OriginalSet
+from advunlearn.shadows.originals import OriginalSet, TrainedOriginals
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.shadows.shadow_set import ShadowSet
 from advunlearn.stages.attack import attack_key, attacked_rows
@@ -59,7 +59,7 @@ class Line:
     held: int
     missing: int
     seconds: float | None
-    models: ShadowSet | OriginalSet | None = None
+    models: ShadowSet | TrainedOriginals | OriginalSet | None = None
 
 
 @dataclass(frozen=True)
@@ -196,15 +196,18 @@ class Estimator:
         if experiment.needs_originals:
             yield from self._references(original_references(self.experiment, self.trainer, self.splits))
             names = ", ".join(name for name, attack in experiment.attacks.items() if attack.needs_originals)
-            about = f"for {names}: each trained, retrained twice and unlearned"
             originals = self._original_set(experiment)
-            yield self._set("shadow originals", about, originals, partial(self._original_group, originals))
+            about = f"for {names} and any unlearner: each trained, and retrained twice"
+            trained = originals.trained
+            yield self._set("shadow originals", about, trained, partial(self._original_group, trained))
+            group = partial(self._unlearned_group, originals)
+            yield self._set("unlearned shadow originals", f"for {names}", originals, group)
 
     def _set(
         self,
         name: str,
         about: str,
-        models: ShadowSet | OriginalSet,
+        models: ShadowSet | TrainedOriginals | OriginalSet,
         seconds: Callable[[range, int], float | None],
     ) -> Line:
         """Return the line of a set of models; `seconds` returns the time of a group on one core, of so many at once."""
@@ -229,14 +232,17 @@ class Estimator:
         fitted = self._fit(models, len(models.rows(group[0])), group, at_once)
         return fitted + self._outputs(models.observed, models.options, len(group))
 
-    def _original_group(self, models: OriginalSet, group: range, at_once: int) -> float | None:
+    def _original_group(self, models: TrainedOriginals, group: range, at_once: int) -> float:
         retain, forget = models.rows.parts(group[0])
-        unlearned = self._unlearn({}, retain, forget, at_once)
-        if unlearned is None:
-            return None
         trainings = (len(retain) + len(forget), len(retain), len(retain))
         fitted = sum(self._fit(models, examples, group, at_once) for examples in trainings)
-        return fitted + self._outputs(models.observed, models.options, 4 * len(group)) + len(group) * unlearned
+        return fitted + self._outputs(models.observed, models.options, 3 * len(group))
+
+    def _unlearned_group(self, models: OriginalSet, group: range, at_once: int) -> float | None:
+        unlearned = self._unlearn({}, *models.rows.parts(group[0]), at_once)
+        if unlearned is None:
+            return None
+        return self._outputs(models.observed, models.options, len(group)) + len(group) * unlearned
 
     def _fit(self, models: ModelSet, examples: int, group: range, at_once: int) -> float:
         return self.clock.together(len(group), steps_of(examples, self.trainer), at_once, stacked=models.stacked)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from advunlearn.runtime.resources import free_disk, free_memory, size
-from advunlearn.shadows.originals import OriginalSet
+from advunlearn.shadows.originals import TrainedOriginals
 from advunlearn.stages.estimate import Estimate, Estimator
 
 OPTIONS = {
@@ -14,6 +14,7 @@ OPTIONS = {
     "reference": "auditor.references",
     "shadow": "attack.shadows",
     "shadow_original": "attack.originals",
+    "shadow_unlearned": "attack.originals",
 }
 
 
@@ -43,7 +44,7 @@ def needs(estimator: Estimator, estimate: Estimate) -> Iterator[Need]:
         models = line.models
         if models is None:
             continue
-        rows, networks = len(models.observed), 4 if isinstance(models, OriginalSet) else 1
+        rows, networks = len(models.observed), 3 if isinstance(models, TrainedOriginals) else 1
         each = networks * rows * models.options.queries * classes * 4
         attacked = min(1.0, (len(splits.forget) + len(splits.test) + len(splits.selection)) / rows)
         memory = 0 if sharded else int(models.count * each * (1 + attacked))

@@ -99,10 +99,8 @@ def _methods(
     problems: list[str] = []
     for method in dict.fromkeys(named or every):
         try:
-            found[method], without = _jobs_of(here, method, plain)
-            if auditors and not named and AUDITOR in found[method][0].choices:
-                both = [*_given(method, plain, without), f"auditor={','.join(here.options('auditor'))}"]
-                found[method] = jobs_in(here, both)
+            every_auditor = auditors and not named
+            found[method], without = _with_auditors(here, method, plain, every_auditor=every_auditor)
         except ConfigError as error:
             (problems if named else left_out).extend(f"{method}: {problem}" for problem in error.problems)
         else:
@@ -117,6 +115,27 @@ def _methods(
     return found
 
 
+def _with_auditors(
+    here: Composer, method: str, words: dict[str, str], *, every_auditor: bool
+) -> tuple[list[Job], dict[str, str]]:
+    """Return the runs of one method with each auditor that is named, or with every one, and the options that all lack.
+
+    An option such as `auditor.references` is set for those auditors that have it.
+
+    Raises:
+        ConfigError: as `_jobs_of`.
+    """
+    known = words.get("auditor", "").partition("=")[2].split(",")
+    if not every_auditor and len(known) < 2:
+        return _jobs_of(here, method, words)
+    if AUDITOR not in _jobs_of(here, method, {})[0][0].choices:
+        return _jobs_of(here, method, words)
+    names = here.options("auditor") if every_auditor else known
+    each = [_jobs_of(here, method, {**words, "auditor": f"auditor={name}"}) for name in names]
+    lacked = {key: reason for key, reason in each[0][1].items() if all(key in without for _, without in each)}
+    return [job for jobs, _ in each for job in jobs], lacked
+
+
 def _jobs_of(here: Composer, method: str, words: dict[str, str]) -> tuple[list[Job], dict[str, str]]:
     """Return the runs of one method, and by the key of each option that it lacks the line that says so.
 
@@ -128,11 +147,18 @@ def _jobs_of(here: Composer, method: str, words: dict[str, str]) -> tuple[list[J
         try:
             return jobs_in(here, _given(method, words, lacked)), lacked
         except ConfigError as error:
-            found = {match[1]: problem for problem in error.problems if (match := _LACKED.match(problem))}
+            found = {
+                _typed(match[1], words): problem for problem in error.problems if (match := _LACKED.match(problem))
+            }
             new = {key: problem for key, problem in found.items() if key.startswith(OWNED) and key in words}
             if not new.keys() - lacked.keys():
                 raise
             lacked |= new
+
+
+def _typed(key: str, words: Container[str]) -> str:
+    """Return the key as it was typed: `auditor.x` is short for `unlearner.auditor.x`."""
+    return key if key in words else key.removeprefix("unlearner.")
 
 
 def _given(method: str, words: dict[str, str], lacked: Container[str]) -> list[str]:
@@ -141,16 +167,16 @@ def _given(method: str, words: dict[str, str], lacked: Container[str]) -> list[s
 
 
 def _name(job: Job, jobs: Sequence[Job]) -> str:
-    """Return the name of a method with its auditor, and with the options in which these runs of it differ.
+    """Return the name of a method with its auditor, and with the options in which its runs with this auditor differ.
 
     Raises:
         ConfigError: if they differ in more than the method and the seeds.
     """
-    runs = [each.overrides for each in jobs]
+    auditor = job.choices.get(AUDITOR)
+    runs = [each.overrides for each in jobs if each.choices.get(AUDITOR) == auditor]
     varying = [word for word in job.overrides if any(word not in other for other in runs)]
     own = [word for word in varying if not word.startswith(("seed=", "seeds.", "auditor"))]
     if wrong := [word for word in own if not word.startswith(OWNED)]:
         raise ConfigError([f"{wrong[0].partition('=')[0]}: a comparison is of one setting; give one value"])
-    auditor = job.choices.get(AUDITOR)
     words = [str(job.choices["unlearner"]), *([f"({auditor})"] if auditor else [])]
     return " ".join([*words, *(word.removeprefix("unlearner.") for word in own)])
