@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from advunlearn.evaluation.metrics_file import MODELS
 from advunlearn.report.summary.columns import Estimate
 from advunlearn.report.summary.folders import find_runs, read_run
+from advunlearn.report.summary.formats import FORMATS
 from advunlearn.report.summary.runs import summarise
 from tests.report.runs import config, metrics, write
 
@@ -119,3 +121,19 @@ def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
         find_runs([tmp_path])
     with pytest.raises(ValueError, match="no such folder"):
         find_runs([tmp_path / "nowhere"])
+
+
+def test_an_attack_on_the_unlearner_has_a_column_per_question(tmp_path: Path) -> None:
+    for seed, auc in ((1, 0.5), (2, 0.7)):
+        found = metrics({"lira": 0.1, "ulira": 0.0})
+        values = dict(zip(MODELS, (0.9, 0.5, auc), strict=True))
+        each = {model: {"auc": value, "auc_low": 0.0, "auc_high": 1.0} for model, value in values.items()}
+        found["algorithm"] = {"ulira": {"efficacy": each}}  # type: ignore[dict-item]
+        write(tmp_path / str(seed), config(seed), found)
+    write(tmp_path / "3", config(3), metrics({"lira": 0.1}))  # a run without it
+    summary = summarise(find_runs([tmp_path]))
+    (column,) = (column for column in summary.columns if column.metric == "efficacy_auc")
+    found_of = {row.model: column.of(row.runs, row.model) for row in summary.rows}
+    means = {model: each.mean for model, each in found_of.items() if each is not None}
+    assert means == pytest.approx({"original": 0.9, "retrained": 0.5, "unlearned": 0.6})
+    assert "ulira AUC" in FORMATS["text"](summary)

@@ -133,6 +133,21 @@ def method_columns(attacks: Iterable[str]) -> list[Column]:
     ]
 
 
+def algorithm_columns(runs: Iterable[Run]) -> list[Column]:
+    """Return a column for each question, such as `efficacy`, of the attacks on the unlearner that these runs have."""
+    found = [run.metrics.get("algorithm", {}) for run in runs if run.metrics is not None]
+    names = dict.fromkeys((attack, question) for each in found for attack, asked in each.items() for question in asked)
+    return [_of_algorithm(attack, question) for attack, question in names]
+
+
+def _of_algorithm(attack: str, question: str) -> Column:
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        found = metrics.get("algorithm", {}).get(attack, {}).get(question, {}).get(model)
+        return None if found is None else found["auc"]
+
+    return Column(f"{attack} AUC", question, f"{question}_auc", attack, find)
+
+
 def further_columns() -> list[Column]:
     """Return the columns for which a terminal has no room; those that no run has are left out."""
     return [

@@ -14,7 +14,7 @@ import numpy as np
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, ModelMetrics, ModelName
 from advunlearn.options import one_line
-from advunlearn.report.summary.columns import Column, Estimate, gap, method_columns, run_columns
+from advunlearn.report.summary.columns import Column, Estimate, algorithm_columns, gap, method_columns, run_columns
 from advunlearn.report.summary.folders import LEVELS, METHOD, TARGET, Run, level_of, read_run
 from advunlearn.runtime.settings import Settings
 
@@ -127,7 +127,7 @@ def summarise(folders: Sequence[Path]) -> Summary:
     attacks = attacks_of(finished)
     if named:
         groups = tuple(sorted(groups, key=lambda group: group.distance(attacks)))
-    wanted = method_columns(attacks) if named else run_columns(attacks)
+    wanted = [*(method_columns if named else run_columns)(attacks), *algorithm_columns(finished)]
     columns = tuple(column for column in wanted if any(column.of(finished, model) for model in MODELS))
     missing = tuple(run for run in runs if run.metrics is None)
     return Summary(tuple(keys), columns, tuple(_rows(keys, groups)), groups, attacks, missing, repeats)
