@@ -258,7 +258,7 @@ def recipe_file(method: str, found: Study, seeds: Sequence[int], present: Mappin
         return None
     before = f"{first.utility:.3f}" if first else "none, it failed"
     lines = [
-        f"# chosen by `advunlearn tune unlearner={method}` on seeds {', '.join(map(str, seeds))}: the best of "
+        f"# chosen by `advunlearn tune unlearner={method}` on {_seeds(seeds)}: the best of "
         f"{len(found.trials)} trials on the selection set",
         f"# utility {best.judged.utility:.3f} (before: {before}; retrained: {found.retrained.utility:.3f}), "
         f"{best.judged.time:.2f} times the time of retraining",
@@ -266,6 +266,10 @@ def recipe_file(method: str, found: Study, seeds: Sequence[int], present: Mappin
     if best.judged.time > found.limit:
         lines.append(f"# takes longer than the limit of {found.limit:g} times retraining, as every trial did")
     return "\n".join([*lines, *(f"{name}: {value}" for name, value in {**present, **best.options}.items())]) + "\n"
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
 
 
 def trials_table(found: Study) -> str:
