@@ -265,7 +265,16 @@ def recipe_file(method: str, found: Study, seeds: Sequence[int], present: Mappin
     ]
     if best.judged.time > found.limit:
         lines.append(f"# takes longer than the limit of {found.limit:g} times retraining, as every trial did")
-    return "\n".join([*lines, *(f"{name}: {value}" for name, value in {**present, **best.options}.items())]) + "\n"
+    return (
+        "\n".join([*lines, *(f"{name}: {_number(value)}" for name, value in {**present, **best.options}.items())])
+        + "\n"
+    )
+
+
+def _number(value: Any) -> str:
+    """Return a value as YAML; 1e-05 without a point is a text in YAML 1.1."""
+    text = str(value)
+    return text.replace("e", ".0e") if isinstance(value, float) and "e" in text and "." not in text else text
 
 
 def _seeds(seeds: Sequence[int]) -> str:
