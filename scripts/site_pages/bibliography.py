@@ -11,8 +11,8 @@ FIELD = re.compile(r"^  (\w+) *= \{(.*)\},$", re.MULTILINE)
 INTRO = """\
 # References
 
-The publications that the parts implement, from `docs/references.bib`. The key in brackets is the one that docstrings and
-`advunlearn list` print.
+The publications that the parts implement, from `docs/references.bib`. The key in brackets is that of
+the docstrings and of `advunlearn list`.
 
 """
 

@@ -20,13 +20,13 @@ def page() -> str:
     for verb in VERBS:
         if verb in BY_HYDRA:
             continue
-        parts += [f"## {verb}\n", _code(_help([verb]))]
-        parts += [_code(_help([verb, each])) for each in WITH_VERBS.get(verb, ())]
+        parts += [f"## {verb}\n", _code(shown([verb]))]
+        parts += [_code(shown([verb, each])) for each in WITH_VERBS.get(verb, ())]
     run = "`advunlearn run` and `advunlearn unlearn` take the [options of a run](run.md)."
     return "\n".join([*parts[:2], run + "\n", *parts[2:]])
 
 
-def _help(words: Sequence[str]) -> str:
+def shown(words: Sequence[str]) -> str:
     """Return the help of a verb, as a terminal of 80 columns shows it."""
     printed = io.StringIO()
     with (

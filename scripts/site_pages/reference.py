@@ -9,42 +9,41 @@ from pathlib import Path
 
 from advunlearn.cli.describe import options_of, part_class, prefix, references_of
 from advunlearn.config import part_files
-from advunlearn.storage.paths import config_folder
 from advunlearn.config.yaml_files import read_yaml
+from advunlearn.storage.paths import config_folder
 
+INDEX = """\
+# Parts and their options
+
+A run is composed of one part of each group: `group=part` on the command line chooses it, and `group.option=value` sets
+an option. These pages are made from the files in `conf/` and from the docstrings of the classes, as is what
+`advunlearn describe GROUP PART` prints. Options that belong to no part are [those of a run](run.md).
+
+| group | parts |
+|---|---|
+"""
+RUN = """\
+# The options of a run
+
+The file `conf/config.yaml`. Each line is an option with its default: `seeds.training=1` on the command line sets
+`training` below `seeds`. The parts that `defaults` names have [options of their own](index.md).
+"""
 SECTIONS = re.compile(r"^(?:Attributes|References|Raises|Examples?):$", re.MULTILINE)
 
 
 def index() -> str:
     """Return the page of all groups, each with the names of its parts."""
-    rows = [
-        f"| [`{group}`]({group}.md) | {', '.join(f'[`{name}`]({group}.md#{name})' for name in part_files.files(group, []))} |"
-        for group in part_files.groups()
-    ]
-    return "\n".join(
-        [
-            "# Parts and their options",
-            "",
-            "A run is composed of one part of each group; `group=part` on the command line chooses it, `group.option=value` "
-            "sets an option. These pages are made from the files in `conf/` and the docstrings of the classes; "
-            "`advunlearn describe GROUP PART` prints the same. [The options of a run](run.md) are those of no part.",
-            "",
-            "| group | parts |",
-            "|---|---|",
-            *rows,
-            "",
-        ]
-    )
+    return INDEX + "".join(f"| [`{group}`]({group}.md) | {_names(group)} |\n" for group in part_files.groups())
+
+
+def _names(group: str) -> str:
+    return ", ".join(f"[`{name}`]({group}.md#{name})" for name in part_files.files(group, []))
 
 
 def run_page() -> str:
     """Return the page of the options of a run that belong to no part."""
     text = (config_folder() / "config.yaml").read_text(encoding="utf-8").strip()
-    return (
-        "# The options of a run\n\nThe file `conf/config.yaml`. Each line is an option with its default: "
-        "`seeds.training=1` on the command line sets `training` below `seeds`. The parts that `defaults` names have "
-        f"[options of their own](index.md).\n\n```yaml\n{text}\n```\n"
-    )
+    return f"{RUN}\n```yaml\n{text}\n```\n"
 
 
 def group_page(group: str) -> str:
@@ -62,7 +61,7 @@ def _part(group: str, path: Path) -> Iterator[str]:
     yield from (_prose(cls), "", f"Class `{cls.__module__}.{cls.__qualname__}`.", "")
     yield from _table(group, path, cls)
     for entry in references_of(cls):
-        yield from (f"- {_linked(entry)}",)
+        yield f"- {_linked(entry)}"
     yield ""
 
 
@@ -71,11 +70,11 @@ def _table(group: str, path: Path, cls: type) -> Iterator[str]:
     options = options_of(cls, path)
     if not options:
         return
-    yield from ("| option | default | allowed | meaning |", "|---|---|---|---|")
+    yield from ("| option | meaning |", "|---|---|")
     for each in options:
         name, value = f"{prefix(group, path.stem)}.{each.name}", each.value.split(" (see: ")[0]
-        meaning = ". ".join(filter(None, [each.meaning.rstrip("."), each.comment]))
-        yield f"| `{name}` | {f'`{_cell(value)}`' if value else ''} | {_cell(each.allowed)} | {_cell(meaning)} |"
+        meaning = "; ".join(filter(None, [each.meaning.rstrip("."), each.comment]))
+        yield f"| `{_cell(f'{name}={value}')}`<br>{_cell(each.allowed)} | {_cell(meaning)} |"
     yield ""
 
 
