@@ -21,7 +21,7 @@ def test_every_option_has_a_default_and_a_meaning(path: Path, capsys: pytest.Cap
     text = capsys.readouterr().out
     assert all(len(line) <= 80 or "https://" in line for line in text.splitlines())
     node = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    assert ("class " in text) == ("_target_" in node)
+    assert ("\nclass advunlearn." in text) == ("_target_" in node)
     if "_target_" not in node:
         return
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("  ")]

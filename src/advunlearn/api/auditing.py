@@ -70,7 +70,7 @@ def audit(
         UserError: for an attack that trains shadow models, for which `compare` has `train=`; and for one that compares
             with examples that are not given.
 
-    Example:
+    Examples:
         >>> import torch, advunlearn
         >>> inputs, labels = torch.randn(60, 8), torch.arange(60) % 3
         >>> model = torch.nn.Linear(8, 3)

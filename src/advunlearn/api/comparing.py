@@ -83,7 +83,7 @@ def compare(
         ConfigError: for an unknown attack or a bad number of models.
         UserError: in one line, if data and models do not fit together, or a model is not given and cannot be trained.
 
-    Example:
+    Examples:
         >>> import torch, advunlearn
         >>> inputs, labels = torch.randn(90, 8), torch.arange(90) % 3
         >>> parts = {"retain": slice(0, 30), "forget": slice(30, 45), "test": slice(45, 90)}

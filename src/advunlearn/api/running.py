@@ -28,7 +28,7 @@ def run(overrides: Sequence[str] = (), folder: str | Path | None = None, *, conf
         ConfigError: with every mistake in the overrides, one line each.
         UserError: if a stage cannot work with these options.
 
-    Example:
+    Examples:
         >>> import advunlearn
         >>> result = advunlearn.run(["attack=threshold", "optimizer.epochs=20", "unlearner.epochs=5"])
         >>> sorted(result.metrics["models"])

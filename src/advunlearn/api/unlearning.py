@@ -99,7 +99,7 @@ def unlearn(
         ConfigError: for an unknown method or a bad option, one line each.
         UserError: if inputs and labels do not fit together, or the method cannot work on them.
 
-    Example:
+    Examples:
         >>> import torch, advunlearn
         >>> inputs, labels = torch.randn(60, 8), torch.arange(60) % 3
         >>> model = torch.nn.Linear(8, 3)

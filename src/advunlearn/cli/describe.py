@@ -51,30 +51,63 @@ def _lines(group: str, path: Path) -> Iterator[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
         yield from ("", *(line for line in lines if not line.startswith("#")))
         return
-    cls = _class(group, path.stem, str(config["_target_"]))
+    cls = part_class(group, path)
     yield from (f"class {cls.__module__}.{cls.__qualname__}", "")
-    fields = dataclasses.fields(cls)
-    prefix = f"{group}.{path.stem}" if group == "attack" else group
-    yield f"options, typed as {prefix}.NAME=VALUE:" if fields else "no options"
-    typed, nested = _typed(path), _nested(config)
-    hints, documented = typing.get_type_hints(cls), _documented(cls)
-    for field in fields:
-        value, comment = typed.get(field.name, ("", ""))
-        value = nested.get(field.name) or value or str(config.get(field.name, _own_default(field)))
-        yield from ("", f"  {field.name} = {value}", *_option(field, hints[field.name], documented, comment))
+    options = options_of(cls, path)
+    yield f"options, typed as {prefix(group, path.stem)}.NAME=VALUE:" if options else "no options"
+    for option in options:
+        yield from ("", f"  {option.name} = {option.value}")
+        for text in (option.allowed, option.meaning, option.comment):
+            yield from _wrapped(text, "      ")
     yield from ("", "references:")
-    for entry in re.split(r"\n(?=\S)", _section(cls, "References") or "none given"):
+    for entry in references_of(cls) or ["none given"]:
         yield from _wrapped(entry, "  ")
 
 
-def _class(group: str, name: str, target: str) -> Any:
-    """Return the class of a part.
+class Described(typing.NamedTuple):
+    """An option of a part: its default, type and range, its meaning in the docstring, and what its file adds."""
+
+    name: str
+    value: str
+    allowed: str
+    meaning: str
+    comment: str
+
+
+def prefix(group: str, name: str) -> str:
+    """Return the key of a part, before the name of an option."""
+    return f"{group}.{name}" if group == "attack" else group
+
+
+def options_of(cls: type, path: Path) -> list[Described]:
+    """Return the options of the class of a part, as its file sets them."""
+    from advunlearn.config.yaml_files import read_yaml
+
+    config, typed = read_yaml(path), _typed(path)
+    nested, hints, documented = _nested(config), typing.get_type_hints(cls), _documented(cls)
+    found = []
+    for field in dataclasses.fields(typing.cast(Any, cls)):
+        value, comment = typed.get(field.name, ("", ""))
+        value = nested.get(field.name) or value or str(config.get(field.name, _own_default(field)))
+        found.append(Described(field.name, value, *_option(field, hints[field.name], documented, comment)))
+    return found
+
+
+def references_of(cls: type) -> list[str]:
+    """Return the references in the docstring of a class, each in one line."""
+    return [" ".join(entry.split()) for entry in re.split(r"\n(?=\S)", _section(cls, "References")) if entry]
+
+
+def part_class(group: str, path: Path) -> Any:
+    """Return the class that the file of a part names.
 
     Raises:
         ConfigError: if it cannot be imported, or is not a dataclass.
     """
+    from advunlearn.config.yaml_files import read_yaml
     from advunlearn.options import ConfigError
 
+    name, target = path.stem, str(read_yaml(path)["_target_"])
     module, _, attribute = target.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), attribute)
@@ -85,8 +118,8 @@ def _class(group: str, name: str, target: str) -> Any:
     return cls
 
 
-def _option(field: Any, hint: Any, documented: dict[str, str], comment: str) -> Iterator[str]:
-    """Yield type and range of an option, its meaning in the docstring, and what the comment in its file adds."""
+def _option(field: Any, hint: Any, documented: dict[str, str], comment: str) -> tuple[str, str, str]:
+    """Return type and range of an option, its meaning in the docstring, and what the comment in its file adds."""
     from advunlearn.config.experiment import describe_type
     from advunlearn.options import limits
 
@@ -94,8 +127,7 @@ def _option(field: Any, hint: Any, documented: dict[str, str], comment: str) -> 
     allowed = ", ".join(filter(None, [kind, limits(field)]))
     meaning = documented.get(field.name, "")
     added = set(re.findall(r"\w+", comment)) - {"or", "and"} - set(re.findall(r"\w+", f"{allowed} {meaning}"))
-    for text in (allowed, meaning, comment if added else ""):
-        yield from _wrapped(text, "      ")
+    return allowed, " ".join(meaning.split()), comment if added else ""
 
 
 def _own_default(field: Any) -> Any:
