@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from advunlearn.config.compose import jobs_from
 from advunlearn.options import option
@@ -81,6 +82,9 @@ def test_the_test_set_has_no_influence(words: list[str]) -> None:
 
 
 def test_a_recipe_keeps_what_was_not_searched() -> None:
+    small = recipe_file("mine", Study([trial(2, 0.3, 0.9)], 1.0, RETRAINED), [7], {"weight": 1e-05})
+    assert yaml.safe_load(small or "")["weight"] == 1e-05
+    assert "on seed 7:" in (small or "")
     text = recipe_file("mine", Study([trial(2, 0.3, 0.9)], 1.0, RETRAINED), [1, 2], {"lr": 9.0, "audit_every": 4})
     assert text is not None
     assert text.splitlines()[-2:] == ["lr: 2.0", "audit_every: 4"]
