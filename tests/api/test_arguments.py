@@ -201,7 +201,8 @@ MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     (
         unlearn,
         {"auditor": "smv"},
-        "auditor=smv: no such option; choose one of likelihood_ratio, logistic, neural, svm (did you mean svm?)",
+        "auditor=smv: no such option; choose one of calibrated, likelihood_ratio, logistic, neural, svm "
+        "(did you mean svm?)",
     ),
     # a run
     (run, {"overrides": "seed=1"}, "overrides must be a list of texts, such as [\"seed=1\"], got 'seed=1'"),

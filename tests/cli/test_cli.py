@@ -126,14 +126,20 @@ def test_check_prints_the_config_and_what_would_be_computed(
 def test_data_ls_says_where_they_are(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "ls"]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "cifar10      not fetched yet",
-        "digits       embedded in scikit-learn",
-        "folder       your own image files: dataset.root=FOLDER",
-        "huggingface  a Hugging Face dataset: dataset.path=FOLDER",
-        "npz          your own file: dataset.path=mine.npz",
-        "python       your own function: dataset.factory=mypkg.data:train_set",
-        "table        your own table: dataset.path=mine.csv dataset.label=COLUMN",
-        "torchvision  a torchvision dataset: dataset.name=FashionMNIST",
+        "cifar10        not fetched yet",
+        "cifar100       not fetched yet",
+        "digits         embedded in scikit-learn",
+        "fashion_mnist  not fetched yet",
+        "folder         your own image files: dataset.root=FOLDER",
+        "huggingface    a Hugging Face dataset: dataset.path=FOLDER",
+        "mnist          not fetched yet",
+        "newsgroups20   not fetched yet",
+        "npz            your own file: dataset.path=mine.npz",
+        "python         your own function: dataset.factory=mypkg.data:train_set",
+        "svhn           not fetched yet",
+        "table          your own table: dataset.path=mine.csv dataset.label=COLUMN",
+        "tiny_imagenet  not fetched yet",
+        "torchvision    a torchvision dataset: dataset.name=FashionMNIST",
     ]
     assert main(["data", "fetch", "digits"]) == 0
 
@@ -143,17 +149,17 @@ def test_the_store_is_listed_verified_and_pruned(workplace: Path, capsys: pytest
     assert "0.00 MB stored" in capsys.readouterr().out
     advunlearn.run(QUICK)
     kinds = sorted(entry.kind for entry in Store().entries())
-    assert kinds == ["attack", "model", "model", "pictures", "unlearned"]
+    assert kinds == ["attack", "model", "model", "pictures", "unlearned", "weights"]
     assert main(["store", "ls"]) == 0
     out = capsys.readouterr().out
     counts = {line.split()[0]: line.split()[1] for line in out.splitlines()[1:-1]}
-    assert counts == {"attack": "1", "model": "2", "pictures": "1", "unlearned": "1"}
+    assert counts == {"attack": "1", "model": "2", "pictures": "1", "unlearned": "1", "weights": "1"}
     assert main(["store", "ls", "--all"]) == 0
     assert [line.split()[1] for line in sorted(capsys.readouterr().out.splitlines()[:-1])] == [
         entry.kind for entry in sorted(Store().entries(), key=lambda entry: entry.digest)
     ]
     assert main(["store", "verify"]) == 0
-    assert "5 whole, 0 damaged" in capsys.readouterr().out
+    assert "6 whole, 0 damaged" in capsys.readouterr().out
     weights = next(iter(Store().root.glob("??/*/tensors.safetensors")))
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert main(["store", "verify"]) == 1
@@ -178,7 +184,7 @@ def test_tab_completion_knows_groups_options_and_keys(command: Command) -> None:
         answer = command("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)), COMP_CWORD="2")
         return answer.stdout.split()
 
-    assert completed("advunlearn run dataset=n") == ["dataset=npz"]
+    assert completed("advunlearn run dataset=n") == ["dataset=newsgroups20", "dataset=npz"]
     assert completed("advunlearn run dataset=t") == ["dataset=table", "dataset=torchvision"]
     assert "unlearner.alpha=" in completed("advunlearn run unlearner.a")
 

@@ -31,7 +31,7 @@ from tests.config.test_own_parts import yaml_of
         ("advunlearn run attack.shad", ["attack.shadows="]),
         ("advunlearn run auditor=lo", ["auditor=logistic "]),
         ("advunlearn run original.", ["original.path=", "original.run="]),
-        ("advunlearn run see", ["seed="]),
+        ("advunlearn run see", ["seed=", "seeds."]),
         ("advunlearn run --w", ["--wide "]),
         ("advunlearn describe unlearner sc", ["scrub "]),
         ("advunlearn store v", ["verify "]),

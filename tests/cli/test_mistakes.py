@@ -12,8 +12,8 @@ from advunlearn.cli import main
 MISTAKES: list[tuple[list[str], str]] = [
     (
         ["dataset=cifar11"],
-        "dataset=cifar11: no such option; choose one of cifar10, digits, folder, huggingface, npz, python, table, "
-        "torchvision (did you mean cifar10?)",
+        "dataset=cifar11: no such option; choose one of cifar10, cifar100, digits, fashion_mnist, folder, huggingface, "
+        "mnist, newsgroups20, npz, python, svhn, table, tiny_imagenet, torchvision (did you mean cifar10?)",
     ),
     (
         ["attack=lirra"],
@@ -155,7 +155,7 @@ def test_all_mistakes_are_said_at_once(files: Path, capsys: pytest.CaptureFixtur
         (["frobnicate"], "no such verb: frobnicate (see advunlearn --help)"),
         (["report", "nowhere"], "nowhere"),
         (["report", "."], "."),
-        (["data", "fetch", "mnist"], "no such dataset: mnist; choose one of"),
+        (["data", "fetch", "emnist"], "no such dataset: emnist; choose one of"),
         (["check", "seed=x"], "seed must be a whole number, got x"),
     ],
 )

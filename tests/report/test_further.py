@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from advunlearn.evaluation.metrics_file import MODELS, Metrics, read_metrics
-from advunlearn.report.run.table import comparison_table, metrics_csv, records
+from advunlearn.report.run.table import metrics_csv, records
+from advunlearn.report.run.terminal import comparison_table
 from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.formats import FORMATS
 from advunlearn.report.summary.runs import Summary, summarise

@@ -53,14 +53,15 @@ def test_every_file_of_every_artefact_and_every_damage_of_every_kind_of_file(
     whole = advunlearn.run(QUICK).metrics
     store = Store()
     folders = artefacts(store)
-    assert [len(list(folder.iterdir())) for folder in folders] == [4] * 6
+    assert sorted(len(list(folder.iterdir())) for folder in folders) == [3] + [4] * 6  # one of numbers alone
     done = set()
     # In a round every artefact loses one file, each in another way. Tensors are in three artefacts only, and arrays in
     # the three others: they lose those in two rounds.
     for number, shift in ((0, 0), (0, 3), (1, 0), (2, 0), (3, 0)):
         said_of = {}
         for place, folder in enumerate(folders):
-            path = sorted(folder.iterdir(), key=lambda path: NAMES.index(path.name))[number]
+            files = sorted(folder.iterdir(), key=lambda path: NAMES.index(path.name))
+            path = files[min(number, len(files) - 1)]
             damage = DAMAGES[(place + shift) % len(DAMAGES)]
             damage(path)
             done.add((path.name, damage))
