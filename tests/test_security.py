@@ -161,8 +161,8 @@ def calls(tree: ast.AST) -> list[str]:
 def test_no_module_unpickles_a_file() -> None:
     found = {name: calls(tree) for name, tree in modules(SOURCE).items() if calls(tree)}
     refusal = "pickle.UnpicklingError(f'{module}.{name} is no part of an array')"
-    # A worker looks whether its own error survives the way to the parent process. CIFAR-100 is published as pickles, and
-    # read by an unpickler that imports numpy's arrays and nothing else.
+    # A worker looks whether its own error survives the way to the parent process. CIFAR-100 is published as pickles,
+    # and read by an unpickler that imports the arrays of numpy and nothing else.
     assert found == {"runtime.workers": ["pickle.loads(pickle.dumps(error))"], "data.cifar100": [refusal]}
 
 
