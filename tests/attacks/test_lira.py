@@ -18,7 +18,6 @@ from advunlearn.attacks.lira import (
     SIDES,
     VARIANCES,
     LiRA,
-    default_variance,
     log_likelihood_ratio,
     ratio_error,
 )
@@ -224,12 +223,6 @@ def test_the_attack_asks_margins_of_logits() -> None:
     assert not np.array_equal(online, offline)
     with pytest.raises(ValueError, match="needs shadow models"):
         LiRA().score(target, None, rng)
-
-
-def test_few_shadow_models_share_their_variance() -> None:
-    both = [default_variance(count, both=True) for count in (2, 4, 16, 64, 128)]
-    assert both == ["fixed", "fixed", "pooled", "pooled", "per_example"]
-    assert [default_variance(count, both=False) for count in (4, 16)] == ["fixed", "per_example"]
 
 
 def test_offline_scores_ask_nothing_of_models_that_saw_the_example() -> None:

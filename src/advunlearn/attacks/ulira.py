@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import STDERR, Attack, Observations
-from advunlearn.attacks.lira import CENTERS, VARIANCES, default_variance, log_likelihood_ratio, ratio_error
+from advunlearn.attacks.lira import CENTERS, VARIANCES, log_likelihood_ratio, ratio_error
 from advunlearn.attacks.statistics import query_margins
 from advunlearn.options import UserError, option
 from advunlearn.runtime.arrays import Floats
@@ -23,7 +23,7 @@ def cross_fitted_ratios(
     *,
     partner: bool,
     center: str = "median",
-    variance: str = "pooled",
+    variance: str = "student_t",
 ) -> Floats:
     """Return the log-likelihood ratios (2, k, n) of k shadow originals' forgotten examples, LARGE for `unlearned`.
 
@@ -83,7 +83,7 @@ class ULiRA(Attack):
 
     Attributes:
         center: of each example's shadow margins.
-        variance: see `log_likelihood_ratio`; `auto` chooses by the number of shadow originals.
+        variance: see `log_likelihood_ratio`.
 
     References:
         [hayes2024] J. Hayes, I. Shumailov, E. Triantafillou, A. Khalifa and N. Papernot, "Inexact Unlearning Needs More
@@ -95,7 +95,7 @@ class ULiRA(Attack):
     """
 
     center: str = option("median", choices=CENTERS)
-    variance: str = option("auto", choices=("auto", *VARIANCES))
+    variance: str = option("student_t", choices=VARIANCES)
 
     needs_originals: ClassVar[bool] = True
 
@@ -116,7 +116,7 @@ class ULiRA(Attack):
         scores = {}
         for name, compute in (("", log_likelihood_ratio), (STDERR, ratio_error)):
             scores[name] = np.full(len(known), np.nan)
-            scores[name][known] = compute(*arguments, **self._options(len(shadows.logits)))
+            scores[name][known] = compute(*arguments, **self._options())
         return scores
 
     def audit(self, shadows: UnlearnedOutputs, labels: NDArray[np.int64]) -> dict[str, dict[str, Floats]]:
@@ -130,7 +130,7 @@ class ULiRA(Attack):
             "retrained": query_margins(shadows.retrained_again, labels),
             "unlearned": query_margins(shadows.logits, labels),
         }
-        options = self._options(len(retrained) // 2)
+        options = self._options()
 
         def ask(*, partner: bool) -> dict[str, Floats]:
             return {
@@ -142,6 +142,5 @@ class ULiRA(Attack):
 
         return {"efficacy": ask(partner=False), "privacy": ask(partner=True)}
 
-    def _options(self, models: int) -> dict[str, Any]:
-        variance = self.variance if self.variance != "auto" else default_variance(models, both=True)
-        return {"center": self.center, "variance": variance}
+    def _options(self) -> dict[str, Any]:
+        return {"center": self.center, "variance": self.variance}
