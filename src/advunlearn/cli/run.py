@@ -167,13 +167,14 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None, key: dict[str, Any
     here = os.getpid()
 
     @functools.wraps(job)
-    def task(config: DictConfig) -> None:
+    def task(config: DictConfig) -> float | None:
         try:
-            job(config, recipe, key)
+            return job(config, recipe, key)
         except Exception as error:
             if os.getpid() != here:  # a launcher's process: only what is raised comes back
                 raise
             failures.append(error)  # otherwise Hydra would print its own line first
+            return None
 
     try:
         with yaml_errors(folders), searched(folders):
@@ -211,8 +212,10 @@ def _report(error: Exception) -> int:
     raise error
 
 
-def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -> None:
+def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -> float | None:
     """Run one composed config in the folder that Hydra made for it, and print the table of its results.
+
+    The objective is returned, for a sweeper that searches.
 
     The recipe was chosen for it, and is one of its overrides, which was not typed. The key is that of the command.
     """
@@ -232,5 +235,6 @@ def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -
     }
     restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # Hydra's launcher calls this again in its folder
     folder = Path(hydra_config.runtime.output_dir)
-    run_in(folder, config, about, resumed=restarted)
+    objective = run_in(folder, config, about, resumed=restarted)
     remember(key, folder)
+    return objective
