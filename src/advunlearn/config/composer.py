@@ -136,11 +136,14 @@ class Composer:
         return parsed
 
     def values(self, override: Override, problems: list[str]) -> list[str]:
-        """Return the single overrides that an override sweeps over: itself if it is no sweep."""
+        """Return the single overrides that an override sweeps over: itself if it is no sweep, an interval's ends."""
         text = str(override.input_line)
         if not override.is_sweep_override():
             return [text]
         key = text.split("=", 1)[0]
+        if override.is_interval_sweep():
+            interval: Any = override.value()
+            return [f"{key}={interval.start}", f"{key}={interval.end}"]
         try:
             found = [f"{key}={value}" for value in override.sweep_string_iterator()]
         except (HydraException, ValueError) as error:
