@@ -45,8 +45,9 @@ from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.objective import objective_of
+from advunlearn.loggers.logger import LoggedRun, tracked
 from advunlearn.report.run.result import Result
-from advunlearn.report.run.tensorboard import write_events
+from advunlearn.report.summary.folders import flat
 from advunlearn.runs import reuse
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
@@ -88,7 +89,11 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
             options.
     """
     settings, folder = experiment.settings, manifest.folder
-    with clean_state(settings.seed), settings.switches():
+    with (
+        clean_state(settings.seed),
+        settings.switches(),
+        tracked(experiment.loggers, _logged(experiment, manifest)) as trackers,
+    ):
         manifest.computes(settings.torch_device(), settings.seed)
         warn_if_nearly_full(Store())
         with atomic_write(folder / "config.yaml") as temporary:
@@ -101,8 +106,8 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         if adopt and not sharded and (earlier := reuse.find(trainer.store, key)) is not None:
             logger.info("the same run is finished in %s and not done again", earlier)
             metrics = reuse.adopt(manifest, earlier)
-            if settings.tensorboard:
-                write_events(folder, metrics)
+            trackers.trace(metrics["trace"])
+            trackers.finish(metrics)
             return Result(folder, metrics, objective=objective_of(metrics, settings.objective))
         announce(experiment, trainer, splits, manifest)
         experiment, splits, chosen = choose_forget_set(experiment, trainer, splits, manifest)
@@ -114,15 +119,25 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
                     original_set(experiment, trainer, splits).train()
             return Result(folder, None)
         models = make_models(experiment, trainer, splits, manifest)
+        trackers.trace(models.artefacts["unlearned"].record["trace"])
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         weights = compare_weights(trainer, splits, models, manifest)
         many = compare_distributions(experiment, trainer, splits, evidence, manifest)
         selection = measure_selection(trainer, splits, models, manifest)
         metrics = evaluate(experiment, splits, models, evidence, given, chosen, weights, many, selection)
         write_results(manifest, trainer, models, evidence, metrics, pictures=pictures)
+        trackers.finish(metrics)
         reuse.note(trainer.store, key, folder)
         result = result_of(folder, trainer, splits, models, evidence, metrics, manifest.data)
         return replace(result, objective=objective_of(metrics, settings.objective))
+
+
+def _logged(experiment: Experiment, manifest: Manifest) -> LoggedRun:
+    """Return what the loggers are told of a run; the runs of a sweep are grouped by its folder."""
+    folder, overrides = manifest.folder.absolute(), manifest.data.get("overrides", [])
+    sweep = manifest.data.get("sweep") or (folder / "job.json").is_file()
+    name = " ".join(overrides)[:100] if sweep and overrides else folder.name
+    return LoggedRun(folder, name, folder.parent.name if sweep else None, dict(flat(experiment.config)))
 
 
 def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[str, Any]:

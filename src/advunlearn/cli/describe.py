@@ -54,7 +54,7 @@ def _lines(group: str, path: Path) -> Iterator[str]:
     cls = _class(group, path.stem, str(config["_target_"]))
     yield from (f"class {cls.__module__}.{cls.__qualname__}", "")
     fields = dataclasses.fields(cls)
-    prefix = f"{group}.{path.stem}" if group == "attack" else group
+    prefix = f"{group}.{path.stem}" if group in part_files.SEVERAL else group
     yield f"options, typed as {prefix}.NAME=VALUE:" if fields else "no options"
     typed, nested = _typed(path), _nested(config)
     hints, documented = typing.get_type_hints(cls), _documented(cls)

@@ -257,6 +257,7 @@ def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -
     about = {
         "overrides": overrides,
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
+        **({"sweep": str(hydra_config.sweep.dir)} if hydra_config.mode == RunMode.MULTIRUN else {}),
     }
     restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # Hydra's launcher calls this again in its folder
     folder = Path(hydra_config.runtime.output_dir)

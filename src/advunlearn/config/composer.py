@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.config import part_files
-from advunlearn.config.part_files import ATTACK, BLOCKS, GROUPS, ORIGINAL, SEEDS, plugin_folders
+from advunlearn.config.part_files import BLOCKS, GROUPS, ORIGINAL, SEEDS, SEVERAL, plugin_folders
 from advunlearn.config.search_path import OwnFiles, search_path, searched
 from advunlearn.config.yaml_files import yaml_errors
 from advunlearn.options import ConfigError, UserError, first_line, nearest
@@ -278,9 +278,9 @@ def _wrong_choices(override: Override, options: Sequence[str]) -> list[str]:
     value: Any = override.value()
     chosen = value if isinstance(value, list) else [value]
     group = override.key_or_group
-    if isinstance(value, list) and group != ATTACK:
+    if isinstance(value, list) and group not in SEVERAL:
         return [
-            f"{group}={override.get_value_string()}: only attack takes several options; "
+            f"{group}={override.get_value_string()}: only {' and '.join(SEVERAL)} take several options; "
             f"choose one of {', '.join(options)}"
         ]
     if value is None:

@@ -42,7 +42,7 @@ class Settings(Component):
         budget: a run whose estimated time is longer does not start: `90s`, `30min`, `2h` or `1d`.
         objective: what a run returns to a search, of the unlearned model: `utility` (accuracy minus attack), `accuracy`
             or `attack`, all on the selection set, or `time` (of unlearning over retraining); does not affect results.
-        tensorboard: also write the run's trace and metrics for TensorBoard; does not affect results.
+        tensorboard: the older name of `logger=tensorboard`; does not affect results.
     """
 
     seed: int = option(0, at_least=0, below=2**32)

@@ -122,14 +122,15 @@ def read_run(folder: Path) -> Run:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        return dict(_flatten(OmegaConf.to_container(read_yaml(config_of(folder)))))
+        return dict(flat(OmegaConf.to_container(read_yaml(config_of(folder)))))
     except UnreadableFile:
         return {}
 
 
-def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value of a nested config with its full key, such as `unlearner.alpha`."""
     for key, value in node.items():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
