@@ -107,7 +107,7 @@ def test_mlflow_has_all_of_it(logged: tuple[Result, Result]) -> None:
     for result in logged:
         each = found[str(result.folder)]
         assert each.info.status == "FINISHED"
-        assert each.data.params["unlearner.alpha"] == ("0.5" if result is logged[1] else "3")
+        assert float(each.data.params["unlearner.alpha"]) == (0.5 if result is logged[1] else 3)
         curves = {
             name: [(point.step, point.value) for point in client.get_metric_history(each.info.run_id, name)]
             for name in each.data.metrics

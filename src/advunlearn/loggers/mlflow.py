@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from advunlearn.loggers.logger import LoggedRun, Logger, Tracker
 
 SWEEP, FOLDER = "advunlearn.sweep", "advunlearn.folder"  # tags
-MOST = 100  # params or metrics at once
+MOST = 100  # params at once; of metrics, ten times as many
+WAIT = 5  # seconds between two requests
 LONGEST = 500  # characters of a param's value
 
 
@@ -59,23 +60,37 @@ class MLflow(Logger):
 class _Run:
     def __init__(self, client: Any, identity: str) -> None:
         self._client, self.identity = client, identity
+        self._waiting: list[Any] = []
+        self._sent = time.monotonic()
 
     def log(self, section: str, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker.log`."""
-        self._send({f"{section}/{name}": value for name, value in values.items()}, step)
+        self._add({f"{section}/{name}": value for name, value in values.items()}, step)
+        if time.monotonic() - self._sent > WAIT:
+            self._send()
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """See `Tracker.finish`."""
-        self._send(metrics, 0)
+        """See `Tracker.finish`; a metric is a file, so that none may be named as the folder of another."""
+        self._add({_file_name(name): value for name, value in metrics.items()}, 0)
 
-    def _send(self, values: Mapping[str, float], step: int) -> None:
+    def _add(self, values: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        sent = [Metric(name, value, now, step) for name, value in values.items()]
-        for start in range(0, len(sent), MOST):
-            self._client.log_batch(self.identity, metrics=sent[start : start + MOST])
+        self._waiting += [Metric(name, value, now, step) for name, value in values.items()]
+
+    def _send(self) -> None:
+        for start in range(0, len(self._waiting), 10 * MOST):
+            self._client.log_batch(self.identity, metrics=self._waiting[start : start + 10 * MOST])
+        self._waiting, self._sent = [], time.monotonic()
 
     def close(self, *, failed: bool) -> None:
         """See `Tracker.close`."""
+        self._send()
         self._client.set_terminated(self.identity, "FAILED" if failed else "FINISHED")
+
+
+def _file_name(name: str) -> str:
+    """Return `original/auc_lira.online` for `original/auc_lira/online`."""
+    section, _, rest = name.partition("/")
+    return f"{section}/{rest.replace('/', '.')}"

@@ -37,7 +37,8 @@ class WandB(Logger):
         import wandb
 
         identity = hashlib.sha256(str(run.folder.absolute()).encode()).hexdigest()[:16]
-        opened = wandb.init(
+        init: Any = wandb.init  # the types of its options differ between versions
+        opened = init(
             project=self.project,
             entity=self.entity,
             mode=self.mode,

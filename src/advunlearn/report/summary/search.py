@@ -60,7 +60,7 @@ def write_search(folder: Path) -> Search:
     chosen: Trial | None = None
     for run, words in zip(runs, typed, strict=True):
         value = None if run.metrics is None else objective_of(run.metrics, name)
-        found = (run.metrics or {}).get("selection")
+        found = run.metrics.get("selection") if run.metrics is not None else None
         model: Any = found["models"]["unlearned"] if found else {}
         trial: Trial = {
             "run": run.folder.name,
