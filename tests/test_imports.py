@@ -29,7 +29,7 @@ FLOORS = [
     ["shadows"],
     ["training"],
     ["models"],
-    ["data", "optimizers", "runs"],
+    ["data", "optimizers", "runs", "loggers"],
     ["evaluation"],
     ["storage"],
     ["runtime"],

@@ -13,6 +13,7 @@ This file is the chain of its stages:
                      with shadow models to compare with                             stages/shadows.py
     weights          how far they lie from each other                               stages/weights.py
     distributions    many unlearned against many retrained models, if there are     stages/distributions.py
+    selection        the models on the selection set, for a search for options      stages/selection.py
     evaluate         the three models compared                                      stages/evaluate.py
     report           metrics, scores, weights, pictures and the page                stages/report.py
 
@@ -35,6 +36,7 @@ if __name__ == "__main__":  # first: as a script, the modules of this folder wou
     sys.exit(main(["run", *sys.argv[1:]]))
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -42,8 +44,10 @@ from omegaconf import OmegaConf
 from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.evaluation.objective import objective_of
+from advunlearn.loggers.logger import LoggedRun, tracked
 from advunlearn.report.run.result import Result
-from advunlearn.report.run.tensorboard import write_events
+from advunlearn.report.summary.folders import flat
 from advunlearn.runs import reuse
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
@@ -57,6 +61,7 @@ from advunlearn.stages.memorization import choose_forget_set, memorization_keys
 from advunlearn.stages.models import make_models
 from advunlearn.stages.original import given_original, original_key, provenance
 from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
+from advunlearn.stages.selection import SELECTION_SCHEMA, measure_selection
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA
 from advunlearn.stages.weights import WEIGHTS_SCHEMA, compare_weights
@@ -84,7 +89,11 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
             options.
     """
     settings, folder = experiment.settings, manifest.folder
-    with clean_state(settings.seed), settings.switches():
+    with (
+        clean_state(settings.seed),
+        settings.switches(),
+        tracked(experiment.loggers, _logged(experiment, manifest)) as trackers,
+    ):
         manifest.computes(settings.torch_device(), settings.seed)
         warn_if_nearly_full(Store())
         with atomic_write(folder / "config.yaml") as temporary:
@@ -97,9 +106,9 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         if adopt and not sharded and (earlier := reuse.find(trainer.store, key)) is not None:
             logger.info("the same run is finished in %s and not done again", earlier)
             metrics = reuse.adopt(manifest, earlier)
-            if settings.tensorboard:
-                write_events(folder, metrics)
-            return Result(folder, metrics)
+            trackers.trace(metrics["trace"])
+            trackers.finish(metrics)
+            return Result(folder, metrics, objective=objective_of(metrics, settings.objective))
         announce(experiment, trainer, splits, manifest)
         experiment, splits, chosen = choose_forget_set(experiment, trainer, splits, manifest)
         if sharded:
@@ -110,13 +119,25 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
                     original_set(experiment, trainer, splits).train()
             return Result(folder, None)
         models = make_models(experiment, trainer, splits, manifest)
+        trackers.trace(models.artefacts["unlearned"].record["trace"])
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         weights = compare_weights(trainer, splits, models, manifest)
         many = compare_distributions(experiment, trainer, splits, evidence, manifest)
-        metrics = evaluate(experiment, splits, models, evidence, given, chosen, weights, many)
+        selection = measure_selection(trainer, splits, models, manifest)
+        metrics = evaluate(experiment, splits, models, evidence, given, chosen, weights, many, selection)
         write_results(manifest, trainer, models, evidence, metrics, pictures=pictures)
+        trackers.finish(metrics)
         reuse.note(trainer.store, key, folder)
-        return result_of(folder, trainer, splits, models, evidence, metrics, manifest.data)
+        result = result_of(folder, trainer, splits, models, evidence, metrics, manifest.data)
+        return replace(result, objective=objective_of(metrics, settings.objective))
+
+
+def _logged(experiment: Experiment, manifest: Manifest) -> LoggedRun:
+    """Return what the loggers are told of a run; the runs of a sweep are grouped by its folder."""
+    folder, overrides = manifest.folder.absolute(), manifest.data.get("overrides", [])
+    sweep = manifest.data.get("sweep") or (folder / "job.json").is_file()
+    name = " ".join(overrides)[:100] if sweep and overrides else folder.name
+    return LoggedRun(folder, name, folder.parent.name if sweep else None, dict(flat(experiment.config)))
 
 
 def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[str, Any]:
@@ -125,7 +146,7 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     The splits may be those of `prepare`: with the models that choose the forget set they determine the final ones.
     """
     _, chosen_by = memorization_keys(experiment, trainer, splits.train)
-    later = (PICTURES_SCHEMA, WEIGHTS_SCHEMA, DISTRIBUTIONS_SCHEMA)
+    later = (PICTURES_SCHEMA, WEIGHTS_SCHEMA, DISTRIBUTIONS_SCHEMA, SELECTION_SCHEMA)
     choice: dict[str, Any] = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
     if experiment.forget.rounds > 1:
         choice["rounds"] = experiment.forget.rounds

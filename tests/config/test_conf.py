@@ -20,6 +20,7 @@ from advunlearn.auditors.auditor import Auditor
 from advunlearn.config.compose import experiment_from, hydra_words
 from advunlearn.config.experiment import BASES
 from advunlearn.config.part_files import ATTACK
+from advunlearn.loggers.logger import Logger
 from advunlearn.options import Component
 from advunlearn.storage.paths import config_folder
 
@@ -32,6 +33,7 @@ FOLDERS = {
     "unlearner": "unlearners",
     "auditor": "auditors",
     "attack": "attacks",
+    "logger": "loggers",
 }
 OPTIONS = sorted(path for group in FOLDERS for path in (CONF / group).glob("*.yaml"))
 KEYWORDS = {"class": "class_"}
@@ -114,7 +116,7 @@ def test_every_publication_is_cited() -> None:
 
 
 def test_every_class_in_the_rooms_has_its_file() -> None:
-    bases = (*BASES.values(), Attack, Auditor)
+    bases = (*BASES.values(), Attack, Auditor, Logger)
     listed = {yaml.safe_load(path.read_text())["_target_"] for path in OPTIONS}
     for room in set(FOLDERS.values()):
         package = Path(inspect.getfile(Component)).parent / room

@@ -16,10 +16,10 @@ import pytest
 import advunlearn
 from advunlearn.cli import main
 from advunlearn.evaluation.metrics_file import MODELS, AttackMetrics, Gap, Metrics, ModelMetrics, Trace, read_metrics
+from advunlearn.loggers.values import trace_values
 from advunlearn.report.run.page import render, write_report
 from advunlearn.report.run.pictures import draw, trace_figure
 from advunlearn.report.run.table import DOUBT, notes, verdict
-from advunlearn.report.run.tensorboard import scalars
 from advunlearn.report.run.terminal import comparison_table
 from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.pictures import draw_overview
@@ -186,10 +186,7 @@ def test_a_trace_that_is_no_game_is_not_drawn(tmp_path: Path) -> None:
     scores |= {f"{model}/{name}": np.arange(20) / 20 for model in MODELS for name in ("loss", "lira")}
     assert set(draw(own, scores)) == {"roc", "losses"}
     found = metrics({"lira": 0.1}, trace=own)
-    assert [each for each in scalars(found) if each[0].startswith("game/")] == [
-        ("game/own_loss", 0.5, 0),
-        ("game/own_loss", 0.25, 1),
-    ]
+    assert list(trace_values(own)) == [("game", 0, {"own_loss": 0.5}), ("game", 1, {"own_loss": 0.25})]
     write(tmp_path / "0", config(), found)
     assert set(draw_overview(summarise(find_runs([tmp_path])))) == {"gaps", "utility", "times"}
 

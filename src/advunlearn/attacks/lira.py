@@ -230,8 +230,8 @@ class LiRA(Attack):
         mode: `online` compares the shadow models that saw the example with those that did not; `offline` uses only
             those that did not, one-sidedly.
         center: of each example's shadow margins.
-        variance: see `log_likelihood_ratio`. `student_t` is at least as good as `per_example` and `fixed` for any number
-            of shadow models (`scripts/lira_variances.py`); the paper has `per_example`, and `fixed` for few models.
+        variance: see `log_likelihood_ratio`. The paper has `per_example`, and `fixed` for few models; `student_t` is at
+            least as good as both for any number of shadow models (`scripts/lira_variances.py`).
 
     References:
         [carlini2022] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramer, "Membership Inference Attacks
@@ -263,7 +263,6 @@ class LiRA(Attack):
         if shadows is None:
             raise UserError("lira needs shadow models")
         margins = np.stack([query_margins(logits, target.labels) for logits in shadows.logits])
-        online = self.mode == "online"
         arguments = (query_margins(target.logits, target.labels), margins, shadows.membership)
         options: dict[str, Any] = {
             "center": self.center,

@@ -15,7 +15,15 @@ from advunlearn.runtime.terminal import remark
 
 RUN_DIR = "hydra.run.dir="
 # Their results depend on more than the words, the files that these name, and this package.
-OUTSIDE = ("hydra", "dataset=huggingface", "dataset=python", "dataset=torchvision", "model.pretrained=", "tensorboard=")
+OUTSIDE = (
+    "hydra",
+    "dataset=huggingface",
+    "dataset=python",
+    "dataset=torchvision",
+    "model.pretrained=",
+    "tensorboard=",
+    "logger",
+)
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")
 KEPT = ("choices", "seed", "device", "device_name", "threads", "splits", "dataset_checksum", "source", "original")
 

@@ -122,10 +122,10 @@ def _overrides(words: Sequence[str], last: str) -> Iterator[str]:
     yield from (f"{name}=" for name in part_files.groups())
     yield from (f"{key}=" for key in _keys(config_folder() / "config.yaml"))
     chosen = {word.partition("=")[0]: word.partition("=")[2].strip("[]").split(",") for word in words}
-    for name in (*part_files.GROUPS, "auditor", part_files.ATTACK):
+    for name in (*part_files.GROUPS, "auditor", *part_files.SEVERAL):
         parts = part_files.files(name, folders)
         for part in chosen.get(name) or _default(name):
-            prefix = f"{name}.{part}" if name == part_files.ATTACK else name
+            prefix = f"{name}.{part}" if name in part_files.SEVERAL else name
             yield from (f"{prefix}.{key}=" for key in (_keys(parts[part]) if part in parts else ()))
 
 

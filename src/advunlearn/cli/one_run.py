@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def run_in(
     folder: Path, config: DictConfig, about: dict[str, Any], *, resumed: bool = False, quiet: bool = False
-) -> None:
-    """Run a composed config in a folder, and print the table of its results.
+) -> float | None:
+    """Run a composed config in a folder, print the table of its results, and return its objective; see `Result`.
 
     Args:
         folder, config, about: of the run.
@@ -35,6 +35,7 @@ def run_in(
         result = run_experiment(read_experiment(config), manifest, adopt=resumed, pictures=not quiet)
     if not quiet:
         show(folder, result.measured)
+    return result.objective
 
 
 def audit_in(folder: Path, config: DictConfig, about: dict[str, Any], *, resume: bool = False) -> None:

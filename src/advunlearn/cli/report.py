@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from advunlearn.cli.problems import fail, print_text, refuse
@@ -39,6 +40,8 @@ def main(arguments: list[str]) -> int:
 
     try:
         runs = find_runs(options.runs)
+        if options.format in (None, "text"):
+            _searches(map(_folder, options.runs))
     except ValueError as error:
         return refuse([str(error)])
     itself = len(options.runs) == 1 and runs == [_folder(options.runs[0])]
@@ -47,6 +50,16 @@ def main(arguments: list[str]) -> int:
     out = options.out or (_folder(options.runs[0]) if len(options.runs) == 1 else Path("report"))
     # One run's folder has a report of its own.
     return _several(runs, options.format or "text", None if itself and options.out is None else out)
+
+
+def _searches(folders: Iterable[Path]) -> None:
+    """Print the trials of each of these folders that holds a search."""
+    from advunlearn.report.summary.folders import SEARCH
+    from advunlearn.report.summary.search import read_search, search_text
+
+    for folder in folders:
+        if (folder / SEARCH).is_file():
+            print_text(f"{search_text(read_search(folder))}\n\n")
 
 
 def _folder(path: Path) -> Path:

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     if status is not None:
         return status
     own_sweep = _is_own_sweep(arguments)  # which checks all of its runs
-    from advunlearn.config.compose import hydra_words, split_arguments
+    from advunlearn.config.compose import hydra_words, split_arguments, words_for_sweeper
     from advunlearn.options import ConfigError
     from advunlearn.runtime.signals import heed_signals
 
@@ -46,7 +46,13 @@ def main(arguments: list[str]) -> int:
     recipe = None
     if not own_sweep and not _HYDRA_FLAGS.intersection(arguments):
         try:
-            recipe = _recipe_for_help(arguments) if _HELP & set(arguments) else _recipe(_check(arguments))
+            if _HELP & set(arguments):
+                recipe = _recipe_for_help(arguments)
+            else:
+                jobs = _check(arguments)
+                recipe = _recipe(jobs)
+                objective = jobs[0].experiment.settings.objective if jobs else "utility"
+                arguments = [*words_for_sweeper(arguments, objective), *arguments]
         except ConfigError as error:
             return refuse(error.problems)
     with heed_signals():
@@ -167,20 +173,37 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None, key: dict[str, Any
     here = os.getpid()
 
     @functools.wraps(job)
-    def task(config: DictConfig) -> None:
+    def task(config: DictConfig) -> float | None:
         try:
-            job(config, recipe, key)
+            return job(config, recipe, key)
         except Exception as error:
             if os.getpid() != here:  # a launcher's process: only what is raised comes back
                 raise
-            failures.append(error)  # otherwise Hydra would print its own line first
+            failures.append(_named(error))  # otherwise Hydra would print its own line first
+            return None
 
     try:
         with yaml_errors(folders), searched(folders):
             hydra.main(config_path=str(config_folder()), config_name="config", **main_keywords())(task)()
     except Exception as error:  # Hydra's own are of many families; a bug is raised to the caller
-        failures.append(error)
+        if not failures:  # else it may be the sweeper's, which has no result to choose from
+            failures.append(error)
     return max(map(_report, failures), default=0)
+
+
+def _named(error: Exception) -> Exception:
+    """Return an error of the user with the run of a sweep that it ended; any other as it is."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from advunlearn.options import ConfigError, UserError
+
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN or not isinstance(error, UserError):
+        return error
+    where = f"{hydra_config.runtime.output_dir} ({hydra_config.job.override_dirname})"
+    named = [f"{where}: {problem}" for problem in error.problems]
+    return ConfigError(named) if isinstance(error, ConfigError) else UserError(*named)
 
 
 def _line_to_complete() -> list[str]:
@@ -211,15 +234,20 @@ def _report(error: Exception) -> int:
     raise error
 
 
-def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -> None:
+def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -> float | None:
     """Run one composed config in the folder that Hydra made for it, and print the table of its results.
+
+    The objective is returned, for a sweeper that searches.
 
     The recipe was chosen for it, and is one of its overrides, which was not typed. The key is that of the command.
     """
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from omegaconf import OmegaConf
 
     from advunlearn.cli.one_run import run_in
+    from advunlearn.options import UserError
+    from advunlearn.report.summary.at_end import is_search
 
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
@@ -229,8 +257,13 @@ def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -
     about = {
         "overrides": overrides,
         "choices": OmegaConf.to_container(hydra_config.runtime.choices),
+        **({"sweep": str(hydra_config.sweep.dir)} if hydra_config.mode == RunMode.MULTIRUN else {}),
     }
     restarted = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # Hydra's launcher calls this again in its folder
     folder = Path(hydra_config.runtime.output_dir)
-    run_in(folder, config, about, resumed=restarted)
+    searching = hydra_config.mode == RunMode.MULTIRUN and is_search(hydra_config)
+    objective = run_in(folder, config, about, resumed=restarted, quiet=searching)  # test numbers of the choice only
     remember(key, folder)
+    if searching and objective is None:
+        raise UserError(f"the run has no {config.objective} for the search: no selection examples of these classes")
+    return objective

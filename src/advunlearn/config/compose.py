@@ -21,6 +21,7 @@ from advunlearn.config.part_files import GROUPS
 from advunlearn.config.recipes import Recipe, Recipes
 from advunlearn.config.search_path import is_search_path
 from advunlearn.options import ConfigError
+from advunlearn.runtime.settings import OBJECTIVES
 
 if TYPE_CHECKING:
     from advunlearn.config.experiment import Experiment
@@ -29,9 +30,17 @@ MAX_RUNS = 1000  # of a sweep
 
 _FREE = tuple(f"{group}.arguments." for group in GROUPS)
 
-# Our presets of launchers, and the package that each needs.
-_LAUNCHER = "hydra/launcher="
-_LAUNCHERS = {"slurm": "hydra-submitit-launcher", "joblib": "hydra-joblib-launcher"}
+# Presets of launchers and sweepers that are extras: the packages that each needs, and how to install them.
+_SWEEPER = "hydra/sweeper="
+_OPTUNA = f"{_SWEEPER}optuna"
+_EXTRAS = {
+    "hydra/launcher=slurm": (["hydra-submitit-launcher"], "pip install 'advunlearn[slurm]'"),
+    "hydra/launcher=joblib": (["hydra-joblib-launcher"], "pip install 'advunlearn[joblib]'"),
+    _OPTUNA: (  # it wants optuna<3, and works with the one of `advunlearn tune`
+        ["hydra-optuna-sweeper", "optuna"],
+        "pip install 'advunlearn[tune]'; pip install --no-deps hydra-optuna-sweeper",
+    ),
+}
 
 
 def is_installed(package: str | None) -> bool:
@@ -94,7 +103,8 @@ def jobs_to_check(overrides: Sequence[str], config_dir: str | Path | None = None
         ConfigError: with every mistake in them, one line each.
     """
     with composer(config_dir, overrides) as here:
-        swept = _swept(here, hydra_words(overrides), _missing_launchers(overrides), multirun=multirun)
+        words, search = hydra_words(overrides), _is_search(overrides)
+        swept = _swept(here, words, _missing_extras(overrides), multirun=multirun, search=search)
         return list(_read_all(here, _variants(swept.values), swept.problems))
 
 
@@ -121,19 +131,35 @@ def check_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) 
         ConfigError: with every mistake in them, one line each.
     """
     with composer(config_dir, overrides) as here:
-        swept = _swept(here, hydra_words(overrides), _missing_launchers(overrides))
+        swept = _swept(here, hydra_words(overrides), _missing_extras(overrides))
         jobs = _read_all(here, _variants(swept.values), swept.problems)
         first = next(jobs)
         collections.deque(jobs, maxlen=0)  # each is checked and dropped
         return first, swept.count
 
 
-def _missing_launchers(overrides: Sequence[str]) -> list[str]:
+def _missing_extras(overrides: Sequence[str]) -> list[str]:
+    chosen = {word: _EXTRAS[word] for word in overrides if word in _EXTRAS}
     return [
-        f"{override} is an extra (pip install 'advunlearn[{override.removeprefix(_LAUNCHER)}]')"
-        for override in overrides
-        if override.startswith(_LAUNCHER) and not is_installed(_LAUNCHERS.get(override.removeprefix(_LAUNCHER)))
+        f"{word} is an extra ({command})"
+        for word, (packages, command) in chosen.items()
+        if not all(map(is_installed, packages))
     ]
+
+
+def words_for_sweeper(overrides: Sequence[str], objective: str) -> list[str]:
+    """Return what Optuna's sweeper has to be told besides the typed words: which way the objective is better.
+
+    Raises:
+        ConfigError: if the typed direction is the other one.
+    """
+    if _OPTUNA not in overrides:
+        return []
+    right = f"hydra.sweeper.direction={OBJECTIVES[objective]}"
+    typed = [word for word in overrides if word.startswith("hydra.sweeper.direction=")]
+    if wrong := [word for word in typed if word != right]:
+        raise ConfigError([f"{wrong[0]}: objective={objective} is to be {OBJECTIVES[objective]}d (try {right})"])
+    return [] if typed else [right]
 
 
 @dataclass(frozen=True)
@@ -203,8 +229,17 @@ class _Swept:
         return math.prod(map(len, self.values))
 
 
-def _swept(here: Composer, words: Sequence[str], problems: Sequence[str], *, multirun: bool = True) -> _Swept:
+def _is_search(overrides: Sequence[str]) -> bool:
+    """Return whether a sweeper is chosen that does not run all combinations, as Hydra's own does."""
+    return any(word.startswith(_SWEEPER) and word != f"{_SWEEPER}basic" for word in overrides)
+
+
+def _swept(
+    here: Composer, words: Sequence[str], problems: Sequence[str], *, multirun: bool = True, search: bool = False
+) -> _Swept:
     """Return what the words sweep over, and in a sweep an experiment's own words, which typed ones replace.
+
+    In a search, which chooses its runs, of an interval both ends.
 
     Raises:
         ConfigError: if these are more runs than `ADVUNLEARN_MAX_RUNS` allows, before any of them is made.
@@ -218,7 +253,9 @@ def _swept(here: Composer, words: Sequence[str], problems: Sequence[str], *, mul
         composed = here.compose(single_values, [])
         params = composed.params if composed is not None else {}
         own = here.parse([f"{key}={values}" for key, values in params.items()], found)
-        _refuse_too_many([*own, *typed], found)
+        if not search:
+            _refuse_too_many([*own, *typed], found)
+            found += [_no_interval(override) for override in [*own, *typed] if override.is_interval_sweep()]
     else:
         found += [_no_sweep(override) for override in typed if override.is_sweep_override()]
         typed = [override for override in typed if not override.is_sweep_override()]
@@ -234,6 +271,10 @@ def _no_sweep(override: Override) -> str:
         f"{text}: several values are a sweep (advunlearn run -m {text}; a list is {key}=[...]; "
         f"a text with a comma is '{key}=\"{value}\"')"
     )
+
+
+def _no_interval(override: Override) -> str:
+    return f"{override.input_line}: only a search has intervals (try {_OPTUNA}, or values such as choice(0,1,3))"
 
 
 def _refuse_too_many(overrides: Sequence[Override], problems: Sequence[str]) -> None:

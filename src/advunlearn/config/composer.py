@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.config import part_files
-from advunlearn.config.part_files import ATTACK, BLOCKS, GROUPS, ORIGINAL, SEEDS, plugin_folders
+from advunlearn.config.part_files import BLOCKS, GROUPS, ORIGINAL, SEEDS, SEVERAL, plugin_folders
 from advunlearn.config.search_path import OwnFiles, search_path, searched
 from advunlearn.config.yaml_files import yaml_errors
 from advunlearn.options import ConfigError, UserError, first_line, nearest
@@ -136,11 +136,14 @@ class Composer:
         return parsed
 
     def values(self, override: Override, problems: list[str]) -> list[str]:
-        """Return the single overrides that an override sweeps over: itself if it is no sweep."""
+        """Return the single overrides that an override sweeps over: itself if it is no sweep, an interval's ends."""
         text = str(override.input_line)
         if not override.is_sweep_override():
             return [text]
         key = text.split("=", 1)[0]
+        if override.is_interval_sweep():
+            interval: Any = override.value()
+            return [f"{key}={interval.start}", f"{key}={interval.end}"]
         try:
             found = [f"{key}={value}" for value in override.sweep_string_iterator()]
         except (HydraException, ValueError) as error:
@@ -275,9 +278,9 @@ def _wrong_choices(override: Override, options: Sequence[str]) -> list[str]:
     value: Any = override.value()
     chosen = value if isinstance(value, list) else [value]
     group = override.key_or_group
-    if isinstance(value, list) and group != ATTACK:
+    if isinstance(value, list) and group not in SEVERAL:
         return [
-            f"{group}={override.get_value_string()}: only attack takes several options; "
+            f"{group}={override.get_value_string()}: only {' and '.join(SEVERAL)} take several options; "
             f"choose one of {', '.join(options)}"
         ]
     if value is None:

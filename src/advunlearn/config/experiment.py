@@ -17,13 +17,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.attacks.attack import Attack
 from advunlearn.config.original import Original, given_problems
-from advunlearn.config.part_files import ATTACK, BLOCKS, GROUPS, ORIGINAL, SEEDS
+from advunlearn.config.part_files import ATTACK, BLOCKS, GROUPS, LOGGER, ORIGINAL, SEEDS
 from advunlearn.data.dataset import Dataset
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
+from advunlearn.loggers.logger import Logger
+from advunlearn.loggers.tensorboard import TensorBoard
 from advunlearn.models.model import Model, skeleton
 from advunlearn.optimizers.optimizer import Optimizer
-from advunlearn.options import Component, ConfigError, OptionError, first_line, located, nearest
+from advunlearn.options import Component, ConfigError, OptionError, first_line, is_shipped, located, nearest
 from advunlearn.runtime.seeds import Role, Seeds
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.model_set import ShadowOptions
@@ -57,6 +59,7 @@ class Experiment:
     attacks: dict[str, Attack]
     shadow_options: ShadowOptions
     original: Original
+    loggers: dict[str, Logger]
     config: dict[str, Any]
 
     def seed_of(self, role: Role) -> int:
@@ -108,9 +111,13 @@ def read_experiment(config: DictConfig) -> Experiment:
     original = _build(Original, plain.get(ORIGINAL) or {}, ORIGINAL, problems)
     parts = {group: _build_target(base, plain.get(group), group, problems) for group, base in BASES.items()}
     attacks, shadows = _build_attacks(plain.get(ATTACK), problems)
+    loggers = _build_loggers(plain.get(LOGGER), problems)
     if not problems:
         # Without problems, none is None.
         whole: dict[str, Any] = {"settings": settings, "seeds": seeds, "original": original, **parts}
+        if whole["settings"].tensorboard:  # the older name of this logger
+            loggers.setdefault("tensorboard", TensorBoard())
+        whole["loggers"] = loggers
         experiment = Experiment(attacks=attacks, shadow_options=shadows, config=plain, **whole)
         problems = list(_combinations(experiment))
     if problems:
@@ -212,6 +219,23 @@ def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], S
     if not named:
         problems.append("attack: choose at least one (try attack=lira)")
     return attacks, shadows or ShadowOptions()
+
+
+def _build_loggers(node: Any, problems: list[str]) -> dict[str, Logger]:
+    """Return the loggers by name; none for None or a name that only stands for the choice of none."""
+    if not isinstance(node, Mapping):
+        if node not in (None, []):
+            problems.append(f"logger must be one or several loggers, got {node} (try logger=csv)")
+        return {}
+    loggers = {}
+    for name, part in node.items():
+        found = _build_target(Logger, part, f"{LOGGER}.{name}", problems)
+        if found is not None and (package := found.missing()) is not None:
+            install = f"pip install 'advunlearn[{name}]'" if is_shipped(found) else f"pip install {package}"
+            problems.append(f"logger={name}: the package {package} is not installed (try {install})")
+        elif found is not None:
+            loggers[name] = found
+    return loggers
 
 
 def _build_target(base: type[C], node: Any, key: str, problems: list[str]) -> C | None:

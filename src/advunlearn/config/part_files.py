@@ -14,9 +14,11 @@ from advunlearn.storage.paths import config_folder
 
 GROUPS = ("dataset", "forget", "model", "optimizer", "unlearner")  # of which a run has one part each
 ATTACK = "attack"  # of which a run may have several
+LOGGER = "logger"  # of which a run may have several, or none
+SEVERAL = (ATTACK, LOGGER)
 ORIGINAL = "original"
 SEEDS = "seeds"
-BLOCKS = (ATTACK, ORIGINAL, SEEDS)  # keys that hold options, and are no group of one part
+BLOCKS = (*SEVERAL, ORIGINAL, SEEDS)  # keys that hold options, and are no group of one part
 PLUGINS = "advunlearn.plugins"  # the group of entry points by which an installed package offers its parts
 
 logger = logging.getLogger(__name__)

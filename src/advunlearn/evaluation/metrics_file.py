@@ -310,7 +310,34 @@ class Distributions(TypedDict):
     examples: dict[PartName, int]
 
 
+class SelectionMetrics(TypedDict):
+    """One model on the selection set, by which options and epochs are chosen; see `BestEpoch`.
+
+    Attributes:
+        accuracy: share in [0, 1] that is classified correctly.
+        attack_auc: of the loss threshold, forget against comparable selection examples.
+        utility: accuracy less the larger of the AUC and 1 - AUC, at most 0.5.
+    """
+
+    accuracy: float
+    attack_auc: float
+    utility: float
+
+
+class Selection(TypedDict):
+    """The models on the selection set.
+
+    Attributes:
+        models: by name.
+        examples: how many the selection set has.
+    """
+
+    models: dict[ModelName, SelectionMetrics]
+    examples: int
+
+
 class _AddedLater(TypedDict, total=False):
+    selection: Selection
     weights: WeightSpace
     distributions: Distributions
     memorization: Memorization
@@ -342,6 +369,7 @@ class Metrics(_AddedLater):
         unlearning: what unlearning needed. Older files lack it.
         weights: distances between the models' parameters, and the line between them. Older files lack it.
         distributions: many unlearned against many retrained models, if the run has shadow originals.
+        selection: the models on the selection set, if it has examples of the forget set's classes. Older files lack it.
     """
 
     schema: Literal[1]

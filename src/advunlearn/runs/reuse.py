@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -23,7 +24,8 @@ class _Entry(TypedDict):
     folder: str
 
 
-OWN = {"manifest.json", "advunlearn.log", "config.yaml", "job.json"}  # a folder's own, whatever run it holds
+OWN = ("manifest.json", "advunlearn.log", "config.yaml", "job.json")  # a folder's own, whatever run it holds
+LOGGED = ("curves.csv", "events.out.tfevents.*")  # which a logger continues in place
 
 
 def note(store: Store, key: Mapping[str, Any], folder: Path) -> None:
@@ -56,7 +58,7 @@ def adopt(manifest: Manifest, folder: Path) -> Metrics:
     """Link the files of a finished run, which are never changed in place, into a run's folder; return its metrics."""
     with manifest.stage("run") as stage:
         for path in sorted(folder.iterdir()):
-            if path.is_file() and path.name not in OWN and not path.name.startswith("."):
+            if path.is_file() and not any(fnmatch(path.name, name) for name in (*OWN, *LOGGED, ".*")):
                 _link(path, manifest.folder / path.name)
         stage.note(reused=True, folder=str(folder))
         found = read_manifest(folder) or {}

@@ -15,6 +15,8 @@ from advunlearn.options import Component, UserError, option
 if TYPE_CHECKING:
     import torch
 
+# What a run can return to a search, and which way is better; see `objective_of`.
+OBJECTIVES = {"utility": "maximize", "accuracy": "maximize", "attack": "minimize", "time": "minimize"}
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _DURATION = rf"(\d+(?:\.\d+)?)({'|'.join(_SECONDS)})"
 
@@ -38,7 +40,9 @@ class Settings(Component):
             null: one per core. Fewer need less memory; does not affect results.
         checkpoint_seconds: seconds between the checkpoints of a training; does not affect results.
         budget: a run whose estimated time is longer does not start: `90s`, `30min`, `2h` or `1d`.
-        tensorboard: also write the run's trace and metrics for TensorBoard; does not affect results.
+        objective: what a run returns to a search, of the unlearned model: `utility` (accuracy minus attack), `accuracy`
+            or `attack`, all on the selection set, or `time` (of unlearning over retraining); does not affect results.
+        tensorboard: the older name of `logger=tensorboard`; does not affect results.
     """
 
     seed: int = option(0, at_least=0, below=2**32)
@@ -51,6 +55,7 @@ class Settings(Component):
     workers: int | None = option(None, at_least=1)
     checkpoint_seconds: float = option(60.0, at_least=0)
     budget: str | None = None
+    objective: str = option("utility", choices=tuple(OBJECTIVES))
     tensorboard: bool = False
 
     def conflicts(self) -> list[str]:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from advunlearn.data.examples import batch_sizes
+from advunlearn.runtime.curves import unheard
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.runtime.workers import run_tasks
 from advunlearn.training.checkpoint import Checkpoint
@@ -106,12 +107,12 @@ class Clock:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """Restore every global random generator at the end, and keep unlearners' remarks out of the log."""
+        """Restore every global random generator at the end, and keep remarks and curves out of all logs."""
         remarks = logging.getLogger("advunlearn.unlearners")
         level = remarks.level
         remarks.setLevel(logging.WARNING)
         try:
-            with clean_state(self.trainer.settings.seed), seeded(self.trainer.settings, STREAM):
+            with clean_state(self.trainer.settings.seed), seeded(self.trainer.settings, STREAM), unheard():
                 yield
         finally:
             remarks.setLevel(level)

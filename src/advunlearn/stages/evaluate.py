@@ -25,6 +25,7 @@ from advunlearn.evaluation.metrics_file import (
     ModelName,
     PartName,
     Resources,
+    Selection,
     WeightSpace,
 )
 from advunlearn.report.run.table import memorization_in_words
@@ -44,6 +45,7 @@ def evaluate(
     chosen: Memorization | None = None,
     weights: WeightSpace | None = None,
     distributions: Distributions | None = None,
+    selection: Selection | None = None,
 ) -> Metrics:
     """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one.
 
@@ -51,7 +53,7 @@ def evaluate(
         experiment, splits, models, evidence: of the run.
         given: what is known of an original that was given.
         chosen: the memorization of the forget set according to the models that chose it, if models did.
-        weights, distributions: of the stages of these names.
+        weights, distributions, selection: of the stages of these names.
     """
     measured = {name: measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
@@ -80,6 +82,8 @@ def evaluate(
         metrics["weights"] = weights
     if distributions is not None:
         metrics["distributions"] = distributions
+    if selection is not None:
+        metrics["selection"] = selection
     if models.rounds is not None:
         metrics["rounds"] = models.rounds
     if (found := _memorization(experiment, evidence) or chosen) is not None:

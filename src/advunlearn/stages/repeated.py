@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.options import UserError
 from advunlearn.runtime.arrays import Rows
+from advunlearn.runtime.curves import unheard
 from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
@@ -62,7 +63,8 @@ class Repeated:
         if epochs == 0:
             return trainer.fresh("original").eval()
         first = replace(trainer, optimizer=FirstEpochs(trainer.optimizer, epochs))
-        return first.fitted(self.rows, "original", checkpoint=self._part("earlier"))[0].eval()
+        with unheard():
+            return first.fitted(self.rows, "original", checkpoint=self._part("earlier"))[0].eval()
 
     def shards(self, count: int) -> Iterator[nn.Module]:
         """Yield a model for each shard of the training; see `Training.shards`."""

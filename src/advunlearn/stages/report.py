@@ -16,7 +16,6 @@ from advunlearn.models.foreign import own_module
 from advunlearn.report.drawing import drawn
 from advunlearn.report.run.page import draw_pictures, write_report
 from advunlearn.report.run.result import Result
-from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.attack import Evidence
 from advunlearn.stages.unlearn import Models
@@ -52,8 +51,6 @@ def write_results(
         with atomic_write(folder / f"{name}.safetensors") as temporary:
             write_tensors(temporary, models.artefacts[name].tensors)
     manifest.checksum("metrics.json", "scores.npz", "splits.npz", *(f"{name}.safetensors" for name in kept))
-    if trainer.settings.tensorboard:
-        write_events(folder, metrics)
     with manifest.stage("report") as stage:
 
         def draw() -> dict[str, bytes]:

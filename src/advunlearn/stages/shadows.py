@@ -8,6 +8,7 @@ from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.runtime.curves import unheard
 from advunlearn.shadows.originals import OriginalRows, OriginalSet
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
 from advunlearn.stages.unlearn import drawn_like, make_task, reference_set, run_unlearner, unlearner_identity
@@ -35,7 +36,8 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
         checkpoint: Checkpoint,
     ) -> nn.Module:
         task = make_task(trainer, splits, retain, forget, references, checkpoint)
-        return run_unlearner(experiment, network, task).network
+        with unheard():
+            return run_unlearner(experiment, network, task).network
 
     return OriginalSet(
         trainer.seeded(experiment.seed_of("audit")),

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from advunlearn.config.compose import Job
 from advunlearn.config.experiment import SHARED, Experiment, read_experiment
-from advunlearn.config.part_files import ATTACK
+from advunlearn.config.part_files import ATTACK, LOGGER
 from advunlearn.options import ConfigError
 from advunlearn.storage.files import atomic_write, write_json
 from advunlearn.storage.paths import new_output_folder
@@ -62,7 +62,9 @@ def shadow_shards(jobs: Sequence[Job], shards: int) -> list[Job]:
 
 def _shadow_key(experiment: Experiment) -> dict[str, Any]:
     """Return the part of a config that its shadow models depend on, or more: the store trains none of them twice."""
-    key = {name: part for name, part in experiment.config.items() if name not in ("unlearner", "forget", ATTACK)}
+    key = {
+        name: part for name, part in experiment.config.items() if name not in ("unlearner", "forget", ATTACK, LOGGER)
+    }
     key[ATTACK] = {name: experiment.config[ATTACK].get(name) for name in SHARED}
     key["needs"] = [experiment.needs_shadows, experiment.needs_originals]
     if experiment.needs_originals:

@@ -19,6 +19,7 @@ from advunlearn.data.inputs import Batch, Shape
 from advunlearn.models.model import Model
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.options import UserError
+from advunlearn.runtime.curves import report
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.runtime.settings import Settings
 from advunlearn.training.checkpoint import Checkpoint
@@ -163,7 +164,7 @@ def fit(
     mean_loss = math.nan
     with mode(network, training=True):
         draw = partial(examples.shuffled, optimizer.batch_size, order, augment)
-        for _, batches in Loop(optimizer.epochs, draw, [order, augment], parts, checkpoint, label):
+        for epoch, batches in Loop(optimizer.epochs, draw, [order, augment], parts, checkpoint, label):
             for batch in batches:
                 inputs, labels = examples.training_batch(batch)
                 with settings.autocast():
@@ -176,6 +177,8 @@ def fit(
                 total += loss.detach() * len(labels)
             mean_loss = total.item() / len(examples)
             check_loss(mean_loss, stream, optimizer)
+            if not index:  # not one of many models
+                report(f"train/{stream}", epoch, {"loss": mean_loss})
             total.zero_()
     return mean_loss
 

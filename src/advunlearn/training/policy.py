@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from advunlearn.data.inputs import Batch
 from advunlearn.runtime import workers
+from advunlearn.runtime.curves import unheard
 from advunlearn.runtime.resources import cores
 from advunlearn.runtime.threads import CORES
 from advunlearn.training.fit import Diverged, fit
@@ -110,7 +111,8 @@ class Policy:
         whole = self.setup.settings.compile or self.setup.settings.torch_device().type == "cuda"
         rows = np.arange(min(self.setup.optimizer.batch_size if whole else 8, len(self.setup.examples)))
         optimizer = replace(self.setup.optimizer, epochs=1)
-        fit(self.setup.fresh("warm"), self.setup.examples.subset(rows), optimizer, self.setup.settings, "warm")
+        with unheard():
+            fit(self.setup.fresh("warm"), self.setup.examples.subset(rows), optimizer, self.setup.settings, "warm")
         self._warm = True
 
 

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from advunlearn.data.examples import Examples, batch_sizes
 from advunlearn.data.inputs import Batch, same
 from advunlearn.options import UserError
+from advunlearn.runtime.curves import report
 from advunlearn.runtime.seeding import torch_stream
 from advunlearn.training.fit import Diverged, GlobalGenerators, forward_of, mode
 from advunlearn.training.loop import Loop
@@ -176,8 +177,10 @@ class Descent:
                 break
             for batch in batches:
                 self._batch(batch, follower)
-            if not math.isfinite(self._last_loss.item()):
-                raise Diverged(f"unlearning diverged (loss {self._last_loss.item()})")
+            loss = self._last_loss.item()
+            if not math.isfinite(loss):
+                raise Diverged(f"unlearning diverged (loss {loss})")
+            report("train/unlearned", epoch, {"loss": loss})
             if choice is not None:
                 choice.judge(self._schedule.last_epoch)
         trace = follower.trace() if follower is not None else {}

@@ -38,6 +38,8 @@ class Result:
         splits: the rows of each part of the data. In a comparison, rows are numbered through `retain`, `forget`,
             `audit`, `selection` and `test`, in this order.
         about: how it was computed, as in `manifest.json`.
+        objective: what `objective=` names, on the selection set, for a search; None in a comparison, and for a run
+            without selection examples of the forget set's classes.
     """
 
     folder: Path | None
@@ -46,6 +48,7 @@ class Result:
     scores: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     splits: Splits | None = field(default=None, repr=False)
     about: dict[str, Any] = field(default_factory=dict, repr=False)
+    objective: float | None = None
 
     @property
     def metrics(self) -> Metrics:

@@ -18,12 +18,15 @@ def print_sweep_report(folder: Path) -> None:
     The runs are done: if the report cannot be written, a line tells so, and nothing else changes.
     """
     # Not above: Hydra imports this file for `--help` and for each run as well.
-    from advunlearn.report.summary.folders import find_runs
+    from advunlearn.report.summary.folders import SEARCH, find_runs
     from advunlearn.report.summary.formats import text
     from advunlearn.report.summary.page import write_overview
     from advunlearn.report.summary.runs import summarise
+    from advunlearn.report.summary.search import read_search, search_text
     from advunlearn.runtime.terminal import table_width
 
+    if (folder / SEARCH).is_file():
+        sys.stdout.write(printable(f"\n{search_text(read_search(folder))}\n"))
     summary = summarise(find_runs([folder]))
     sys.stdout.write(printable(f"\n{text(summary, table_width())}\n\n"))
     try:
@@ -33,9 +36,18 @@ def print_sweep_report(folder: Path) -> None:
     sys.stdout.write(printable(f"{where}\nagain: advunlearn report {folder}\n"))
 
 
+def is_search(hydra: DictConfig) -> bool:
+    """Return whether this config of Hydra's is of a search: a sweeper that chooses its runs by their objectives."""
+    return not str(hydra.sweeper._target_).endswith(".BasicSweeper")
+
+
 class SweepSummary(Callback):  # type: ignore[misc]
     """Hydra callback that prints the report of a sweep that a Hydra launcher ran."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the report when all jobs have ended."""
+        """Print the report when all jobs have ended; of a search, also what it chose."""
+        if is_search(config.hydra):
+            from advunlearn.report.summary.search import write_search
+
+            write_search(Path(config.hydra.sweep.dir))
         print_sweep_report(Path(config.hydra.sweep.dir))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from omegaconf import OmegaConf
 
@@ -13,14 +13,21 @@ from advunlearn.config.yaml_files import read_yaml
 from advunlearn.evaluation.metrics_file import Metrics, is_audit, read_metrics
 from advunlearn.options import UserError
 from advunlearn.runs.state import about, config_of, last_line, read_manifest, runs_below, state_of
-from advunlearn.storage.files import UnreadableFile
+from advunlearn.storage.files import UnreadableFile, read_json
 
 TARGET = "_target_"
+SEARCH = "search.json"  # of a search for options, in the folder above its runs; see `search.py`
 METHOD = "method"  # the key of a run's name in a comparison
 # What a run's seeds are of, the outermost first: each is repeated for a value of those before it.
 LEVELS = ("seed", "training", "unlearning", "audit")
 SHADOWS_ONLY = "shadow models only"
 AUDIT_ONLY = "an audit of one model"
+
+
+class Chosen(TypedDict):
+    """What counts of `search.json` to find runs: the name of the folder that was chosen, if any."""
+
+    chosen: str | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ def level_of(runs: Iterable[Run]) -> str | None:
 def find_runs(paths: Iterable[Path]) -> list[Path]:
     """Return the folders of runs at and below these paths, finished or not, started or not, each once.
 
+    Of a search for options, only the run that it chose, unless another one is named itself.
+
     Raises:
         ValueError: for a path that does not exist, or that has no run at or below it.
     """
@@ -76,8 +85,15 @@ def find_runs(paths: Iterable[Path]) -> list[Path]:
         runs = runs_below(path)
         if not runs:
             raise UserError(f"{path}: no run at or below it")
-        found |= dict.fromkeys(runs)
+        found |= dict.fromkeys(run for run in runs if run == path or _counts(run))
     return list(found)
+
+
+def _counts(run: Path) -> bool:
+    """Return whether a run is not one of a search that chose another one."""
+    if not (run.parent / SEARCH).is_file():
+        return True
+    return read_json(run.parent / SEARCH, Chosen)["chosen"] in (None, run.name)
 
 
 def read_run(folder: Path) -> Run:
@@ -106,14 +122,15 @@ def read_run(folder: Path) -> Run:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        return dict(_flatten(OmegaConf.to_container(read_yaml(config_of(folder)))))
+        return dict(flat(OmegaConf.to_container(read_yaml(config_of(folder)))))
     except UnreadableFile:
         return {}
 
 
-def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value of a nested config with its full key, such as `unlearner.alpha`."""
     for key, value in node.items():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

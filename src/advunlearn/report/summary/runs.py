@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from advunlearn.config.part_files import LOGGER
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, ModelMetrics, ModelName
 from advunlearn.options import one_line
@@ -23,6 +24,11 @@ IDLE = {field.name for field in fields(Settings)} - {"deterministic", *Settings(
 SEEDS = {f"seeds.{level}" for level in LEVELS}
 _ORIGINAL: Final = "original"
 _UNLEARNED: Final = "unlearned"
+
+
+def is_idle(key: str) -> bool:
+    """Return whether an option changes no number of a run."""
+    return key in IDLE or key.partition(".")[0] == LOGGER
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,7 @@ def _latest(finished: Sequence[Run]) -> tuple[list[Run], int]:
     """Return the runs without those that a later one of the same config and seed repeats, and how many those were."""
     by_config: dict[str, Run] = {}
     for run in sorted(finished, key=lambda run: run.finished):
-        same = {key: value for key, value in run.config.items() if key not in IDLE}
+        same = {key: value for key, value in run.config.items() if not is_idle(key)}
         by_config[json.dumps(same, sort_keys=True)] = run
     latest = {run.folder for run in by_config.values()}
     return [run for run in finished if run.folder in latest], len(finished) - len(latest)
@@ -212,7 +218,7 @@ def _varying(runs: Sequence[Run]) -> list[str]:
             groups.setdefault(component, set()).add(str(run.config.get(key)))
         return any(len(values) > 1 for values in groups.values())
 
-    keys = dict.fromkeys(key for run in runs for key in run.config if key not in {"seed", *SEEDS, *IDLE})
+    keys = dict.fromkeys(key for run in runs for key in run.config if key not in {"seed", *SEEDS} and not is_idle(key))
     return [key for key in keys if differs(key)]
 
 
