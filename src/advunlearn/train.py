@@ -42,6 +42,7 @@ from omegaconf import OmegaConf
 from advunlearn import __version__
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.report.run.page import rewrite
 from advunlearn.report.run.result import Result
 from advunlearn.report.run.tensorboard import write_events
 from advunlearn.runs import reuse
@@ -86,6 +87,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
     settings, folder = experiment.settings, manifest.folder
     with clean_state(settings.seed), settings.switches():
         manifest.computes(settings.torch_device(), settings.seed)
+        manifest.note(request=settings.request)
         warn_if_nearly_full(Store())
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
@@ -97,6 +99,8 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         if adopt and not sharded and (earlier := reuse.find(trainer.store, key)) is not None:
             logger.info("the same run is finished in %s and not done again", earlier)
             metrics = reuse.adopt(manifest, earlier)
+            manifest.write()
+            rewrite(folder)
             if settings.tensorboard:
                 write_events(folder, metrics)
             return Result(folder, metrics)

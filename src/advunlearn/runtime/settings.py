@@ -39,6 +39,7 @@ class Settings(Component):
         checkpoint_seconds: seconds between the checkpoints of a training; does not affect results.
         budget: a run whose estimated time is longer does not start: `90s`, `30min`, `2h` or `1d`.
         tensorboard: also write the run's trace and metrics for TensorBoard; does not affect results.
+        request: the identifier of the request to forget, for the report; does not affect results.
     """
 
     seed: int = option(0, at_least=0, below=2**32)
@@ -52,6 +53,7 @@ class Settings(Component):
     checkpoint_seconds: float = option(60.0, at_least=0)
     budget: str | None = None
     tensorboard: bool = False
+    request: str | None = None
 
     def conflicts(self) -> list[str]:
         """Return what is wrong with the device, the budget and the choice of TensorBoard; see `Component.conflicts`."""
