@@ -198,7 +198,7 @@ def test_a_trace_that_is_no_game_is_not_drawn(tmp_path: Path) -> None:
 def test_real_runs_are_averaged_over_seeds(finished: Path) -> None:
     summary = summarise(find_runs([finished]))
     assert summary.keys == ("unlearner._target_", "unlearner.alpha")
-    (group,) = (group for group in summary.groups if group.labels == ("SG", "3.0"))
+    (group,) = (group for group in summary.groups if group.labels == ("sg", "3.0"))
     both = [metrics_of(finished / name)["gap"]["unlearned"]["attacks"]["lira"] for name in ("sg", "sg1")]
     found = group.gap("lira")
     assert found is not None
@@ -246,7 +246,8 @@ def test_the_reports_of_several_runs_go_where_they_are_expected(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    files = {"report.html", "table.csv", "table.md", "table.tex"}
+    files = {"report.html", "table.csv", "table.md", "table.tex", "runs.csv"}
+    files |= {f"{name}.{kind}" for name in ("gaps", "utility", "times", "traces") for kind in ("png", "pdf", "svg")}
     sweep = tmp_path / "sweep"
     for name in ("sg", "sg1"):
         shutil.copytree(finished / name, sweep / name)

@@ -58,7 +58,7 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
     metrics, manifest = read_metrics(folder), read_json(folder / "manifest.json", Provenance, optional=True)
     if pictures is None:
         pictures = drawn(
-            lambda: draw_pictures(metrics["trace"], _read_scores(folder / "scores.npz"), metrics.get("rounds"))
+            lambda: draw_pictures(metrics["trace"], _read_scores(folder / "scores.npz"), metrics.get("rounds"), folder)
         )
     for name, picture in pictures.items():
         with atomic_write(folder / f"{name}.png") as temporary:
@@ -100,16 +100,18 @@ def _read_scores(path: Path) -> dict[str, NDArray[Any]]:
         raise NotDrawn(f"{path}: {type(error).__name__}: {error}") from error
 
 
-def draw_pictures(trace: Trace, scores: Mapping[str, NDArray[Any]], rounds: Rounds | None = None) -> dict[str, bytes]:
-    """Return the pictures of a run by name; see `pictures.draw`.
+def draw_pictures(
+    trace: Trace, scores: Mapping[str, NDArray[Any]], rounds: Rounds | None = None, folder: Path | None = None
+) -> dict[str, bytes]:
+    """Return the pictures of a run by name; see `pictures.draw`. With a folder, also write them there as PDF and SVG.
 
     Raises:
         NotDrawn: if matplotlib fails.
     """
     with drawing():
-        from advunlearn.report.run.pictures import draw  # matplotlib takes a second to import
+        from advunlearn.report.run.pictures import draw, vector_files  # matplotlib takes a second to import
 
-        return draw(trace, scores, rounds)
+        return draw(trace, scores, rounds, None if folder is None else vector_files(folder))
 
 
 def render(
