@@ -219,8 +219,9 @@ def _smooth(values: list[float]) -> NDArray[Any]:
 
 def pngs(figures: Mapping[str, Figure], also: Callable[[str, Figure], None] | None = None) -> dict[str, bytes]:
     """Return the PNG of each figure; `also` is called with each name and figure."""
-    for name, figure in figures.items() if also is not None else ():
-        also(name, figure)
+    if also is not None:
+        for name, figure in figures.items():
+            also(name, figure)
     return {name: png(figure) for name, figure in figures.items()}
 
 

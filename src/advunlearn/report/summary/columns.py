@@ -157,6 +157,20 @@ def time_over_retraining(stage: Literal["unlearning", "references"]) -> Column:
     return Column("time / retraining", name, f"{stage}_over_retraining", "", find, POSITIVE, "lower", digits=2)
 
 
+def _of_gap(name: str, measure: Callable[[Gap], float], wanted: Wanted) -> Column:
+    """Return the column of one number that is made of all gaps of a model."""
+
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        return None if model == _RETRAINED else measure(metrics["gap"][model])
+
+    return Column("overall", name, name, "", find, wanted=wanted)
+
+
+AVERAGE_GAP = _of_gap("average gap", average_gap, "zero")
+TOW = _of_gap("ToW", tug_of_war, "higher")
+TOW_MIA = _of_gap("ToW-MIA", lambda found: tug_of_war(found, attacks=True), "higher")
+
+
 def run_columns(attacks: Iterable[str]) -> list[Column]:
     """Return the columns of runs that differ in any option."""
     attacks = list(attacks)
@@ -260,17 +274,3 @@ def _peak_memory(metrics: Metrics, model: ModelName) -> float | None:
     if model != _UNLEARNED or found is None or found["device"] != "cuda" or found["peak_memory"] is None:
         return None
     return found["peak_memory"] / 1e6
-
-
-def _of_gap(name: str, measure: Callable[[Gap], float], wanted: Wanted) -> Column:
-    """Return the column of one number that is made of all gaps of a model."""
-
-    def find(metrics: Metrics, model: ModelName) -> float | None:
-        return None if model == _RETRAINED else measure(metrics["gap"][model])
-
-    return Column("overall", name, name, "", find, wanted=wanted)
-
-
-AVERAGE_GAP = _of_gap("average gap", average_gap, "zero")
-TOW = _of_gap("ToW", tug_of_war, "higher")
-TOW_MIA = _of_gap("ToW-MIA", lambda found: tug_of_war(found, attacks=True), "higher")

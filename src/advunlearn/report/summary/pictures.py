@@ -94,7 +94,8 @@ def methods_figure(summary: Summary) -> Figure:
     tested = accuracy("test")
     figure = Figure(figsize=(12, max(6.0, 0.9 + 0.24 * len(summary.groups))), layout="constrained")
     axes, legend = figure.subplots(1, 2, width_ratios=(2, 1))
-    names, across, tops = ["nearest first"], [], [0.0]
+    names, tops = ["nearest first"], [0.0]
+    across: list[float] = []
     for number, group in enumerate((each for each in summary.groups if each.name != EXCESS), 1):
         right, size = tested.of(group.runs, "unlearned"), group.size(group.widest(summary.attacks))
         time = time_over_retraining("unlearning").of(group.runs, "unlearned")
