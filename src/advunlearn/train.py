@@ -46,6 +46,7 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.objective import objective_of
 from advunlearn.loggers.logger import LoggedRun, tracked
+from advunlearn.report.run.page import rewrite
 from advunlearn.report.run.result import Result
 from advunlearn.report.summary.folders import flat
 from advunlearn.runs import reuse
@@ -95,6 +96,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         tracked(experiment.loggers, _logged(experiment, manifest)) as trackers,
     ):
         manifest.computes(settings.torch_device(), settings.seed)
+        manifest.note(request=settings.request)
         warn_if_nearly_full(Store())
         with atomic_write(folder / "config.yaml") as temporary:
             OmegaConf.save(OmegaConf.create(experiment.config), temporary)
@@ -106,6 +108,8 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         if adopt and not sharded and (earlier := reuse.find(trainer.store, key)) is not None:
             logger.info("the same run is finished in %s and not done again", earlier)
             metrics = reuse.adopt(manifest, earlier)
+            manifest.write()
+            rewrite(folder)
             trackers.trace(metrics["trace"])
             trackers.finish(metrics)
             return Result(folder, metrics, objective=objective_of(metrics, settings.objective))

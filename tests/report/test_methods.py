@@ -87,7 +87,7 @@ def test_notes_name_controls_ties_collapses_and_slow_methods(summary: Summary) -
 def test_each_game_is_ahead_tied_or_behind(summary: Summary) -> None:
     nearest, least, game = standings(summary)
     assert nearest.endswith(
-        "near (0.010 ± 0.000 under lira); sg (svm) (0.020 ± 0.000 under lira); same (0.020 ± 0.025 under lira)."
+        "near (0.010 ± 0.000 under lira); sg (svm) (0.020 ± 0.000 under lira); same (0.020 [0.000, 0.045] under lira)."
     )
     assert "0.015 under lira" in least
     assert game == (

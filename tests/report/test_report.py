@@ -104,8 +104,9 @@ def test_names_of_attacks_and_what_was_typed_are_text_and_not_html(finished: Pat
     text = unescape(page)  # as a browser shows it
     for words in (f"AUC of {hostile}", f"{hostile}/variant", f"advunlearn run {hostile}", f"report: {hostile}"):
         assert words in text
-    # Beyond the terminal's table: title and heading, command and time, a card, splits, device and versions.
-    assert text.count(hostile) == comparison_table(metrics).count(hostile) + 2 + 2 + 1 + 2 + 1 + 2
+    # Beyond the terminal's table: title and heading, command and time, a card, splits, device and versions; then, of
+    # the first page, the conclusion, the list of attacks, and the limits with a note on the attack.
+    assert text.count(hostile) == comparison_table(metrics).count(hostile) + 2 + 2 + 1 + 2 + 1 + 2 + 1 + 1 + 1 + 2
 
 
 @pytest.mark.parametrize(("low", "high", "words"), [(0.4, 0.6, "0.5, as it must be"), (0.51, 0.6, DOUBT)])
@@ -194,7 +195,7 @@ def test_a_trace_that_is_no_game_is_not_drawn(tmp_path: Path) -> None:
 def test_real_runs_are_averaged_over_seeds(finished: Path) -> None:
     summary = summarise(find_runs([finished]))
     assert summary.keys == ("unlearner._target_", "unlearner.alpha")
-    (group,) = (group for group in summary.groups if group.labels == ("SG", "3.0"))
+    (group,) = (group for group in summary.groups if group.labels == ("sg", "3.0"))
     both = [metrics_of(finished / name)["gap"]["unlearned"]["attacks"]["lira"] for name in ("sg", "sg1")]
     found = group.gap("lira")
     assert found is not None
@@ -242,7 +243,8 @@ def test_the_reports_of_several_runs_go_where_they_are_expected(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    files = {"report.html", "table.csv", "table.md", "table.tex"}
+    files = {"report.html", "table.csv", "table.md", "table.tex", "runs.csv"}
+    files |= {f"{name}.{kind}" for name in ("gaps", "utility", "times", "traces") for kind in ("png", "pdf", "svg")}
     sweep = tmp_path / "sweep"
     for name in ("sg", "sg1"):
         shutil.copytree(finished / name, sweep / name)

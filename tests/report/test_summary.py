@@ -33,7 +33,7 @@ def test_runs_are_grouped_by_what_varies_but_the_seed(tmp_path: Path) -> None:
             write(tmp_path / f"{alpha}-{seed}", config(seed, unlearner__alpha=alpha), metrics({"lira": alpha + seed}))
     summary = summarise(find_runs([tmp_path]))
     assert summary.keys == ("unlearner.alpha",)
-    assert [group.name for group in summary.groups] == ["SG, alpha=0.0", "SG, alpha=3.0"]
+    assert [group.name for group in summary.groups] == ["sg, alpha=0.0", "sg, alpha=3.0"]
     gaps = [group.gap("lira") for group in summary.groups]
     assert [gap.values for gap in gaps if gap] == [(0.0, 1.0), (3.0, 4.0)]
     assert [(row.labels, row.model, len(row.runs)) for row in summary.rows] == [

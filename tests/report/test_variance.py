@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -152,12 +153,12 @@ def test_a_grid_of_seeds_is_one_group_and_its_interval_counts_trainings(tmp_path
 
 def test_every_format_has_the_components(tmp_path: Path) -> None:
     summary = grid(tmp_path, GAPS)
-    line = ["SG", "lira", "2 x 2", "0.0339", "0.0141", "0.0250", "trainings"]
+    line = ["sg", "lira", "2 x 2", "0.0339", "0.0141", "0.0250", "trainings"]
     assert variance.table(summary)[1] == line
     for shown in (text(summary), latex(summary)):
         assert any(row.lstrip("% ").split() == " ".join(line).split() for row in shown.splitlines())
     assert f"| {' | '.join(line)} |" in markdown(summary)
-    page = render_overview(summary, {}).replace("\n", "")
+    page = re.sub(r'\n| data-label="[^"]*"', "", render_overview(summary, {}))
     assert "<td>2 x 2</td><td>0.0339</td><td>0.0141</td><td>0.0250</td>" in page
     rows = list(csv.DictReader(io.StringIO(comma_separated(summary))))
     found = {row["metric"]: (float(row["mean"]), row["n"]) for row in rows if row["metric"].startswith("gap_")}

@@ -24,7 +24,7 @@ def sweep(root: Path, gaps: dict[float, list[float]], **others: float) -> None:
 def test_the_nearest_is_named_with_its_numbers(tmp_path: Path) -> None:
     sweep(tmp_path, {0.0: [0.3] * 4, 3.0: [0.05 + each for each in NOISE]})
     (sentence,) = sentences(summarise(find_runs([tmp_path])))
-    assert sentence.startswith("SG, alpha=3.0 came nearest to the retrained model: under lira, the strongest attack")
+    assert sentence.startswith("sg, alpha=3.0 came nearest to the retrained model: under lira, the strongest attack")
     assert "lies +0.050 ± 0.029 off" in sentence  # t = 3.182, s = 0.01826
     assert "(the original's: +0.300 ± 0.000)" in sentence
     assert "test accuracy of 0.900 ± 0.000 (retrained: 0.950 ± 0.000) and in 0.50 ± 0.00 times the time" in sentence
@@ -49,7 +49,7 @@ def test_groups_that_the_seeds_do_not_distinguish_are_named(tmp_path: Path) -> N
     (comparison,) = comparisons(summarise(find_runs([tmp_path])))
     assert comparison.ranked[0].labels == ("1.0",)
     assert [group.labels for group in comparison.tied] == [("0.0",)]
-    assert "These seeds do not distinguish it from: SG, alpha=0.0." in sentences(summarise(find_runs([tmp_path])))[0]
+    assert "These seeds do not distinguish it from: sg, alpha=0.0." in sentences(summarise(find_runs([tmp_path])))[0]
 
 
 def test_one_seed_tells_nothing_apart(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_retraining_and_its_price(tmp_path: Path) -> None:
     write(tmp_path / "0", config(unlearner=retrain), metrics({"lira": 0.0}, time=1.0))
     write(tmp_path / "1", config(), metrics({"lira": 0.1}, time=2.0))
     (sentence,) = sentences(summarise(find_runs([tmp_path])))
-    assert sentence.startswith("SG against the retrained model")
+    assert sentence.startswith("sg against the retrained model")
     assert "2.00 times the time of retraining, so that retraining would have been the better unlearner" in sentence
 
 
@@ -81,7 +81,7 @@ def test_settings_are_judged_apart_and_missing_runs_are_counted(tmp_path: Path) 
     write(tmp_path / "failed", config(1, dataset__train_size=200), None, "failed", "ValueError: no")
     write(tmp_path / "shard", config(2, attack__shard="1/2", dataset__train_size=200))
     first, second, third = sentences(summarise(find_runs([tmp_path])))
-    assert first.startswith("train_size=100: SG")
-    assert second.startswith("train_size=200: SG")
+    assert first.startswith("train_size=100: sg")
+    assert second.startswith("train_size=200: sg")
     assert third == "1 of 3 runs has no result."
     assert sentences(summarise([tmp_path / "failed"]))[-1] == "1 of 1 runs has no result."

@@ -267,6 +267,6 @@ class LiRA(Attack):
         options: dict[str, Any] = {
             "center": self.center,
             "variance": self.variance,
-            "side": "both" if online else "out",
+            "side": "both" if self.mode == "online" else "out",
         }
         return {"": log_likelihood_ratio(*arguments, **options), STDERR: ratio_error(*arguments, **options)}

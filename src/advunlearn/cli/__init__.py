@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -64,9 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     typed = list(sys.argv[1:] if argv is None else argv)
     asked.wide, asked.quiet = (flag in typed for flag in FLAGS)
+    asked.command = shlex.join(["advunlearn", *typed])
     arguments = [word for word in typed if word not in FLAGS]
     with tolerant_streams() as output:
-        status = _dispatch(arguments)
+        try:
+            status = _dispatch(arguments)
+        finally:
+            asked.command = ""  # what Python does next was not typed
         output.flush()
         if output.error is not None:
             failed = fail(f"standard output: {output.error}")

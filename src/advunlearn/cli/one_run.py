@@ -112,7 +112,7 @@ def resume(folder: Path, *, quiet: bool = False) -> int:
     try:
         config = read_yaml(config_of(folder))
         known = about(folder)
-        kept: dict[str, Any] = {key: known[key] for key in ("overrides", "choices", "verb") if key in known}
+        kept: dict[str, Any] = {key: known[key] for key in ("overrides", "choices", "verb", "command") if key in known}
         if known.get("verb") == "audit":
             audit_in(folder, config, kept, resume=True)
         else:

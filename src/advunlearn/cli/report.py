@@ -17,6 +17,9 @@ given, or into --out; the last line names the file. Runs without a result are li
 
   advunlearn report outputs/sweeps/ID
   advunlearn report outputs/digits/sg/* --format latex
+  advunlearn report outputs/sweeps/ID --metrics gap,tpr@0.01 --models retrained,unlearned --best bold
+
+Next to report.html: runs.csv with a line for each run and its config, and each picture as PNG, PDF and SVG.
 """
 
 
@@ -35,21 +38,44 @@ def main(arguments: list[str]) -> int:
         help="how the table of means is printed (default text); with the others, stdout holds only the table",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the report of several runs")
+    parser.add_argument("--metrics", type=_words, default=[], help="the columns: auc,gap,tpr@0.01,accuracy_test,...")
+    parser.add_argument("--models", type=_words, default=[], help="the rows: original,retrained,unlearned")
+    parser.add_argument("--best", choices=("bold",), help="mark the best unlearned model of each column")
     options = parser.parse_args(arguments)
     from advunlearn.report.summary.folders import find_runs
 
+    problems = [*_unknown("--metrics", options.metrics), *_unknown("--models", options.models)]
     try:
-        runs = find_runs(options.runs)
-        if options.format in (None, "text"):
+        runs = [] if problems else find_runs(options.runs)
+        if not problems and options.format in (None, "text"):
             _searches(map(_folder, options.runs))
     except ValueError as error:
-        return refuse([str(error)])
+        problems = [str(error)]
+    if problems:
+        return refuse(problems)
     itself = len(options.runs) == 1 and runs == [_folder(options.runs[0])]
-    if itself and options.format is None and options.out is None:
+    selected = bool(options.metrics or options.models or options.best)
+    if itself and options.format is None and options.out is None and not selected:
         return _one(runs[0])
     out = options.out or (_folder(options.runs[0]) if len(options.runs) == 1 else Path("report"))
     # One run's folder has a report of its own.
-    return _several(runs, options.format or "text", None if itself and options.out is None else out)
+    return _several(runs, options, None if itself and options.out is None else out)
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def _unknown(flag: str, words: list[str]) -> list[str]:
+    """Return a line for each word that the flag does not know."""
+    from advunlearn.evaluation.metrics_file import MODELS
+    from advunlearn.options import nearest
+    from advunlearn.report.summary.columns import METRICS
+
+    known = list(METRICS) if flag == "--metrics" else list(MODELS)
+    return [
+        f"{flag} {word}: choose from {', '.join(known)}{nearest(word, known)}" for word in words if word not in known
+    ]
 
 
 def _searches(folders: Iterable[Path]) -> None:
@@ -92,13 +118,16 @@ def _one(run: Path) -> int:
     return 0
 
 
-def _several(runs: list[Path], style: str, out: Path | None) -> int:
+def _several(runs: list[Path], options: argparse.Namespace, out: Path | None) -> int:
     from advunlearn.report.plain_text import printable
     from advunlearn.report.summary.formats import FORMATS, text
     from advunlearn.report.summary.page import write_overview
     from advunlearn.report.summary.runs import summarise
+    from advunlearn.report.summary.selection import select
 
-    summary = summarise(runs)
+    style, summary = options.format or "text", summarise(runs)
+    if options.metrics or options.models or options.best:
+        summary = select(summary, options.metrics, options.models, best=options.best is not None)
     table = text(summary, table_width()) if style == "text" else FORMATS[style](summary)
     print_text(f"{table}\n")
     if out is None:

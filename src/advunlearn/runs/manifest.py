@@ -23,6 +23,7 @@ from advunlearn.runs.state import CLAIM, State, read_manifest, state_of
 from advunlearn.runtime.logs import PlainFormatter
 from advunlearn.runtime.memory import ShortOfMemory, device_peak, process_peak
 from advunlearn.runtime.signals import halt_point
+from advunlearn.runtime.terminal import asked
 from advunlearn.storage.files import UnreadableFile, atomic_write, file_digest, write_json
 from advunlearn.storage.locks import claim
 
@@ -94,6 +95,7 @@ class Manifest:
             "error": None,
             **(about or {}),
             "argv": sys.argv,
+            "command": (about or {}).get("command") or asked.command,
             "versions": {"python": platform.python_version(), **_versions()},
             "git": _git_state(),
             "host": platform.node(),

@@ -95,6 +95,7 @@ class About(TypedDict, total=False):
     seconds: float
     method: str  # its name in a comparison
     verb: str
+    command: str  # as it was typed, for one run or for all of a sweep
 
 
 def about(folder: Path) -> About:

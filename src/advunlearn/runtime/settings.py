@@ -43,6 +43,7 @@ class Settings(Component):
         objective: what a run returns to a search, of the unlearned model: `utility` (accuracy minus attack), `accuracy`
             or `attack`, all on the selection set, or `time` (of unlearning over retraining); does not affect results.
         tensorboard: the older name of `logger=tensorboard`; does not affect results.
+        request: the identifier of the request to forget, for the report; does not affect results.
     """
 
     seed: int = option(0, at_least=0, below=2**32)
@@ -57,6 +58,7 @@ class Settings(Component):
     budget: str | None = None
     objective: str = option("utility", choices=tuple(OBJECTIVES))
     tensorboard: bool = False
+    request: str | None = None
 
     def conflicts(self) -> list[str]:
         """Return what is wrong with the device, the budget and the choice of TensorBoard; see `Component.conflicts`."""

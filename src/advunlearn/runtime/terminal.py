@@ -16,10 +16,12 @@ class Asked:
     Attributes:
         wide: print whole tables, whatever the width of the terminal.
         quiet: write results, warnings and errors only.
+        command: as it was typed, for a shell; empty if there is none, as in Python.
     """
 
     wide: bool = False
     quiet: bool = False
+    command: str = ""
 
 
 asked = Asked()

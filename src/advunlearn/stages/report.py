@@ -14,6 +14,7 @@ from advunlearn.data.splits import Splits
 from advunlearn.evaluation.metrics_file import MODELS, Metrics, Trace
 from advunlearn.models.foreign import own_module
 from advunlearn.report.drawing import drawn
+from advunlearn.report.run.first_page import row_list
 from advunlearn.report.run.page import draw_pictures, write_report
 from advunlearn.report.run.result import Result
 from advunlearn.runs.manifest import Manifest
@@ -26,6 +27,7 @@ from advunlearn.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
+FORGET_LIST = "forget.txt"
 PICTURES_SCHEMA = 4  # raise it when the pictures change, as that of stage `unlearn`
 
 
@@ -50,7 +52,11 @@ def write_results(
     for name in kept:
         with atomic_write(folder / f"{name}.safetensors") as temporary:
             write_tensors(temporary, models.artefacts[name].tensors)
-    manifest.checksum("metrics.json", "scores.npz", "splits.npz", *(f"{name}.safetensors" for name in kept))
+    with atomic_write(folder / FORGET_LIST) as temporary:
+        temporary.write_text(row_list(Splits.load(folder / "splits.npz").forget), encoding="ascii")
+    weights = (f"{name}.safetensors" for name in kept)
+    manifest.checksum("metrics.json", "scores.npz", "splits.npz", FORGET_LIST, *weights)
+    manifest.write()  # the page shows the checksums
     with manifest.stage("report") as stage:
 
         def draw() -> dict[str, bytes]:

@@ -15,6 +15,7 @@ from advunlearn.config.compose import Job
 from advunlearn.config.experiment import SHARED, Experiment, read_experiment
 from advunlearn.config.part_files import ATTACK, LOGGER
 from advunlearn.options import ConfigError
+from advunlearn.runtime.terminal import asked
 from advunlearn.storage.files import atomic_write, write_json
 from advunlearn.storage.paths import new_output_folder
 
@@ -40,8 +41,9 @@ def freeze(folder: Path, jobs: Sequence[Job], methods: Sequence[str] = ()) -> No
     if others:
         raise ConfigError([f"{others[0]} holds another run; choose another folder for this sweep"])
     named: list[dict[str, str]] = [{"method": method} for method in methods] or [{} for _ in jobs]
+    about = {"command": asked.command}
     for (here, text), job, name in zip(texts.items(), jobs, named, strict=True):
-        write_json(here / "job.json", {"overrides": job.overrides, "choices": job.choices, **name})
+        write_json(here / "job.json", {**about, "overrides": job.overrides, "choices": job.choices, **name})
         with atomic_write(here / "config.yaml") as temporary:  # last: what holds it can be run
             temporary.write_text(text, encoding="utf-8")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, FollowedName, Rounds, Trace
 from advunlearn.report.drawing import literal
+from advunlearn.storage.files import atomic_write
 
 COLORS = {"original": "#999999", "retrained": "#009e73", "unlearned": "#d55e00"}
 FORGET, TEST, DARK = "#d55e00", "#0072b2", "#333333"
@@ -49,13 +51,19 @@ class Shown(Figure):  # type: ignore[misc]
         return png(self)
 
 
-def draw(trace: Trace, scores: Mapping[str, NDArray[Any]], rounds: Rounds | None = None) -> dict[str, bytes]:
+def draw(
+    trace: Trace,
+    scores: Mapping[str, NDArray[Any]],
+    rounds: Rounds | None = None,
+    also: Callable[[str, Figure], None] | None = None,
+) -> dict[str, bytes]:
     """Return the pictures of a run by name: `trace` (if there was a game), `roc`, `losses`, and `rounds` (if any).
 
     Args:
         trace: of `metrics.json`.
         scores: the arrays of `scores.npz`.
         rounds: of `metrics.json`, if there are several requests.
+        also: is called with each name and figure, such as `vector_files`.
     """
     with rc_context(STYLE):
         figures = {"roc": roc_figure(scores), "losses": loss_figure(scores)}
@@ -63,7 +71,7 @@ def draw(trace: Trace, scores: Mapping[str, NDArray[Any]], rounds: Rounds | None
             figures = {"trace": trace_figure(trace), **figures}
         if rounds is not None:
             figures["rounds"] = rounds_figure(rounds)
-        return {name: png(figure) for name, figure in figures.items()}
+        return pngs(figures, also)
 
 
 def _figure(
@@ -209,9 +217,37 @@ def _smooth(values: list[float]) -> NDArray[Any]:
     return np.asarray(np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same"))
 
 
+def pngs(figures: Mapping[str, Figure], also: Callable[[str, Figure], None] | None = None) -> dict[str, bytes]:
+    """Return the PNG of each figure; `also` is called with each name and figure."""
+    if also is not None:
+        for name, figure in figures.items():
+            also(name, figure)
+    return {name: png(figure) for name, figure in figures.items()}
+
+
 def png(figure: Figure) -> bytes:
     """Return the bytes of a PNG: the same figure gives the same ones."""
-    file = io.BytesIO()
     # No version or date in the file: the same run draws the same bytes.
-    figure.savefig(file, format="png", dpi=130, metadata={"Software": None})
+    return _saved(figure, "png", {"Software": None})
+
+
+def vector_files(folder: Path) -> Callable[[str, Figure], None]:
+    """Return what writes a figure as `NAME.pdf`, its fonts embedded, and as `NAME.svg` into a folder."""
+
+    def write(name: str, figure: Figure) -> None:
+        with rc_context({"pdf.fonttype": 42, "svg.hashsalt": name}):  # TrueType: some journals refuse Type 3
+            files = {
+                "pdf": _saved(figure, "pdf", {"CreationDate": None, "Producer": None, "Creator": None}),
+                "svg": _saved(figure, "svg", {"Date": None, "Creator": None}),
+            }
+        for kind, content in files.items():
+            with atomic_write(folder / f"{name}.{kind}") as temporary:
+                temporary.write_bytes(content)
+
+    return write
+
+
+def _saved(figure: Figure, kind: str, metadata: Mapping[str, None]) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, dpi=130, metadata=metadata)
     return file.getvalue()

@@ -94,7 +94,8 @@ class Result:
 
     def _page(self) -> str:
         pictures = drawn(lambda: draw_pictures(self.metrics["trace"], self.scores))
-        return render(self.metrics, cast("Provenance", self.about), pictures)
+        forget = None if self.splits is None else self.splits.forget
+        return render(self.metrics, cast("Provenance", self.about), pictures, forget=forget)
 
     def _repr_html_(self) -> str:
         return render(self.metrics, cast("Provenance", self.about), {}, template="table.html")

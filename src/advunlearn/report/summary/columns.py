@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,10 @@ from advunlearn.evaluation.metrics_file import DistributionMetrics, Gap, Metrics
 from advunlearn.report.summary.folders import Run, level_of
 
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
+RATE = (0.0, 1.0)
+DIFFERENCE = (-1.0, 1.0)  # of two rates
+POSITIVE = (0.0, math.inf)
+Wanted = Literal["match", "zero", "higher", "lower"]
 _RETRAINED: Final = "retrained"
 _UNLEARNED: Final = "unlearned"
 
@@ -26,10 +31,12 @@ class Estimate:
         values: of the runs.
         units: what each value belongs to; values of one unit, such as the unlearnings of one trained model, are not
             independent, and count as their mean. Empty: each value counts.
+        bounds: the least and the largest value that the number can have, such as 0 and 1 for a rate.
     """
 
     values: tuple[float, ...]
     units: tuple[str, ...] = ()
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
     @cached_property
     def means(self) -> tuple[float, ...]:
@@ -53,12 +60,29 @@ class Estimate:
         n = len(self.means)
         return float(t.ppf(0.975, n - 1) * np.std(self.means, ddof=1) / np.sqrt(n)) if n > 1 else None
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Return the ends of the interval, without what the number cannot be; None for a single unit.
+
+        The part of Student's interval within the bounds covers the mean as often as the whole: the mean is within them.
+        """
+        if self.half is None:
+            return None
+        return max(self.mean - self.half, self.bounds[0]), min(self.mean + self.half, self.bounds[1])
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether the bounds cut Student's interval, which then is not `mean ± half`."""
+        return self.half is not None and self.ends != (self.mean - self.half, self.mean + self.half)
+
 
 @dataclass(frozen=True)
 class Column:
     """One number of a model: its names in a table and in a file, and how it is found in metrics.
 
     Attributes:
+        bounds: of the number; see `Estimate`.
+        wanted: what is better: to match the retrained model, to be zero, to be higher, to be lower.
         terminal: whether the table for a terminal has it; that for a document or a paper has all columns.
     """
 
@@ -67,6 +91,8 @@ class Column:
     metric: str
     attack: str
     find: Callable[[Metrics, ModelName], float | None]
+    bounds: tuple[float, float] = RATE
+    wanted: Wanted = "match"
     digits: int = 3
     terminal: bool = True
 
@@ -74,19 +100,38 @@ class Column:
         """Return this number of one of the runs' models; None if none of them has it."""
         found = [(run, self.find(run.metrics, model)) for run in runs if run.metrics is not None]
         known = [(run, value) for run, value in found if value is not None]
-        return estimate(known) if known else None
+        return estimate(known, self.bounds) if known else None
+
+    def loss(self, runs: Iterable[Run]) -> float:
+        """Return how far the unlearned models of these runs are from what is wanted, on average: less is better."""
+        known = [run.metrics for run in runs if run.metrics is not None]
+        pairs = [(self.find(each, _UNLEARNED), self.find(each, _RETRAINED)) for each in known]
+        found = [_loss(value, target, self.wanted) for value, target in pairs if value is not None]
+        return float(np.mean(found)) if found else math.inf
 
 
-def estimate(found: Sequence[tuple[Run, float]]) -> Estimate:
+def _loss(value: float, retrained: float | None, wanted: Wanted) -> float:
+    if wanted in ("higher", "lower"):
+        return value if wanted == "lower" else -value
+    target = 0.0 if wanted == "zero" else retrained
+    return math.inf if target is None else abs(value - target)
+
+
+def estimate(found: Sequence[tuple[Run, float]], bounds: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
     """Return the estimate from a value of each of several runs, of which those of one seed or training are a unit."""
     level = level_of(run for run, _ in found)
     units = tuple(run.seeds[level] for run, _ in found) if level is not None else ()
-    return Estimate(tuple(value for _, value in found), units)
+    return Estimate(tuple(value for _, value in found), units, bounds)
 
 
 def accuracy(part: PartName) -> Column:
     """Return the column of the accuracy on a part of the data."""
-    return Column("", part, f"accuracy_{part}", "", lambda metrics, model: metrics["models"][model]["accuracy"][part])
+    wanted: Wanted = "match" if part == "forget" else "higher"
+
+    def find(metrics: Metrics, model: ModelName) -> float:
+        return metrics["models"][model]["accuracy"][part]
+
+    return Column("", part, f"accuracy_{part}", "", find, wanted=wanted)
 
 
 def gap(attack: str) -> Column:
@@ -95,7 +140,7 @@ def gap(attack: str) -> Column:
     def find(metrics: Metrics, model: ModelName) -> float | None:
         return None if model == _RETRAINED else metrics["gap"][model]["attacks"].get(attack)
 
-    return Column("gap", attack, "gap", attack, find)
+    return Column("gap", attack, "gap", attack, find, DIFFERENCE, "zero")
 
 
 def time_over_retraining(stage: Literal["unlearning", "references"]) -> Column:
@@ -109,7 +154,21 @@ def time_over_retraining(stage: Literal["unlearning", "references"]) -> Column:
         return metrics["references_over_retraining"] or None  # no reference models, no column of them
 
     name = "" if stage == "unlearning" else stage
-    return Column("time / retraining", name, f"{stage}_over_retraining", "", find, digits=2)
+    return Column("time / retraining", name, f"{stage}_over_retraining", "", find, POSITIVE, "lower", digits=2)
+
+
+def _of_gap(name: str, measure: Callable[[Gap], float], wanted: Wanted) -> Column:
+    """Return the column of one number that is made of all gaps of a model."""
+
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        return None if model == _RETRAINED else measure(metrics["gap"][model])
+
+    return Column("overall", name, name, "", find, wanted=wanted)
+
+
+AVERAGE_GAP = _of_gap("average gap", average_gap, "zero")
+TOW = _of_gap("ToW", tug_of_war, "higher")
+TOW_MIA = _of_gap("ToW-MIA", lambda found: tug_of_war(found, attacks=True), "higher")
 
 
 def run_columns(attacks: Iterable[str]) -> list[Column]:
@@ -119,15 +178,46 @@ def run_columns(attacks: Iterable[str]) -> list[Column]:
     return [*map(accuracy, SHOWN_PARTS), *map(_auc, attacks), *map(gap, attacks), *times, *further_columns()]
 
 
+# The columns that a user can choose, by what is typed, for the attacks of the runs.
+METRICS: dict[str, Callable[[Sequence[str]], list[Column]]] = {
+    "accuracy": lambda attacks: [accuracy(part) for part in SHOWN_PARTS],
+    "accuracy_test": lambda attacks: [accuracy("test")],
+    "accuracy_forget": lambda attacks: [accuracy("forget")],
+    "accuracy_retain": lambda attacks: [accuracy("retain")],
+    "auc": lambda attacks: [_auc(attack) for attack in attacks],
+    "gap": lambda attacks: [gap(attack) for attack in attacks],
+    "tpr@0.01": lambda attacks: [_of_attack("TPR at 1% FPR", "tpr_at_fpr_0.01", attack) for attack in attacks],
+    "tpr@0.001": lambda attacks: [_of_attack("TPR at 0.1% FPR", "tpr_at_fpr_0.001", attack) for attack in attacks],
+    "balanced_accuracy": lambda attacks: [
+        _of_attack("balanced accuracy", "balanced_accuracy", attack) for attack in attacks
+    ],
+    "epsilon": lambda attacks: [_of_attack("epsilon at least", "epsilon_low", attack, POSITIVE) for attack in attacks],
+    "average_gap": lambda attacks: [AVERAGE_GAP],
+    "tow": lambda attacks: [TOW],
+    "tow_mia": lambda attacks: [TOW_MIA],
+    "time": lambda attacks: [time_over_retraining("unlearning")],
+}
+
+
+def chosen_columns(metrics: Iterable[str], attacks: Sequence[str]) -> list[Column]:
+    """Return the columns of these keys of `METRICS`, each once, in their order."""
+    return list({(c.metric, c.attack): c for name in metrics for c in METRICS[name](attacks)}.values())
+
+
+def every_column(attacks: Sequence[str]) -> list[Column]:
+    """Return all columns that there are."""
+    return [*chosen_columns(METRICS, attacks), time_over_retraining("references"), *further_columns()]
+
+
 def method_columns(attacks: Iterable[str]) -> list[Column]:
     """Return the columns of a comparison of methods."""
     times = [time_over_retraining("unlearning"), time_over_retraining("references")]
     return [
         *map(accuracy, SHOWN_PARTS),
         *map(gap, attacks),
-        _of_gap("average gap", average_gap),
-        _of_gap("ToW", tug_of_war),
-        _of_gap("ToW-MIA", lambda found: tug_of_war(found, attacks=True)),
+        AVERAGE_GAP,
+        TOW,
+        TOW_MIA,
         *times,
         *further_columns(),
     ]
@@ -155,16 +245,25 @@ def further_columns() -> list[Column]:
         _of_distributions("forgetting quality", lambda found: found["forgetting_quality"]),
         _of_weights("from original", lambda found: found["from_original"]),
         _of_weights("barrier test", lambda found: found["barrier"]["test"]),
-        Column("memory", "MB", "peak_memory_mb", "", _peak_memory, digits=0, terminal=False),
+        Column("memory", "MB", "peak_memory_mb", "", _peak_memory, POSITIVE, "lower", digits=0, terminal=False),
     ]
 
 
 def _auc(attack: str) -> Column:
+    return _of_attack("AUC", "auc", attack)
+
+
+def _of_attack(
+    section: str,
+    metric: Literal["auc", "balanced_accuracy", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001", "epsilon_low"],
+    attack: str,
+    bounds: tuple[float, float] = RATE,
+) -> Column:
     def find(metrics: Metrics, model: ModelName) -> float | None:
         found = metrics["models"][model]["attacks"].get(attack)
-        return None if found is None else found["auc"]
+        return None if found is None else found[metric]
 
-    return Column("AUC", attack, "auc", attack, find)
+    return Column(section, attack, metric, attack, find, bounds)
 
 
 def _of_distributions(name: str, measure: Callable[[DistributionMetrics], float]) -> Column:
@@ -172,7 +271,8 @@ def _of_distributions(name: str, measure: Callable[[DistributionMetrics], float]
         found = metrics["distributions"]["models"] if "distributions" in metrics else {}
         return measure(found[model]) if model in found else None
 
-    return Column("many models", name, name.lower().replace(" ", "_"), "", find, terminal=False)
+    bounds = POSITIVE if name.startswith("KLoM") else RATE
+    return Column("many models", name, name.lower().replace(" ", "_"), "", find, bounds, terminal=False)
 
 
 def _of_weights(name: str, measure: Callable[[WeightMetrics], float]) -> Column:
@@ -180,7 +280,7 @@ def _of_weights(name: str, measure: Callable[[WeightMetrics], float]) -> Column:
         found = metrics["weights"]["models"] if "weights" in metrics else {}
         return measure(found[model]) if model in found else None
 
-    return Column("weights", name, f"weights_{name}".replace(" ", "_"), "", find, terminal=False)
+    return Column("weights", name, f"weights_{name}".replace(" ", "_"), "", find, POSITIVE, terminal=False)
 
 
 def _peak_memory(metrics: Metrics, model: ModelName) -> float | None:
@@ -189,12 +289,3 @@ def _peak_memory(metrics: Metrics, model: ModelName) -> float | None:
     if model != _UNLEARNED or found is None or found["device"] != "cuda" or found["peak_memory"] is None:
         return None
     return found["peak_memory"] / 1e6
-
-
-def _of_gap(name: str, measure: Callable[[Gap], float]) -> Column:
-    """Return the column of one number that is made of all gaps of a model."""
-
-    def find(metrics: Metrics, model: ModelName) -> float | None:
-        return None if model == _RETRAINED else measure(metrics["gap"][model])
-
-    return Column("overall", name, name, "", find)

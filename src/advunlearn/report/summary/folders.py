@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -40,6 +40,7 @@ class Run:
         state: `completed` for a run with metrics.
         error: why there is no result, the last line of the error; empty if nothing is known.
         finished: when it ended.
+        choices: the option of each group, as it was typed.
     """
 
     folder: Path
@@ -48,6 +49,13 @@ class Run:
     state: str
     error: str = ""
     finished: str = ""
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+    def choice(self, key: str) -> str:
+        """Return the option that was chosen for the part with this `_target_`; empty if it is not known."""
+        owner = key.removesuffix(f".{TARGET}")
+        groups = (group for group in self.choices if not group.startswith("recipe@"))
+        return str(next((self.choices[group] for group in groups if group.rpartition("@")[2] == owner), ""))
 
     @property
     def seeds(self) -> dict[str, str]:
@@ -98,9 +106,13 @@ def _counts(run: Path) -> bool:
 
 def read_run(folder: Path) -> Run:
     """Return what is known of a run, whatever state its folder is in."""
-    config = _read_config(folder)
-    if (method := about(folder).get(METHOD)) is not None:
+    config, known = _read_config(folder), about(folder)
+    if (method := known.get(METHOD)) is not None:
         config[METHOD] = method
+    return replace(_read_run(folder, config), choices=known.get("choices", {}))
+
+
+def _read_run(folder: Path, config: dict[str, Any]) -> Run:
     try:
         state = state_of(folder)
         if state.name != "completed":

@@ -15,17 +15,23 @@ from advunlearn.report.summary.columns import Column, Estimate
 from advunlearn.report.summary.folders import METHOD, TARGET, Run
 from advunlearn.report.summary.methods import TIED, notes, standings
 from advunlearn.report.summary.runs import ModelRow, Summary
+from advunlearn.report.summary.selection import best_rows
 from advunlearn.report.summary.verdict import shown
 
 TIE = r"$^{=}$"  # in LaTeX
 LEGEND = "mean ± half of the 95 % interval over seeds; gap: AUC less that of the retrained model; 0 is the aim"
+ENDS = "in brackets, the ends of an interval that would leave the range of the number"
+BEST = (
+    "best of its column: nearest to the retrained model, seed by seed, or the highest retain and test accuracy; "
+    "retraining takes no part"
+)
 
 
 def text(summary: Summary, width: int | None = None) -> str:
     """Return the table for a terminal of this width, with the runs that are not in it; None for any width."""
     shown = summary if width is None else _for_terminal(summary)
     lines = blocks(cells(shown), len(first_heads(shown)), width) if shown.rows else []
-    remarks = [LEGEND, *variance.remarks(summary)] if summary.rows else []
+    remarks = [*legend(shown), *variance.remarks(summary)] if summary.rows else []
     if shown.rows and (further := _further(summary, shown)):
         remarks.append(f"further columns with --wide and in the other formats: {', '.join(further)}")
     lines += wrapped(remarks, width)
@@ -36,8 +42,18 @@ def text(summary: Summary, width: int | None = None) -> str:
     return "\n".join([*lines, *wrapped(remarks, width)])
 
 
+def legend(summary: Summary, mark: str = "*") -> list[str]:
+    """Return what the numbers of the table are, a line each."""
+    several = any("[" in number for row in summary.rows for number in numbers_of(summary, row))
+    count = {len(row.runs) for row in summary.rows}
+    runs = [f"{count.pop()} runs in each row"] if summary.selected and len(count) == 1 else []
+    return [LEGEND, *([ENDS] if several else []), *([f"{mark}: {BEST}"] if summary.best else []), *runs]
+
+
 def _for_terminal(summary: Summary) -> Summary:
     """Return the summary without the columns that a terminal has no room for."""
+    if summary.selected:
+        return summary
     return replace(summary, columns=tuple(column for column in summary.columns if column.terminal))
 
 
@@ -45,7 +61,9 @@ def markdown(summary: Summary) -> str:
     """Return the table for a document, with the runs that are not in it."""
     lines = []
     if summary.rows:
-        lines = [*_markdown_table(cells(summary)), LEGEND, "", *(f"{line}\n" for line in variance.remarks(summary))]
+        about = "; ".join(legend(summary, "bold"))
+        lines = [*_markdown_table(cells(summary, "**{}**")), about, ""]
+        lines += [f"{line}\n" for line in variance.remarks(summary)]
         if parts := variance.table(summary):
             lines += [*_markdown_table(parts), variance.legend(parts), ""]
         lines += [*(f"- {line}" for line in standings(summary)), ""] if summary.by_method else []
@@ -82,7 +100,7 @@ def latex(summary: Summary) -> str:
     words = first_heads(summary)
     kinds = ["r" if word == "runs" else "l" for word in words] + ["r"] * len(summary.columns)
     lines = [
-        rf"% needs \usepackage{{booktabs}}; {LEGEND}",
+        rf"% needs \usepackage{{booktabs}}; {'; '.join(legend(summary, 'bold'))}",
         *([rf"% {TIE}: {TIED} under every attack"] if summary.by_method else []),
         rf"\begin{{tabular}}{{{''.join(kinds)}}}",
         r"\toprule",
@@ -90,11 +108,12 @@ def latex(summary: Summary) -> str:
         _latex_line([tex(word) for word in (*words, *_names(summary))]),
     ]
     previous, starts = "", ("original", "unlearned")
-    for row, note in zip(summary.rows, notes_of(summary), strict=True):
-        if row.model != previous and row.model in starts:
+    numbered = marked(summary, r"\mathbf{{{}}}")
+    for row, note, found in zip(summary.rows, notes_of(summary), numbered, strict=True):
+        if (row.model != previous and row.model in starts) or not previous:
             lines.append(r"\midrule")
         previous = row.model
-        numbers = [f"${number}$".replace("±", r"\pm") if number else "" for number in numbers_of(summary, row)]
+        numbers = [f"${number}$".replace("±", r"\pm").replace(" [", r"\ [") if number else "" for number in found]
         first, *others = map(tex, first_cells(summary, row))
         lines.append(_latex_line([f"{first} {TIE}" if note == TIED else first, *others, *numbers]))
     lines.append(r"\bottomrule")
@@ -124,13 +143,28 @@ def heads(summary: Summary) -> list[str]:
 
 def first_heads(summary: Summary) -> list[str]:
     """Return the headings of the columns of words that begin a row."""
-    return [METHOD, "runs"] if summary.by_method else [*_labels(summary), "runs", "model"]
+    heads = [METHOD, "runs"] if summary.by_method else [*_labels(summary), "runs", "model"]
+    return [heads[each] for each in _varying(summary)]
 
 
 def first_cells(summary: Summary, row: ModelRow) -> list[str]:
     """Return the words that begin a row: what identifies it, and its number of runs."""
+    found = _words(summary, row)
+    return [found[each] for each in _varying(summary)]
+
+
+def _words(summary: Summary, row: ModelRow) -> list[str]:
     count = str(len(row.runs))
     return [row.labels[0] or row.model, count] if summary.by_method else [*row.labels, count, row.model]
+
+
+def _varying(summary: Summary) -> list[int]:
+    """Return the columns of words: all of them, or if the user chose what is shown, the first and those that vary."""
+    columns = list(zip(*(_words(summary, row) for row in summary.rows), strict=True))
+    if not summary.selected or not columns:
+        return list(range(len(summary.keys) + (1 if summary.by_method else 2)))
+    varying = [number for number, column in enumerate(columns) if len(set(column)) > 1]
+    return varying or [len(columns) - 1]
 
 
 def notes_of(summary: Summary) -> list[str]:
@@ -141,9 +175,10 @@ def notes_of(summary: Summary) -> list[str]:
     return [found.get(row.labels, "") if row.model == "unlearned" else "" for row in summary.rows]
 
 
-def cells(summary: Summary) -> list[list[str]]:
-    """Return the table as text, the headings first."""
-    table = [[*first_cells(summary, row), *numbers_of(summary, row)] for row in summary.rows]
+def cells(summary: Summary, mark: str = "{} *") -> list[list[str]]:
+    """Return the table as text, the headings first; `mark` formats the best number of a column."""
+    found = zip(summary.rows, marked(summary, mark), strict=True)
+    table = [[*first_cells(summary, row), *numbers] for row, numbers in found]
     if summary.by_method:
         table = [[*cells, note] for cells, note in zip(table, notes_of(summary), strict=True)]
     return [heads(summary), *table]
@@ -152,6 +187,15 @@ def cells(summary: Summary) -> list[list[str]]:
 def numbers_of(summary: Summary, row: ModelRow) -> list[str]:
     """Return the numbers of one row as text."""
     return [shown(column.of(row.runs, row.model), column.digits) for column in summary.columns]
+
+
+def marked(summary: Summary, mark: str) -> list[list[str]]:
+    """Return the numbers of all rows as text, the best of each column in this format."""
+    best, table = best_rows(summary), [numbers_of(summary, row) for row in summary.rows]
+    return [
+        [mark.format(text) if place in rows else text for text, rows in zip(numbers, best, strict=True)]
+        for place, numbers in enumerate(table)
+    ]
 
 
 def sections(summary: Summary) -> list[tuple[str, list[Column]]]:
@@ -214,7 +258,7 @@ def _names(summary: Summary) -> list[str]:
 
 def _ends(found: Estimate) -> tuple[float | str, float | str]:
     """Return the ends of the interval, empty for a single run."""
-    return ("", "") if found.half is None else (found.mean - found.half, found.mean + found.half)
+    return found.ends or ("", "")
 
 
 def _markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:

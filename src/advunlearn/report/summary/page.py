@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from advunlearn.evaluation.metrics_file import COMPARED, MODELS
@@ -9,35 +10,48 @@ from advunlearn.report.drawing import drawing, drawn
 from advunlearn.report.html import Card, render_page
 from advunlearn.report.summary.columns import accuracy, time_over_retraining
 from advunlearn.report.summary.formats import FORMATS, first_cells, first_heads, notes_of, numbers_of, sections, what
+from advunlearn.report.summary.formats import legend as legend_of_numbers
 from advunlearn.report.summary.methods import standings
+from advunlearn.report.summary.per_run import runs_csv
 from advunlearn.report.summary.runs import Summary
+from advunlearn.report.summary.selection import best_rows
 from advunlearn.report.summary.variance import legend, remarks, table
 from advunlearn.report.summary.verdict import Comparison, comparisons, sentences, shown
 from advunlearn.storage.files import atomic_write
 
-FILES = {"table.csv": "csv", "table.md": "markdown", "table.tex": "latex"}
+FILES: dict[str, Callable[[Summary], str]] = {
+    "table.csv": FORMATS["csv"],
+    "table.md": FORMATS["markdown"],
+    "table.tex": FORMATS["latex"],
+    "runs.csv": runs_csv,
+}
 
 
 def write_overview(summary: Summary, folder: Path) -> str:
-    """Write `report.html`, `table.csv`, `table.md` and `table.tex` into a folder and return a line with their paths.
+    """Write `report.html`, its pictures and the tables of `FILES` into a folder and return a line with their paths.
 
     Raises:
         OSError: if the folder cannot be written.
     """
-    for name, style in FILES.items():
+    for name, made in FILES.items():
         with atomic_write(folder / name) as temporary:
             # The name of a folder need not be valid UTF-8.
-            temporary.write_text(FORMATS[style](summary) + "\n", encoding="utf-8", errors="backslashreplace")
+            temporary.write_text(made(summary) + "\n", encoding="utf-8", errors="backslashreplace")
+    pictures = drawn(lambda: _draw(summary, folder))
+    for name, picture in pictures.items():
+        with atomic_write(folder / f"{name}.png") as temporary:
+            temporary.write_bytes(picture)
     with atomic_write(folder / "report.html") as temporary:
-        temporary.write_text(render_overview(summary, drawn(lambda: _draw(summary))), encoding="utf-8")
+        temporary.write_text(render_overview(summary, pictures), encoding="utf-8")
     return f"report: {folder / 'report.html'}, with {', '.join(FILES)} next to it"
 
 
-def _draw(summary: Summary) -> dict[str, bytes]:
+def _draw(summary: Summary, folder: Path) -> dict[str, bytes]:
     with drawing():
-        from advunlearn.report.summary.pictures import draw_overview  # matplotlib takes a second to import
+        from advunlearn.report.run.pictures import vector_files  # matplotlib takes a second to import
+        from advunlearn.report.summary.pictures import draw_overview
 
-        return draw_overview(summary)
+        return draw_overview(summary, vector_files(folder))
 
 
 def render_overview(summary: Summary, pictures: dict[str, bytes]) -> str:
@@ -62,6 +76,8 @@ def render_overview(summary: Summary, pictures: dict[str, bytes]) -> str:
             (row, first_cells(summary, row), numbers_of(summary, row), note)
             for row, note in zip(summary.rows, notes_of(summary), strict=True)
         ],
+        best=best_rows(summary),
+        key="; ".join(legend_of_numbers(summary, "bold")),
         remarks=remarks(summary),
         components=table(summary),
         legend=legend(table(summary)),

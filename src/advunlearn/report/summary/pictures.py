@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -14,8 +16,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from advunlearn.evaluation.metrics_file import MODELS, ModelName
 from advunlearn.report.drawing import literal
-from advunlearn.report.run.pictures import COLORS, DARK, STYLE, TEST, png
-from advunlearn.report.summary.columns import Estimate, accuracy, estimate, time_over_retraining
+from advunlearn.report.run.pictures import COLORS, DARK, STYLE, TEST, pngs
+from advunlearn.report.summary.columns import RATE, Estimate, accuracy, estimate, time_over_retraining
 from advunlearn.report.summary.folders import Run
 from advunlearn.report.summary.methods import CONTROLS, EXCESS, floor
 from advunlearn.report.summary.runs import Group, Summary
@@ -26,8 +28,8 @@ LABEL = 34  # letters of a group's name on one line
 TRACES = 24  # panels in one picture
 
 
-def draw_overview(summary: Summary) -> dict[str, bytes]:
-    """Return the pictures by name: `gaps`, `utility`, `times`, and `traces` if there was a game."""
+def draw_overview(summary: Summary, also: Callable[[str, Figure], None] | None = None) -> dict[str, bytes]:
+    """Return the pictures by name: `gaps`, `utility`, `times`, and `traces` if there was a game; see `pngs`."""
     if not summary.groups:
         return {}
     with rc_context(STYLE):
@@ -40,7 +42,7 @@ def draw_overview(summary: Summary) -> dict[str, bytes]:
         played = [group for group in summary.groups if _traced(group)]
         if played:
             figures["traces"] = trace_figure(played[:TRACES])
-        return {name: png(figure) for name, figure in figures.items()}
+        return pngs(figures, also)
 
 
 def gap_figure(summary: Summary) -> Figure:
@@ -92,7 +94,8 @@ def methods_figure(summary: Summary) -> Figure:
     tested = accuracy("test")
     figure = Figure(figsize=(12, max(6.0, 0.9 + 0.24 * len(summary.groups))), layout="constrained")
     axes, legend = figure.subplots(1, 2, width_ratios=(2, 1))
-    names, across = ["nearest first"], []
+    names, tops = ["nearest first"], [0.0]
+    across: list[float] = []
     for number, group in enumerate((each for each in summary.groups if each.name != EXCESS), 1):
         right, size = tested.of(group.runs, "unlearned"), group.size(group.widest(summary.attacks))
         time = time_over_retraining("unlearning").of(group.runs, "unlearned")
@@ -106,8 +109,10 @@ def methods_figure(summary: Summary) -> Figure:
             str(number), (right.mean, size.mean), ha="center", va="center_baseline", color="white", fontsize=8.5
         )
         names.append(f"{number}  {literal(group.name)}")
-        across.append(right.mean)
+        across += _values(right)
+        tops += _values(size)
     floors = [found for attack in summary.attacks if (found := floor(summary, attack)) is not None]
+    tops += floors
     if floors:
         axes.axhspan(0, max(floors), color=COLORS["retrained"], alpha=0.15, linewidth=0)
     known = tested.of([run for group in summary.groups for run in group.runs], "retrained")
@@ -115,7 +120,7 @@ def methods_figure(summary: Summary) -> Figure:
         axes.axvline(known.mean, color=COLORS["retrained"], linestyle=":", linewidth=1.4, zorder=0)
         axes.set_xlim(_around([*across, known.mean]))
     axes.set(xlabel="accuracy on the test set", ylabel="largest gap of an attack's AUC to the retrained model")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, _around(tops)[1])
     legend.axis("off")
     legend.text(0, 1, "\n".join(names), va="top", linespacing=1.35)
     return figure
@@ -129,7 +134,8 @@ def time_figure(groups: Sequence[Group]) -> Figure:
     for place, group in enumerate(groups):
         own = time_over_retraining("unlearning").of(group.runs, "unlearned")
         shared = time_over_retraining("references").of(group.runs, "unlearned")
-        _estimate(axes, place, own, COLORS["unlearned"])
+        if own is not None:  # without the interval, which can reach zero: a logarithmic axis cannot
+            _estimate(axes, place, replace(own, bounds=(own.mean, own.mean)), COLORS["unlearned"])
         if own is not None and shared is not None:
             whole = own.mean + shared.mean
             axes.plot([own.mean, whole], [place, place], color=COLORS["unlearned"], linewidth=0.8, linestyle=":")
@@ -139,7 +145,6 @@ def time_figure(groups: Sequence[Group]) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    # Intervals may run out of the picture, and below zero.
     marks = [np.asarray(line.get_xdata(), dtype=float).ravel() for line in axes.lines if line.get_marker() != "None"]
     known = np.concatenate([[0.5, 2.0], *marks])
     axes.set_xlim(known[known > 0].min() / 1.2, known.max() * 1.2)
@@ -158,7 +163,7 @@ def trace_figure(groups: Sequence[Group]) -> Figure:
         _mean_line(axes, group, "auditor_accuracy", TEST)
         _mean_line(right, group, "base_loss", DARK)
         axes.axhline(0.5, color=TEST, linestyle=":", linewidth=1)
-        axes.set(ylim=(0.3, 1), xlabel="step")
+        axes.set(ylim=(min(0.3, axes.get_ylim()[0]), 1.02), xlabel="step")
         axes.set_title(_wrapped(group.name), fontsize=9)
     panels[0].set_ylabel("auditor's held-out accuracy", color=TEST)
     figure.axes[len(panels) + across - 1].set_ylabel("leader's loss", color=DARK)
@@ -196,6 +201,7 @@ def _draw_comparison(axes: Axes, comparison: Comparison) -> None:
     axes.set(xlabel="accuracy on the test set", ylabel=f"{literal(attack)}: AUC less the retrained model's")
     axes.set_title(_wrapped(comparison.name))
     across = [value for model in MODELS for value in _values(tested.of(runs, model))]
+    across += [value for group in comparison.groups for value in _values(tested.of(group.runs, "unlearned"))]
     axes.set_xlim(_around(across))
     axes.set_ylim(_around([0.0, *(value for group in comparison.groups for value in _seen(group, attack))]))
 
@@ -204,15 +210,17 @@ def _estimate(axes: Axes, place: float, found: Estimate | None, color: str) -> N
     """Draw a dot for each run, a square for the mean and a line for its interval."""
     if found is None:
         return
-    if found.half is not None:
-        ends = [found.mean - found.half, found.mean + found.half]
-        axes.plot(ends, [place, place], color=color, linewidth=1.4, solid_capstyle="butt")
+    if found.ends is not None:
+        axes.plot(found.ends, [place, place], color=color, linewidth=1.4, solid_capstyle="butt")
         axes.plot(found.values, [place + 0.24] * len(found.values), "o", color=DARK, alpha=0.5, markersize=3.5, mew=0)
     axes.plot(found.mean, place, "s", color=color, markersize=6, markeredgecolor="white")
 
 
 def _cross(axes: Axes, right: Estimate, gap: Estimate, color: str) -> None:
-    axes.errorbar(right.mean, gap.mean, xerr=right.half, yerr=gap.half, color=color, alpha=0.45, linewidth=1.2)
+    if right.ends is not None:
+        axes.plot(right.ends, (gap.mean, gap.mean), color=color, alpha=0.45, linewidth=1.2)
+    if gap.ends is not None:
+        axes.plot((right.mean, right.mean), gap.ends, color=color, alpha=0.45, linewidth=1.2)
 
 
 def _mean_line(axes: Axes, group: Group, name: Literal["auditor_accuracy", "base_loss"], color: str) -> None:
@@ -223,12 +231,15 @@ def _mean_line(axes: Axes, group: Group, name: Literal["auditor_accuracy", "base
     columns = np.array([[np.nan if v is None else v for v in trace[name][:length]] for trace in traces])
     steps = traces[0]["step"][:length]
     axes.plot(steps, columns.mean(0), color=color, linewidth=1.2)
-    axes.set_ylim(_around(list(columns[np.isfinite(columns)])))
+    seen = list(columns[np.isfinite(columns)])
     axes.tick_params(axis="y", colors=color)
     if len(traces) > 1:
-        halves = np.array([estimate(list(zip(runs, column, strict=True))).half for column in columns.T], dtype=float)
-        low, high = columns.mean(0) - halves, columns.mean(0) + halves
+        bounds = RATE if name == "auditor_accuracy" else (-math.inf, math.inf)
+        found = [estimate(list(zip(runs, column, strict=True)), bounds).ends for column in columns.T]
+        low, high = np.array(found, dtype=float).T
         axes.fill_between(steps, low, high, color=color, alpha=0.18, linewidth=0)
+        seen += [*low[np.isfinite(low)], *high[np.isfinite(high)]]
+    axes.set_ylim(_around(seen))
 
 
 def _traced(group: Group) -> list[Run]:
@@ -245,11 +256,12 @@ def _seen(group: Group, attack: str) -> list[float]:
 
 
 def _values(found: Estimate | None) -> tuple[float, ...]:
-    return found.values if found else ()
+    """Return the values and the ends of the interval: what has to fit into a picture."""
+    return (*found.values, *(found.ends or ())) if found else ()
 
 
 def _around(values: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of an axis that holds these values with some room; a wide interval may run out of it."""
+    """Return the ends of an axis that holds these values with some room."""
     low, high = min(values), max(values)
     room = 0.1 * max(high - low, 0.02)
     return low - room, high + room

@@ -15,7 +15,15 @@ from advunlearn.config.part_files import LOGGER
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, ModelMetrics, ModelName
 from advunlearn.options import one_line
-from advunlearn.report.summary.columns import Column, Estimate, algorithm_columns, gap, method_columns, run_columns
+from advunlearn.report.summary.columns import (
+    RATE,
+    Column,
+    Estimate,
+    algorithm_columns,
+    gap,
+    method_columns,
+    run_columns,
+)
 from advunlearn.report.summary.folders import LEVELS, METHOD, TARGET, Run, level_of, read_run
 from advunlearn.runtime.settings import Settings
 
@@ -66,7 +74,7 @@ class Group:
     def size(self, attack: str) -> Estimate | None:
         """Return the size of the unlearned model's gap, seed by seed; None if no run has this attack."""
         found = tuple(self.sizes(attack).values())
-        return Estimate(found) if found else None
+        return Estimate(found, bounds=RATE) if found else None
 
     def widest(self, attacks: Iterable[str]) -> str:
         """Return which of these attacks finds the largest mean gap."""
@@ -97,6 +105,8 @@ class Summary:
         attacks: all that any run has, without their parts.
         missing: the runs without a result.
         repeats: how many runs were left out because a later one has the same config and seed.
+        selected: whether the user chose what is shown: constant columns are then left out.
+        best: whether the best number of each column is marked.
     """
 
     keys: tuple[str, ...]
@@ -106,6 +116,8 @@ class Summary:
     attacks: tuple[str, ...]
     missing: tuple[Run, ...]
     repeats: int
+    selected: bool = False
+    best: bool = False
 
     @property
     def by_method(self) -> bool:
@@ -224,4 +236,14 @@ def _varying(runs: Sequence[Run]) -> list[str]:
 
 def _label(run: Run, key: str) -> str:
     value = one_line(str(run.config.get(key, "")))
-    return value.rsplit(".", 1)[-1] if key.endswith(TARGET) else value
+    return one_line(_typed(value, run.choice(key))) if key.endswith(TARGET) else value
+
+
+def _typed(target: str, choice: str) -> str:
+    """Return the name by which a class is chosen: that of its YAML or its Python file, if the class has it as well.
+
+    Otherwise, as where an option named the class, return the name of the class.
+    """
+    module, _, name = target.rpartition(".")
+    known = (choice, module.rpartition(".")[2].rstrip("_"))
+    return next((each for each in known if each.replace("_", "").lower() == name.lower()), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from advunlearn.evaluation.comparison import strongest_attack
 from advunlearn.report.summary.columns import Estimate, accuracy, time_over_retraining
-from advunlearn.report.summary.folders import AUDIT_ONLY, SHADOWS_ONLY, level_of
+from advunlearn.report.summary.folders import AUDIT_ONLY, SHADOWS_ONLY, Run, level_of
 from advunlearn.report.summary.runs import Group, Summary, attacks_of
 
 
@@ -33,7 +34,7 @@ class Comparison:
         Retraining itself is ranked only where nothing else is.
         """
         found = [group for group in self.groups if group.gap(self.strongest) is not None]
-        others = [group for group in found if not _retrains(group)]
+        others = [group for group in found if not retrains(group.runs)]
         return sorted(others or found, key=lambda group: float(np.mean(_sizes(group, self.strongest))))
 
     @property
@@ -60,11 +61,18 @@ def sentences(summary: Summary) -> list[str]:
 
 
 def shown(estimate: Estimate | None, digits: int = 3, sign: str = "") -> str:
-    """Return `mean ± half of the interval`, the mean alone of one run, empty text without a number."""
+    """Return `mean ± half of the interval`, its ends instead if bounds cut it; the mean alone of one run.
+
+    Without a number the text is empty.
+    """
     if estimate is None:
         return ""
-    half = "" if estimate.half is None else f" ± {estimate.half:.{digits}f}"
-    return f"{estimate.mean:{sign}.{digits}f}{half}"
+    mean, ends = f"{estimate.mean:{sign}.{digits}f}", estimate.ends
+    if ends is None:
+        return mean
+    if estimate.is_cut:
+        return f"{mean} [{', '.join(f'{end:.{digits}f}' for end in ends)}]"
+    return f"{mean} ± {estimate.half:.{digits}f}"
 
 
 def is_farther(group: Group, other: Group, attack: str) -> bool:
@@ -127,5 +135,6 @@ def _sizes(group: Group, attack: str) -> list[float]:
     return list(group.sizes(attack).values())
 
 
-def _retrains(group: Group) -> bool:
-    return str(group.runs[0].config.get("unlearner._target_", "")).endswith(".Retrain")
+def retrains(runs: Sequence[Run]) -> bool:
+    """Return whether the unlearner of these runs is retraining itself."""
+    return str(runs[0].config.get("unlearner._target_", "")).endswith(".Retrain")
