@@ -15,6 +15,7 @@ from advunlearn.report.summary.columns import Estimate
 from advunlearn.report.summary.folders import find_runs, read_run
 from advunlearn.report.summary.formats import FORMATS
 from advunlearn.report.summary.runs import summarise
+from advunlearn.runtime.settings import NUMERIC, Settings
 from tests.report.runs import config, metrics, write
 
 
@@ -137,3 +138,7 @@ def test_an_attack_on_the_unlearner_has_a_column_per_question(tmp_path: Path) ->
     means = {model: each.mean for model, each in found_of.items() if each is not None}
     assert means == pytest.approx({"original": 0.9, "retrained": 0.5, "unlearned": 0.6})
     assert "ulira AUC" in FORMATS["text"](summary)
+
+
+def test_what_changes_a_number_is_what_identifies_a_result() -> None:
+    assert set(NUMERIC) == {"deterministic", *Settings(device="cpu").identity()}

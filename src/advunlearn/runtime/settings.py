@@ -21,6 +21,10 @@ _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _DURATION = rf"(\d+(?:\.\d+)?)({'|'.join(_SECONDS)})"
 
 
+# The settings that change the bits of a result; `deterministic` does so on CUDA.
+NUMERIC = ("seed", "device", "precision", "channels_last", "compile", "threads", "deterministic")
+
+
 @dataclass
 class Settings(Component):
     """How a run computes: the options at the top level of a config.

@@ -25,10 +25,9 @@ from advunlearn.report.summary.columns import (
     run_columns,
 )
 from advunlearn.report.summary.folders import LEVELS, METHOD, TARGET, Run, level_of, read_run
-from advunlearn.runtime.settings import Settings
+from advunlearn.runtime.settings import NUMERIC, Settings
 
-# Settings that change no number; `deterministic` changes results on CUDA alone.
-IDLE = {field.name for field in fields(Settings)} - {"deterministic", *Settings().identity()}
+IDLE = {field.name for field in fields(Settings)} - set(NUMERIC)  # settings that change no number
 SEEDS = {f"seeds.{level}" for level in LEVELS}
 _ORIGINAL: Final = "original"
 _UNLEARNED: Final = "unlearned"
