@@ -42,7 +42,7 @@ from advunlearn.cli import main as advunlearn_main
 OVERRIDES = ["attack=[threshold,lira]", "attack.shadows=8", "optimizer.epochs=30", "unlearner.epochs=6"]
 ALWAYS = ["threads=1", "checkpoint_seconds=0.05"]
 TIMES = ("seconds", "unlearning_over_retraining", "references_over_retraining")
-STAGES = ["data", "pretrain", "retrain", "unlearn", "attack", "report", "end"]
+STAGES = ["data", "pretrain", "retrain", "unlearn", "attack", "weights", "selection", "report", "end"]
 CARE = {  # what is done next to the runs
     "verify": ["verify"],
     "ls": ["ls"],

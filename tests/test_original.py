@@ -80,7 +80,7 @@ def test_from_a_checkpoint_and_from_pretraining_the_numbers_are_the_same_to_the_
         assert (stages["original"], stages["retrain"], stages["unlearn"]) == (False, True, False)
         page = write_report(Path(f"given{number}"), {}).read_text()
         assert f"the original was given (SHA-256 of its weights: {digest[:12]})" in page
-        assert digest[:13] not in page
+        assert digest in page  # on the first page
         assert not Path(f"given{number}/original.safetensors").exists()
 
 

@@ -77,5 +77,5 @@ def test_shards_of_the_shadow_models_are_those_of_the_run(first: Path, monkeypat
     freeze(Path("sweep/shadows"), shadow_shards(jobs, 2))
     assert [main(["resume", f"sweep/{part}"]) for part in ("shadows/0", "shadows/1", "0")] == [0, 0, 0]
     stages = (read_manifest(Path("sweep/0")) or {})["stages"]
-    assert [stage["name"] for stage in stages][-3:] == ["attack", "weights", "report"]
+    assert [stage["name"] for stage in stages][-4:] == ["attack", "weights", "selection", "report"]
     assert numbers("sweep/0") == unbroken(words, monkeypatch)

@@ -170,7 +170,7 @@ def test_a_folder_with_a_config_alone_is_run(workplace: Path, capsys: pytest.Cap
     assert state_of(workplace / "sweep" / "9").name == "waiting"
     assert main(["resume", "sweep"]) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("report: ")] == [
-        "report: sweep/report.html, with table.csv, table.md, table.tex next to it",
+        "report: sweep/report.html, with table.csv, table.md, table.tex, runs.csv next to it",
     ]
     assert read(workplace / "sweep" / "9" / "manifest.json")["overrides"] == ["seed=1"]
     assert read(workplace / "sweep" / "10" / "metrics.json") == made.metrics

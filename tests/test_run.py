@@ -87,6 +87,7 @@ def test_what_a_run_leaves(command: Command, workplace: Path) -> None:
     assert sorted(path.name for path in folder.iterdir() if path.name != ".hydra") == [
         "advunlearn.log",
         "config.yaml",
+        "forget.txt",
         "losses.png",
         "manifest.json",
         "metrics.csv",
@@ -110,6 +111,7 @@ def test_what_a_run_leaves(command: Command, workplace: Path) -> None:
         "unlearn",
         "attack",
         "weights",
+        "selection",
         "report",
     ]
     assert all(2**20 < stage["peak_memory"] < 2**36 for stage in manifest["stages"])
@@ -169,6 +171,7 @@ def test_a_second_run_takes_everything_from_the_store(made: Made) -> None:
         "unlearn": True,
         "attack": True,
         "weights": True,
+        "selection": True,
         "report": True,
     }
     assert (first.folder / "roc.png").read_bytes() == (second.folder / "roc.png").read_bytes()
@@ -330,8 +333,8 @@ def test_a_sweep_is_a_run_for_each_combination(command: Command, workplace: Path
     runs = sorted(path.parent.name for path in sweep.glob("*/metrics.json"))
     assert runs == ["0", "1", "2", "3"]
     table = command("report", str(sweep)).stdout
-    assert "Finetune" in table
-    assert "None_" in table
+    assert "finetune" in table
+    assert "none" in table
     assert "±" in table
 
 

@@ -46,7 +46,8 @@ def test_run_help_lists_groups_options_and_examples(command: Command, workplace:
     done = command("run", "--help", "--config-dir", "my")
     assert done.returncode == 0
     groups = done.stdout.split("(group=option):\n\n")[1].split("\n\n")[0].splitlines()
-    chosen = ["attack", "auditor", "dataset", "experiment", "forget", "model", "optimizer", "recipe", "unlearner"]
+    chosen = ["attack", "auditor", "dataset", "experiment", "forget", "logger", "model", "optimizer"]
+    chosen += ["recipe", "unlearner"]
     assert [line.split(": ")[0] for line in groups] == chosen
     models = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))
     assert f"model: {', '.join(models)}" in groups
@@ -149,17 +150,17 @@ def test_the_store_is_listed_verified_and_pruned(workplace: Path, capsys: pytest
     assert "0.00 MB stored" in capsys.readouterr().out
     advunlearn.run(QUICK)
     kinds = sorted(entry.kind for entry in Store().entries())
-    assert kinds == ["attack", "model", "model", "pictures", "unlearned", "weights"]
+    assert kinds == ["attack", "model", "model", "pictures", "selection", "unlearned", "weights"]
     assert main(["store", "ls"]) == 0
     out = capsys.readouterr().out
     counts = {line.split()[0]: line.split()[1] for line in out.splitlines()[1:-1]}
-    assert counts == {"attack": "1", "model": "2", "pictures": "1", "unlearned": "1", "weights": "1"}
+    assert counts == {"attack": "1", "model": "2", "pictures": "1", "selection": "1", "unlearned": "1", "weights": "1"}
     assert main(["store", "ls", "--all"]) == 0
     assert [line.split()[1] for line in sorted(capsys.readouterr().out.splitlines()[:-1])] == [
         entry.kind for entry in sorted(Store().entries(), key=lambda entry: entry.digest)
     ]
     assert main(["store", "verify"]) == 0
-    assert "6 whole, 0 damaged" in capsys.readouterr().out
+    assert "7 whole, 0 damaged" in capsys.readouterr().out
     weights = next(iter(Store().root.glob("??/*/tensors.safetensors")))
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert main(["store", "verify"]) == 1
@@ -185,7 +186,7 @@ def test_tab_completion_knows_groups_options_and_keys(command: Command) -> None:
         return answer.stdout.split()
 
     assert completed("advunlearn run dataset=n") == ["dataset=newsgroups20", "dataset=npz"]
-    assert completed("advunlearn run dataset=t") == ["dataset=table", "dataset=torchvision"]
+    assert completed("advunlearn run dataset=t") == ["dataset=table", "dataset=tiny_imagenet", "dataset=torchvision"]
     assert "unlearner.alpha=" in completed("advunlearn run unlearner.a")
 
 

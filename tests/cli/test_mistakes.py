@@ -21,7 +21,7 @@ MISTAKES: list[tuple[list[str], str]] = [
         "population, rmia, threshold, ulira (did you mean lira?)",
     ),
     (["attack=[lira,treshold]"], "attack=treshold: no such option"),
-    (["model=[mlp,cnn]"], "model=[mlp,cnn]: only attack takes several options"),
+    (["model=[mlp,cnn]"], "model=[mlp,cnn]: only attack and logger take several options"),
     (["atack=lira"], "atack: no such option (did you mean attack?)"),
     (["sed=3"], "sed: no such option (did you mean seed?)"),
     (["+sed=3"], "sed: no such option (did you mean seed?)"),

@@ -174,7 +174,7 @@ class Deaf(Logger):
     def __init__(self, opens: bool) -> None:
         self.opens = opens
 
-    def open(self, run: LoggedRun) -> Tracker:
+    def start(self, run: LoggedRun) -> Tracker:
         if not self.opens:
             raise OSError("no server")
         return self  # type: ignore[return-value]
@@ -187,7 +187,7 @@ def test_a_logger_that_fails_is_left_out_with_one_warning(tmp_path: Path, caplog
     other: list[Any] = []
 
     class Kept(Logger):
-        def open(self, run: LoggedRun) -> Tracker:
+        def start(self, run: LoggedRun) -> Tracker:
             return self  # type: ignore[return-value]
 
         def log(self, section: str, step: int, values: Mapping[str, float]) -> None:

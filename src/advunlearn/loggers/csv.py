@@ -22,7 +22,7 @@ class CSV(Logger):
         No publication.
     """
 
-    def open(self, run: LoggedRun) -> Tracker:
+    def start(self, run: LoggedRun) -> Tracker:
         """Open the file, after the lines of earlier attempts."""
         path = run.folder / FILE
         new = not path.exists()

@@ -64,7 +64,7 @@ class Logger(Component):
         package = self.package
         return package if package is not None and importlib.util.find_spec(package) is None else None
 
-    def open(self, run: LoggedRun) -> Tracker:
+    def start(self, run: LoggedRun) -> Tracker:
         """Open the log of a run. In an interrupted run's folder it continues that of the earlier attempt."""
         raise NotImplementedError
 
@@ -76,7 +76,7 @@ class Trackers:
         self._open: dict[str, Tracker] = {}
         for name, each in loggers.items():
             with self._guarded(name):
-                self._open[name] = each.open(run)
+                self._open[name] = each.start(run)
 
     def log(self, section: str, step: int, values: Mapping[str, float]) -> None:
         """Log values of a step; see `Tracker.log`."""

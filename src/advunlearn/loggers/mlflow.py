@@ -33,7 +33,7 @@ class MLflow(Logger):
     uri: str | None = None
     experiment: str = "advunlearn"
 
-    def open(self, run: LoggedRun) -> Tracker:
+    def start(self, run: LoggedRun) -> Tracker:
         """Begin a run, or continue that of an earlier attempt in the same folder."""
         uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI") or "mlruns"
         if "://" not in uri:

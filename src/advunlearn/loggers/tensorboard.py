@@ -21,7 +21,7 @@ class TensorBoard(Logger):
 
     package: ClassVar[str | None] = "tensorboard"
 
-    def open(self, run: LoggedRun) -> Tracker:
+    def start(self, run: LoggedRun) -> Tracker:
         """Open an event file; those of earlier attempts stay."""
         from torch.utils.tensorboard import SummaryWriter
 

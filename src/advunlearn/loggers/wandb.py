@@ -32,7 +32,7 @@ class WandB(Logger):
     entity: str | None = None
     mode: str | None = option(None, choices=("online", "offline", "disabled"))
 
-    def open(self, run: LoggedRun) -> Tracker:
+    def start(self, run: LoggedRun) -> Tracker:
         """Begin a run, or continue that of an earlier attempt in the same folder."""
         import wandb
 

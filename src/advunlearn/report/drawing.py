@@ -38,6 +38,8 @@ def _import_matplotlib() -> None:
     backend = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib  # noqa: F401
+
+        logging.getLogger("fontTools").setLevel(logging.WARNING)  # it reports each table of each font in a PDF
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
