@@ -166,7 +166,7 @@ def test_the_store_is_listed_verified_and_pruned(workplace: Path, capsys: pytest
     assert main(["store", "verify"]) == 1
     out = capsys.readouterr().out
     assert "tensors.safetensors is damaged" in out
-    assert "4 whole, 1 damaged" in out
+    assert "6 whole, 1 damaged" in out
     assert main(["store", "prune", "--days", "0", "--dry-run"]) == 0
     assert "would be deleted" in capsys.readouterr().out
     assert len(list(Store().entries())) == 5

@@ -38,7 +38,8 @@ NAMES = ["tensors.safetensors", "arrays.npz", "key.json", "record.json", MARKER]
 
 def artefacts(store: Store) -> list[Path]:
     """Return the folders of what a second run reads if all of it is damaged: one of the shadow models is enough."""
-    entries = sorted(store.entries(), key=lambda entry: entry.kind)
+    # Those of numbers alone last: the rounds below are for the others.
+    entries = sorted(store.entries(), key=lambda entry: (entry.kind in ("selection", "weights"), entry.kind))
     shadow = next(entry.digest for entry in entries if entry.kind == "shadow" and is_first(store, entry.digest))
     return [store.folder(entry.digest) for entry in entries if entry.kind != "shadow" or entry.digest == shadow]
 

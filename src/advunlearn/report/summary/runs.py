@@ -245,4 +245,5 @@ def _typed(target: str, choice: str) -> str:
     """
     module, _, name = target.rpartition(".")
     known = (choice, module.rpartition(".")[2].rstrip("_"))
-    return next((each for each in known if each.replace("_", "").lower() == name.lower()), name)
+    plain = name.replace("_", "").lower()
+    return next((each for each in known if each.replace("_", "").lower() == plain), name)
