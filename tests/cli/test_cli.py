@@ -169,9 +169,9 @@ def test_the_store_is_listed_verified_and_pruned(workplace: Path, capsys: pytest
     assert "6 whole, 1 damaged" in out
     assert main(["store", "prune", "--days", "0", "--dry-run"]) == 0
     assert "would be deleted" in capsys.readouterr().out
-    assert len(list(Store().entries())) == 5
+    assert len(list(Store().entries())) == 7
     assert main(["store", "prune"]) == 0
-    assert len(list(Store().entries())) == 5
+    assert len(list(Store().entries())) == 7
     assert main(["store", "prune", "--days", "0"]) == 0
     assert list(Store().entries()) == []
 
