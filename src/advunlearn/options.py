@@ -89,14 +89,18 @@ def option(
     at_most: float | None = None,
     below: float | None = None,
     choices: Sequence[str] | None = None,
+    even: bool = False,
     search: tuple[float, float] | None = None,
 ) -> Any:
     """Declare a dataclass field with its default and the allowed range; for a list, that of each element.
 
-    `search` is the range in which `advunlearn tune` looks for a better value than the default.
+    `even` allows only multiples of 2: models that come in complementary pairs. `search` is the range in which `advunlearn
+    tune` looks for a better value than the default.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below, "choices": choices}
     metadata: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    if even:
+        metadata["even"] = True
     if search is not None:
         metadata["search"] = search
     if isinstance(default, list):
@@ -127,7 +131,8 @@ def _complaint(field: dataclasses.Field[Any], value: Any) -> str | None:
     if choices is not None:
         return None if value in choices else f"{field.name} must be {limits(field)}, got {value}"
     if all(_ORDER[kind][1](value, limit) for kind, limit in field.metadata.items() if kind in _ORDER):
-        return None
+        odd = "even" in field.metadata and value % 2
+        return f"{field.name} must be an even whole number, got {value} (try {field.name}=16)" if odd else None
     has_default = field.default is not dataclasses.MISSING and field.default is not None
     hint = f" (try {field.name}={field.default})" if has_default else ""
     return f"{field.name} must be {limits(field)}, got {value}{hint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from advunlearn.cli import VERBS, main
-from advunlearn.cli.completion import SCRIPTS, completed
+from advunlearn.cli.completion import OVERRIDES, SCRIPTS, completed
 from advunlearn.config.compose import experiment_from
 from advunlearn.config.part_files import files, groups
 from tests.config.test_own_parts import yaml_of
@@ -87,3 +88,12 @@ def test_the_scripts_are_printed_with_what_they_call(capsys: pytest.CaptureFixtu
         assert capsys.readouterr().out == script
     assert main(["completion", "words", "advunlearn run unlearner=sc"]) == 0
     assert capsys.readouterr().out == "unlearner=scrub \n"
+
+
+@pytest.mark.parametrize("verb", [verb for verb in OVERRIDES if verb not in ("run", "unlearn")])
+def test_the_flags_of_a_verb_are_those_of_its_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    options = capsys.readouterr().out.split("options:")[1].split("\n\n")[0]
+    flags = {flags.split()[-1] for flags in re.findall(r"^  (-\S+(?:, --\S+)?)", options, re.M)}
+    assert {flag.rstrip(",") for flag in flags} - {"--help"} == set(OVERRIDES[verb])

@@ -77,15 +77,10 @@ class Calibrated(Auditor):
             (the question 'unlearned or retrained?', which this auditor asks inside the game)
     """
 
-    references: int = option(64, at_least=4)
+    references: int = option(64, at_least=4, even=True)
     stake: float = option(0.3, above=0)
 
     uninformed: ClassVar[float] = 0.0
-
-    def conflicts(self) -> list[str]:
-        """Return a line for an odd number of reference models."""
-        odd = self.references % 2
-        return [f"references must be an even whole number, got {self.references} (try references=64)"] if odd else []
 
     def reference_models(self) -> int:
         """Return their number; see `Auditor.reference_models`."""
@@ -127,15 +122,10 @@ class Calibrated(Auditor):
 
         The accuracy is that of calling an example above its target a member.
         """
-        values = [self._value(scores[:, 0]) for scores in (member_scores, nonmember_scores)]
-        above = [
-            ((scores > 0).double() + 0.5 * (scores == 0)).mean().detach()
-            for scores in (member_scores, nonmember_scores)
-        ]
+        sides = member_scores[:, 0], nonmember_scores[:, 0]
+        values = [F.huber_loss(each, torch.zeros_like(each), delta=self.stake) for each in sides]
+        above = [((each > 0).double() + 0.5 * (each == 0)).mean() for each in sides]
         return Audit(utility=(values[0] + values[1]) / 2, accuracy=(above[0] + 1 - above[1]) / 2)
-
-    def _value(self, distances: Tensor) -> Tensor:
-        return F.huber_loss(distances, torch.zeros_like(distances), delta=self.stake)
 
 
 def expected(margins: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:

@@ -42,15 +42,10 @@ class LikelihoodRatio(Auditor):
             https://arxiv.org/abs/2406.07687
     """
 
-    references: int = option(16, at_least=4)
+    references: int = option(16, at_least=4, even=True)
     two_sided: bool = False
 
     uninformed: ClassVar[float] = 0.0
-
-    def conflicts(self) -> list[str]:
-        """Return a line for an odd number of reference models."""
-        odd = self.references % 2
-        return [f"references must be an even whole number, got {self.references} (try references=16)"] if odd else []
 
     def reference_models(self) -> int:
         """Return their number; see `Auditor.reference_models`."""

@@ -124,7 +124,7 @@ def _option(field: Any, hint: Any, documented: dict[str, str], comment: str) -> 
     from advunlearn.options import limits
 
     kind = "" if hint is Any or "choices" in field.metadata else describe_type(hint)
-    allowed = ", ".join(filter(None, [kind, limits(field)]))
+    allowed = ", ".join(filter(None, [kind, limits(field), "even" if "even" in field.metadata else ""]))
     meaning = documented.get(field.name, "")
     added = set(re.findall(r"\w+", comment)) - {"or", "and"} - set(re.findall(r"\w+", f"{allowed} {meaning}"))
     return allowed, " ".join(meaning.split()), comment if added else ""

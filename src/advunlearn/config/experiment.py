@@ -115,7 +115,7 @@ def read_experiment(config: DictConfig) -> Experiment:
     if not problems:
         # Without problems, none is None.
         whole: dict[str, Any] = {"settings": settings, "seeds": seeds, "original": original, **parts}
-        if whole["settings"].tensorboard:  # the older name of this logger
+        if whole["settings"].tensorboard:  # the former spelling of logger=tensorboard
             loggers.setdefault("tensorboard", TensorBoard())
         whole["loggers"] = loggers
         experiment = Experiment(attacks=attacks, shadow_options=shadows, config=plain, **whole)

@@ -67,7 +67,7 @@ def fetched(
         digests: of each array; see `has_digest`.
         sources: name and function of each source, the preferred one first; the function fetches and decodes the
             arrays, and may raise `Unavailable`.
-        advice: what a person can do if no source has the data.
+        advice: what the user can do if no source has the data; the end of the error message.
 
     Raises:
         UserError: in one line, with each source's reason, if none has the data.

@@ -76,12 +76,13 @@ class Published(Dataset):
             UserError: in one line, if they have other sizes or other classes than `info` says.
         """
         info = self.info()
-        shape = info.shape if not info.images else (*info.image[1:], info.image[0])
+        shape = (*info.image[1:], info.image[0]) if info.images else info.shape
+        assert isinstance(shape, tuple)  # a published dataset has one input
         for (inputs, labels), count in zip(parts, (info.train, info.test), strict=True):
-            if inputs.shape != (count, *shape) or set(labels.tolist()) != set(info.classes):  # type: ignore[misc]
+            if inputs.shape != (count, *shape) or set(labels.tolist()) != set(info.classes):
                 raise UserError(
                     f"{self.name}: its files hold {inputs.shape} in {len(set(labels.tolist()))} classes, expected "
-                    f"{(count, *shape)} in {len(info.classes)}"  # type: ignore[misc]
+                    f"{(count, *shape)} in {len(info.classes)}"
                 )
         inputs, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Pool(inputs, labels.astype(np.int64), info.train, len(info.classes), images=info.images)

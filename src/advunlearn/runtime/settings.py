@@ -46,7 +46,7 @@ class Settings(Component):
         budget: a run whose estimated time is longer does not start: `90s`, `30min`, `2h` or `1d`.
         objective: what a run returns to a search, of the unlearned model: `utility` (accuracy minus attack), `accuracy`
             or `attack`, all on the selection set, or `time` (of unlearning over retraining); does not affect results.
-        tensorboard: the older name of `logger=tensorboard`; does not affect results.
+        tensorboard: the former spelling of `logger=tensorboard`; does not affect results.
         request: the identifier of the request to forget, for the report; does not affect results.
     """
 

@@ -16,7 +16,7 @@ class Asked:
     Attributes:
         wide: print whole tables, whatever the width of the terminal.
         quiet: write results, warnings and errors only.
-        command: as it was typed, for a shell; empty if there is none, as in Python.
+        command: the words that the user typed, quoted for a shell; empty in Python.
     """
 
     wide: bool = False

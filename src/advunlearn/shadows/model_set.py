@@ -40,23 +40,17 @@ class ShadowOptions(Component):
             store.
     """
 
-    shadows: int = option(128, at_least=0)
-    originals: int = option(64, at_least=4)
+    shadows: int = option(128, at_least=0, even=True)
+    originals: int = option(64, at_least=4, even=True)
     queries: int = option(1, at_least=1, at_most=len(QUERIES))
     stacked: bool | None = None
     shard: str | None = None
 
     def conflicts(self) -> list[str]:
-        """Return a line for an odd number of models, and for an invalid shard."""
-        problems = [
-            f"{name} must be an even whole number, got {count} (try {name}=16)"
-            for name, count in (("shadows", self.shadows), ("originals", self.originals))
-            if count % 2
-        ]
+        """Return a line for an invalid shard."""
         number, shards = self.part
-        if not 1 <= number <= shards:
-            problems.append(f"shard must be i/n with i from 1 to n, got {self.shard} (try shard=1/2)")
-        return problems
+        wrong = not 1 <= number <= shards
+        return [f"shard must be i/n with i from 1 to n, got {self.shard} (try shard=1/2)"] if wrong else []
 
     @property
     def part(self) -> tuple[int, int]:

@@ -121,8 +121,8 @@ def barrier(errors: Sequence[float]) -> float:
 def interpolated(network: nn.Module, other: nn.Module, share: float, examples: Examples) -> nn.Module:
     """Return the network whose parameters and buffers lie at `share` of the way from one network to the other.
 
-    The statistics of batch normalisation are computed anew, on the examples: those in between belong to neither network
-    and make a barrier where there is none.
+    The statistics of batch normalisation are computed anew, on the examples: interpolated statistics fit neither
+    network and can cause a barrier by themselves.
 
     References:
         [jordan2023] K. Jordan, H. Sedghi, O. Saukh, R. Entezari and B. Neyshabur, "REPAIR: REnormalizing Permuted

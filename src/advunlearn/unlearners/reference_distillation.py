@@ -69,15 +69,10 @@ class ReferenceDistillation(GradientUnlearner):
     reads: ClassVar[tuple[str, ...]] = ("retain", "forget", "audit")
 
     epochs: int = option(5, at_least=1)
-    references: int = option(16, at_least=2)
+    references: int = option(16, at_least=2, even=True)
     forget_weight: float = option(1.0, at_least=0, search=(0.1, 10.0))
 
     descent: ClassVar[type[Descent]] = ReferenceDescent
-
-    def conflicts(self) -> list[str]:
-        """Return a line for an odd number of reference models."""
-        odd = self.references % 2
-        return [f"references must be an even whole number, got {self.references} (try references=16)"] if odd else []
 
     def reference_models(self) -> int:
         """Return the number of reference models; see `Unlearner.reference_models`."""

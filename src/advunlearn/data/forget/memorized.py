@@ -48,11 +48,7 @@ class Memorized(Ranked):
             2024. https://arxiv.org/abs/2410.16516
     """
 
-    models: int = option(16, at_least=0)
-
-    def conflicts(self) -> list[str]:
-        """Return a line for an odd number of models."""
-        return [f"models must be an even whole number, got {self.models} (try models=16)"] if self.models % 2 else []
+    models: int = option(16, at_least=0, even=True)
 
     def memorization_models(self) -> int:
         """Return the number of models; see `Forget.memorization_models`."""

@@ -1,4 +1,4 @@
-"""The table of a run for a terminal: as much of it as the width has room for."""
+"""The table of a run for a terminal, without the columns and rows that do not fit its width."""
 
 from __future__ import annotations
 

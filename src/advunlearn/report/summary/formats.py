@@ -51,7 +51,7 @@ def legend(summary: Summary, mark: str = "*") -> list[str]:
 
 
 def _for_terminal(summary: Summary) -> Summary:
-    """Return the summary without the columns that a terminal has no room for."""
+    """Return the summary without the columns that only wide tables have."""
     if summary.selected:
         return summary
     return replace(summary, columns=tuple(column for column in summary.columns if column.terminal))
