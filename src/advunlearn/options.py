@@ -94,7 +94,7 @@ def option(
 ) -> Any:
     """Declare a dataclass field with its default and the allowed range; for a list, that of each element.
 
-    `even` allows only multiples of 2: models that come in complementary pairs. `search` is the range in which `advunlearn
+    `even` allows only multiples of 2, for models in complementary pairs. `search` is the range in which `advunlearn
     tune` looks for a better value than the default.
     """
     limits = {"at_least": at_least, "above": above, "at_most": at_most, "below": below, "choices": choices}

@@ -96,4 +96,4 @@ def test_the_flags_of_a_verb_are_those_of_its_help(verb: str, capsys: pytest.Cap
         main([verb, "--help"])
     options = capsys.readouterr().out.split("options:")[1].split("\n\n")[0]
     flags = {flags.split()[-1] for flags in re.findall(r"^  (-\S+(?:, --\S+)?)", options, re.M)}
-    assert {flag.rstrip(",") for flag in flags} - {"--help"} == set(OVERRIDES[verb])
+    assert {flag.rstrip(",") for flag in flags} - {"-h", "--help"} == set(OVERRIDES[verb])
