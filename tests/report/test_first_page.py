@@ -44,6 +44,7 @@ def test_the_conclusion_follows_from_the_intervals(
     found = conclusion(with_intervals(original, 0.5, unlearned, half))
     assert found[0].startswith(first)
     assert found[1].startswith(second)
+    assert all(sentence.isprintable() for sentence in found)  # the page escapes what is not
 
 
 def test_a_difference_that_the_audit_cannot_see_is_the_sum_of_half_intervals() -> None:

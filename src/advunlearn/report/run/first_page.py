@@ -107,7 +107,8 @@ def limits(metrics: Metrics, about: Mapping[str, Any]) -> list[str]:
         "The numbers are over all forget examples together: a single one may still be recognized.",
         f"One training of each model (seed {about.get('seed', UNKNOWN)}): another gives other numbers "
         "(seed=1,2,3 repeats it).",
-        "Out of sight: copies of the examples in files, backups and logs, the model before, and models made from it.",
+        "Not examined: copies of the examples in files, backups and logs, copies of the original model, and models that "
+        "were derived from it.",
         *attack_notes(metrics["models"]["unlearned"]),
     ]
 
@@ -146,16 +147,16 @@ def _of(found: Sequence[str], names: Sequence[str]) -> str:
 
 def _pairs(metrics: Metrics, attack: str) -> str:
     values = [metrics["models"][model]["attacks"][attack]["auc"] for model in MODELS]
-    before, retrained, after = (f"{100 * value:.1f}\u00a0%" for value in values)
+    before, retrained, after = (f"{100 * value:.1f} %" for value in values)
     return (
         f"{attack}, the strongest attack, takes an example to forget for the more likely training example in {before} "
         f"of its pairs with a test example before unlearning, and in {after} after it; {retrained} is the aim, that of "
-        "the retrained model, and 50\u00a0% is guessing."
+        "the retrained model, and 50 % is guessing."
     )
 
 
 def _useful(metrics: Metrics) -> Iterator[str]:
-    before, retrained, after = (f"{100 * metrics['models'][model]['accuracy']['test']:.1f}\u00a0%" for model in MODELS)
+    before, retrained, after = (f"{100 * metrics['models'][model]['accuracy']['test']:.1f} %" for model in MODELS)
     yield (
         f"The unlearned model classifies {after} of the test examples correctly (before: {before}, retrained: "
         f"{retrained})."
