@@ -107,8 +107,8 @@ def limits(metrics: Metrics, about: Mapping[str, Any]) -> list[str]:
         "The numbers are over all forget examples together: a single one may still be recognized.",
         f"One training of each model (seed {about.get('seed', UNKNOWN)}): another gives other numbers "
         "(seed=1,2,3 repeats it).",
-        "Not examined: copies of the examples in files, backups and logs, copies of the original model, and models that "
-        "were derived from it.",
+        "Not examined: copies of the examples in files, backups and logs, copies of the original model, and models "
+        "derived from it.",
         *attack_notes(metrics["models"]["unlearned"]),
     ]
 
