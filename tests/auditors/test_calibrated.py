@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,6 @@ def test_too_few_models_without_an_example_are_an_error_with_a_fix() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"references": 3}, {"references": 5}, {"stake": 0}])
-def test_bad_options_are_refused(wrong: dict[str, float]) -> None:
+def test_bad_options_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=next(iter(wrong))):
-        Calibrated(**wrong)  # type: ignore[arg-type]
+        Calibrated(**wrong)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -70,7 +69,6 @@ def test_own_parts_are_completed(workplace: Path) -> None:
         assert completed(f"advunlearn run {flag} unlearner=shr") == ["unlearner=shrink "]
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_in_bash_only_what_follows_the_equals_sign_is_inserted() -> None:
     code = SCRIPTS["bash"] + (
         'answer() { [ "$3" = "advunlearn run unlearner=s" ] && printf "unlearner=sg \\nunlearner=ssd \\n"; }\n'

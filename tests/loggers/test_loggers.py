@@ -52,15 +52,15 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Result, R
 
 def check(curves: Mapping[str, Curve], metrics: Mapping[str, float], result: Result, trained: bool = True) -> None:
     """Compare what a client read with the run's own files."""
-    trace, found = result.metrics["trace"], result.metrics
+    trace: Any = result.metrics["trace"]
+    found = result.metrics
     epochs = [0, 1]
     for name in ("original", "retrained", "unlearned") if trained else ("unlearned",):
         assert [step for step, _ in curves[f"train/{name}/loss"]] == epochs
         assert all(value > 0 for _, value in curves[f"train/{name}/loss"])
     for name in ("utility", "auditor_accuracy", "base_loss"):
-        wanted: Any = trace[name]  # type: ignore[literal-required]
         assert [step for step, _ in curves[f"game/{name}"]] == trace["step"]
-        assert [value for _, value in curves[f"game/{name}"]] == pytest.approx(wanted)
+        assert [value for _, value in curves[f"game/{name}"]] == pytest.approx(trace[name])
     assert [value for _, value in curves["epochs/utility"]] == pytest.approx(trace["epochs"]["utility"])
     for model, numbers in found["models"].items():
         assert metrics[f"{model}/accuracy_test"] == pytest.approx(numbers["accuracy"]["test"])
@@ -159,7 +159,8 @@ def test_logging_changes_no_result_and_no_key(
 ) -> None:
     plain = run(workplace / "sweep" / "0", QUICK)  # in a store of its own
     keys = ["models", "gap", "selection", "trace", "weights"]
-    assert {key: plain.metrics[key] for key in keys} == {key: logged[0].metrics[key] for key in keys}  # type: ignore[literal-required]
+    numbers: list[Any] = [result.metrics for result in (plain, logged[0])]
+    assert {key: numbers[0][key] for key in keys} == {key: numbers[1][key] for key in keys}
     again = run(workplace / "again", [*QUICK, "tensorboard=true"], adopt=True, sweep=False)
     assert again.network is None  # taken over: the key is the same
     assert again.objective == plain.objective
@@ -174,10 +175,10 @@ class Deaf(Logger):
     def __init__(self, opens: bool) -> None:
         self.opens = opens
 
-    def start(self, run: LoggedRun) -> Tracker:
+    def start(self, run: LoggedRun) -> Any:
         if not self.opens:
             raise OSError("no server")
-        return self  # type: ignore[return-value]
+        return self
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(f"broken at {name}")
@@ -188,7 +189,7 @@ def test_a_logger_that_fails_is_left_out_with_one_warning(tmp_path: Path, caplog
 
     class Kept(Logger):
         def start(self, run: LoggedRun) -> Tracker:
-            return self  # type: ignore[return-value]
+            return self
 
         def log(self, section: str, step: int, values: Mapping[str, float]) -> None:
             other.append((section, step, dict(values)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,10 +127,10 @@ def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
 
 def test_an_attack_on_the_unlearner_has_a_column_per_question(tmp_path: Path) -> None:
     for seed, auc in ((1, 0.5), (2, 0.7)):
-        found = metrics({"lira": 0.1, "ulira": 0.0})
+        found: Any = metrics({"lira": 0.1, "ulira": 0.0})
         values = dict(zip(MODELS, (0.9, 0.5, auc), strict=True))
         each = {model: {"auc": value, "auc_low": 0.0, "auc_high": 1.0} for model, value in values.items()}
-        found["algorithm"] = {"ulira": {"efficacy": each}}  # type: ignore[dict-item]
+        found["algorithm"] = {"ulira": {"efficacy": each}}
         write(tmp_path / str(seed), config(seed), found)
     write(tmp_path / "3", config(3), metrics({"lira": 0.1}))  # a run without it
     summary = summarise(find_runs([tmp_path]))

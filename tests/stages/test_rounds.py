@@ -60,12 +60,12 @@ def test_rounds_of_one_run_are_to_the_bit_what_a_run_for_each_request_gives(made
 
 
 def test_every_model_is_followed_on_the_examples_of_every_request(made: Path) -> None:
-    metrics = read_metrics(made)
+    metrics: Any = read_metrics(made)
     found = metrics["rounds"]
     assert found["examples"] == [12, 12]
     models = {"original": found["models"][0], "unlearned": found["models"][2], "retrained": found["retrained"]}
     for name, model in models.items():
-        accuracy = metrics["models"][name]["accuracy"]["forget"]  # type: ignore[index]
+        accuracy = metrics["models"][name]["accuracy"]["forget"]
         assert np.mean(model["accuracy"]) == pytest.approx(accuracy)  # of equally many examples each
         assert all(0 <= auc <= 1 for auc in model["auc"])
     assert metrics["seconds"]["unlearn"] == sum(found["seconds"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,9 +74,11 @@ def test_an_option_is_set_for_the_methods_that_have_it() -> None:
 def test_an_option_of_an_auditor_is_set_for_the_auditors_that_have_it() -> None:
     words = ["unlearner=sg,finetune", "auditor=svm,calibrated", "auditor.references=8", "seed=4,5"]
     comparison = comparison_of(words)
-    games = [(name, job.experiment.unlearner) for name, job in comparison.jobs if name.startswith("sg")]
+    games: list[tuple[str, Any]] = [
+        (name, job.experiment.unlearner) for name, job in comparison.jobs if name.startswith("sg")
+    ]
     assert [name for name, _ in games] == ["sg (svm)"] * 2 + ["sg (calibrated)"] * 2
-    assert [getattr(game, "auditor", None).reference_models() for _, game in games] == [0, 0, 8, 8]  # type: ignore[union-attr]
+    assert [game.auditor.reference_models() for _, game in games] == [0, 0, 8, 8]
     assert not comparison.left_out
     with pytest.raises(ConfigError, match=r"auditor\.references: no such option"):
         comparison_of(["unlearner=sg", "auditor=svm,logistic", "auditor.references=8"])
