@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from
 from advunlearn.config.experiment import Experiment
-from advunlearn.loggers.logger import LoggedRun, Logger, Tracker, tracked
+from advunlearn.loggers.logger import LoggedRun, Logger, tracked
 from advunlearn.report.run.result import Result
 from advunlearn.report.summary.runs import summarise
 from advunlearn.runs.manifest import Manifest
@@ -188,7 +188,7 @@ def test_a_logger_that_fails_is_left_out_with_one_warning(tmp_path: Path, caplog
     other: list[Any] = []
 
     class Kept(Logger):
-        def start(self, run: LoggedRun) -> Tracker:
+        def start(self, run: LoggedRun) -> Any:
             return self
 
         def log(self, section: str, step: int, values: Mapping[str, float]) -> None:
