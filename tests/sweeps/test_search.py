@@ -110,14 +110,16 @@ class TwoTrials(Sweeper):  # type: ignore[misc]
 
 
 @pytest.fixture
-def two_trials() -> Iterator[type[TwoTrials]]:
+def two_trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[TwoTrials]]:
     name = "hydra_plugins.two_trials"  # Hydra takes no others
-    sys.modules[name] = ModuleType(name)
+    for module in ("hydra_plugins", name):  # the first one does not exist where no plugin is installed
+        if module not in sys.modules:
+            monkeypatch.setitem(sys.modules, module, ModuleType(module))
     TwoTrials.__module__, sys.modules[name].TwoTrials = name, TwoTrials  # type: ignore[attr-defined]
     Plugins.instance().register(TwoTrials)
     ConfigStore.instance().store("two", {"_target_": "hydra_plugins.two_trials.TwoTrials"}, group="hydra/sweeper")
     yield TwoTrials
-    del Plugins.instance().class_name_to_class[f"{name}.TwoTrials"], sys.modules[name]
+    del Plugins.instance().class_name_to_class[f"{name}.TwoTrials"]
 
 
 def test_any_sweeper_gets_the_objective_and_only_the_chosen_run_is_shown(
