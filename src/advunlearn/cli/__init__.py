@@ -21,29 +21,31 @@ from advunlearn.runtime.terminal import FLAGS, asked
 USAGE = """\
 advunlearn: adversarial machine unlearning as a Stackelberg game, and its audit
 
-  advunlearn run [group=option | key=value]...   pretrain, retrain, unlearn, attack, evaluate, report
-  advunlearn run -m seed=1,2,3 ...               a sweep: one run for each combination
-  advunlearn unlearn original.path=model.pt ...  the same for a model that is trained already
-  advunlearn audit original.path=model.pt ...    attacks on a trained model, without unlearning
-  advunlearn compare unlearner=sg,salun ...      several methods on the same requests, each against retraining
-  advunlearn tune unlearner=salun ...            search for the options of methods, on the selection set
-  advunlearn submit [flags] [overrides]...       a sweep, sent to Slurm as one job array; returns at once
-  advunlearn status SWEEP                        the state of each run of a sweep
-  advunlearn resume RUN...                       resume a run, or a sweep, that ended before it was completed
-  advunlearn check [overrides]...                find every mistake, print the config and the work to do
-  advunlearn list [group]                        the parts of a run, one line each
-  advunlearn describe GROUP PART                 a part's options: meaning, type, range and default
-  advunlearn report RUN...                       the table and page of one run, or the means of several over seeds
-  advunlearn data ls | fetch | pack | unpack     datasets, and where they are
-  advunlearn store ls | verify | prune           the results that later runs reuse
-  advunlearn completion bash | zsh               tab completion: eval "$(advunlearn completion bash)"
+Usage: advunlearn VERB [flags] [group=option | key=value]...
+
+  run         pretrain, retrain, unlearn, attack, evaluate, report
+  run -m      a sweep, seed=1,2,3 ...: one run for each combination
+  unlearn     the same for a trained model: original.path=model.pt ...
+  audit       attacks on a trained model, without unlearning
+  compare     several methods on the same requests, each against retraining
+  tune        search for the options of methods, on the selection set
+  submit      a sweep, sent to Slurm as one job array; returns at once
+  status      the state of each run of a sweep
+  resume      resume a run, or a sweep, that ended before it was completed
+  check       find every mistake, print the config and the work to do
+  list        the parts of a run, one line each
+  describe    a part's options: meaning, type, range and default
+  report      the table and page of a run, or the means of several over seeds
+  data        ls, fetch, pack, unpack: datasets, and where they are
+  store       ls, verify, prune: the results that later runs reuse
+  completion  tab completion: eval "$(advunlearn completion bash)"
 
 Begin with:      advunlearn run
 Then try:        advunlearn run dataset=cifar10 attack=lira
                  advunlearn run unlearner=finetune seed=1
 Help of a verb:  advunlearn VERB --help
 Of every verb:   --wide    whole tables, whatever the width of the terminal
-                 --quiet   no progress and no remarks, only results, warnings and errors
+                 --quiet   only results, warnings and errors
 """
 
 WORKING = (

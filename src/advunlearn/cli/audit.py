@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from advunlearn.cli.one_run import audit_in
+from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import RunFailed, fail, refuse
 
 RUN_DIR = "hydra.run.dir="
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     The attacks try to tell the forget set, which the forget options choose, from test examples. By default they are
     attacks that train no other model. Options of the unlearner are ignored.
     """
-    parser = argparse.ArgumentParser("advunlearn audit", description=main.__doc__)
+    parser = parser_of("audit", main.__doc__)
     parser.add_argument("--config-dir", help="a folder with your own parts")
     parser.add_argument(
         "--folder", type=Path, help="where to write, as hydra.run.dir=...; by default a new one under outputs/audit"

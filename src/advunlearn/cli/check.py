@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import fail, refuse
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """`advunlearn check`: find every mistake, print the config, the work to do and the time it takes."""
-    parser = argparse.ArgumentParser("advunlearn check", description=main.__doc__)
+    parser = parser_of("check", main.__doc__)
     parser.add_argument("--config-dir", help="a folder with your own parts")
     parser.add_argument("-m", "--multirun", action="store_true", help="check all runs of a sweep, and print the first")
     parser.add_argument("overrides", nargs="*", help="overrides, as for `advunlearn run`")

@@ -15,7 +15,7 @@ With seeds.training=1,2,3 seeds.unlearning=1,2 each trained model is unlearned t
 The table has no unlearning, retraining again (the floor) and a method that forgets too much as controls.
 
   advunlearn compare
-  advunlearn compare unlearner=sg,salun,scrub auditor=svm,likelihood_ratio seed=1,2,3,4,5
+  advunlearn compare unlearner=sg,salun auditor=svm,calibrated seed=1,2,3,4,5
   advunlearn compare experiment=cifar10_cpu
   advunlearn report outputs/sweeps/ID --format latex
 """

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from advunlearn.cli.parser import parser_of
 from advunlearn.runtime.terminal import FLAGS
 
 EPILOG = """\
@@ -80,12 +80,7 @@ ACTIONS = {
 
 def main(arguments: list[str]) -> int:
     """`advunlearn completion`: print a script that completes verbs, parts and options in bash or zsh."""
-    parser = argparse.ArgumentParser(
-        "advunlearn completion",
-        description=main.__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("completion", main.__doc__, EPILOG)
     parser.add_argument("shell", choices=(*SCRIPTS, "words"), help="the shell; `words` is what its script calls")
     parser.add_argument("line", nargs="?", default="", help="for `words`: the line as far as it is typed")
     options = parser.parse_args(arguments)

@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
+from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import fail, refuse
 from advunlearn.options import UserError
 
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("advunlearn data", description=main.__doc__)
+    parser = parser_of("data", main.__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     ls = verbs.add_parser("ls", help="every dataset and where it is")
     ls.set_defaults(run=lambda _: _ls())

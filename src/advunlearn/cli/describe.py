@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib
 import inspect
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from advunlearn.cli.list_ import print_group
+from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import print_text
 from advunlearn.config import part_files
 
@@ -22,7 +22,7 @@ WIDTH = 80
 
 def main(arguments: list[str]) -> int:
     """`advunlearn describe`: what a part does, and each of its options with meaning, type, range and default."""
-    parser = argparse.ArgumentParser("advunlearn describe", description=main.__doc__)
+    parser = parser_of("describe", main.__doc__)
     parser.add_argument("group", help="a group of parts, such as unlearner")
     parser.add_argument(
         "name", nargs="?", help="a part of that group, such as sg; without it, the parts of the group are listed"

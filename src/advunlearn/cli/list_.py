@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import print_text
 
 
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     """
     from advunlearn.config import part_files
 
-    parser = argparse.ArgumentParser("advunlearn list", description=main.__doc__)
+    parser = parser_of("list", main.__doc__)
     parser.add_argument("group", nargs="?", help="one of the groups")
     parser.add_argument("--config-dir", help="a folder with your own parts")
     options = parser.parse_args(arguments)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advunlearn.cli.one_run import resume
+from advunlearn.cli.parser import parser_of
 from advunlearn.runtime.terminal import remark
 
 if TYPE_CHECKING:
@@ -17,12 +18,7 @@ if TYPE_CHECKING:
 
 def sweep_parser(verb: str, about: str | None, epilog: str) -> argparse.ArgumentParser:
     """Return the parser of a verb that takes the overrides of a sweep, to which its own flags are added."""
-    parser = argparse.ArgumentParser(
-        f"advunlearn {verb}",
-        description=about,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(verb, about, epilog)
     parser.add_argument("overrides", nargs="*", help="as for `advunlearn run -m`; unlearner=a,b names the methods")
     parser.add_argument("--config-dir", help="a folder with your own parts")
     return parser

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import fail, print_text, refuse
 from advunlearn.runtime.terminal import table_width
 
@@ -17,7 +18,7 @@ given, or into --out; the last line names the file. Runs without a result are li
 
   advunlearn report outputs/sweeps/ID
   advunlearn report outputs/digits/sg/* --format latex
-  advunlearn report outputs/sweeps/ID --metrics gap,tpr@0.01 --models retrained,unlearned --best bold
+  advunlearn report outputs/sweeps/ID --metrics gap,tpr@0.01 --best bold
 
 Next to report.html: runs.csv with a line for each run and its config, and each picture as PNG, PDF and SVG.
 """
@@ -25,12 +26,7 @@ Next to report.html: runs.csv with a line for each run and its config, and each 
 
 def main(arguments: list[str]) -> int:
     """`advunlearn report`: the table and report of one run, or means and 95 % intervals of several over seeds."""
-    parser = argparse.ArgumentParser(
-        "advunlearn report",
-        description=main.__doc__,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("report", main.__doc__, EPILOG)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or one with runs below it")
     parser.add_argument(
         "--format",

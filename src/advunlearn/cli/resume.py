@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from advunlearn.cli.one_run import resume
+from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import refuse
 
 
 def main(arguments: list[str]) -> int:
     """`advunlearn resume`: resume runs that were killed, were interrupted, failed, or never started."""
-    parser = argparse.ArgumentParser("advunlearn resume", description=main.__doc__)
+    parser = parser_of("resume", main.__doc__)
     parser.add_argument(
         "runs",
         nargs="+",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import print_text, refuse
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """`advunlearn status`: the state of each run of a sweep, or of one run; exits with 1 if a run needs attention."""
-    parser = argparse.ArgumentParser("advunlearn status", description=main.__doc__)
+    parser = parser_of("status", main.__doc__)
     parser.add_argument(
         "sweep", type=Path, metavar="SWEEP", help="the folder of a sweep, local or on Slurm, or of a run"
     )

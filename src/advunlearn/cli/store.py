@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import fail, in_words, print_text, refuse
 from advunlearn.options import UserError
 from advunlearn.report.plain_text import align
@@ -20,7 +20,7 @@ DAYS = 30.0
 
 def main(arguments: list[str]) -> int:
     """`advunlearn store`: the results that later runs reuse."""
-    parser = argparse.ArgumentParser("advunlearn store", description=main.__doc__)
+    parser = parser_of("store", main.__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     ls = verbs.add_parser("ls", help="a line for each kind of artefact: how many, time since their last use, size")
     ls.add_argument("--all", action="store_true", help="a line for each artefact, with its name")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import fail, refuse
 from advunlearn.sweeps.slurm import Flags, SlurmError
 
@@ -15,10 +16,12 @@ if TYPE_CHECKING:
     from advunlearn.sweeps.submission import Numbers, Sweep
 
 EXAMPLES = """\
-examples:
+Examples:
+
   advunlearn submit --time 1:00:00 --gpus 1 seed=1,2,3 unlearner=sg,finetune
-  advunlearn submit --parallel 8 --setup 'module load cuda' --sbatch constraint=a100 experiment=game_twin seed=1,2,3
-  advunlearn submit --shadow-shards 8 attack=lira attack.shadows=256 unlearner=sg,finetune
+  advunlearn submit --parallel 8 --setup 'module load cuda' \\
+      --sbatch constraint=a100 experiment=game_twin seed=1,2,3
+  advunlearn submit --shadow-shards 8 attack=lira attack.shadows=256 seed=1,2
   advunlearn submit --retry outputs/sweeps/SWEEP --mem 16G
 """
 TEXTS = {
@@ -69,16 +72,15 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "advunlearn submit",
+    parser = parser_of(
+        "submit",
+        main.__doc__,
+        EXAMPLES,
         usage="%(prog)s [flags] [--] [group=option | key=value,value...]...\n       %(prog)s --retry SWEEP [flags]",
-        description=main.__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("overrides", nargs="*", help="overrides, as for `advunlearn run -m`")
-    parser.add_argument("--config-dir", help="a folder with your own options")
+    parser.add_argument("--config-dir", help="a folder with your own parts")
     for name, words in TEXTS.items():
         parser.add_argument(f"--{name}", metavar="X", help=words)
     for name, (_, words) in NUMBERS.items():

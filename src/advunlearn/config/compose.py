@@ -20,6 +20,7 @@ from advunlearn.config.composer import AUDITOR, RECIPE, Composer, composer, is_r
 from advunlearn.config.part_files import GROUPS
 from advunlearn.config.recipes import Recipe, Recipes
 from advunlearn.config.search_path import is_search_path
+from advunlearn.config.where_known import distinct_runs, split_marked
 from advunlearn.options import ConfigError
 from advunlearn.runtime.settings import OBJECTIVES
 
@@ -68,14 +69,16 @@ def hydra_words(overrides: Sequence[str]) -> list[str]:
     read, such as `dataset.path=~/été (2).npz`, gets quotes. Arguments, whose names no file lists, may be new.
     """
     words = []
-    for override in overrides:
+    for word in overrides:
+        mark = "~" if word.startswith("~") else ""
+        override = word.removeprefix(mark)
         if override.startswith("auditor="):
             override = AUDITOR + override.removeprefix("auditor")
         elif override.startswith("auditor."):
             override = "unlearner." + override
-        elif override.startswith(_FREE):
+        elif override.startswith(_FREE) and not mark:
             override = "++" + override
-        words.append(_with_quoted_path(override))
+        words.append(mark + _with_quoted_path(override))
     return words
 
 
@@ -104,8 +107,18 @@ def jobs_to_check(overrides: Sequence[str], config_dir: str | Path | None = None
     """
     with composer(config_dir, overrides) as here:
         words, search = hydra_words(overrides), _is_search(overrides)
-        swept = _swept(here, words, _missing_extras(overrides), multirun=multirun, search=search)
-        return list(_read_all(here, _variants(swept.values), swept.problems))
+        problems = [*_missing_extras(overrides), *_marked(words)]
+        swept = _swept(here, words, problems, multirun=multirun, search=search)
+        return list(_read_all(here, swept.variants(), swept))
+
+
+def _marked(words: Sequence[str]) -> list[str]:
+    """Return a line for each `~key=values`, which one run, a search and Hydra's own launchers cannot skip."""
+    return [
+        f"{word}: only a plain sweep (advunlearn run -m) or submit leaves out what a method lacks (try {word[1:]})"
+        for word in words
+        if word.startswith("~") and "=" in word
+    ]
 
 
 def recipe_of(overrides: Sequence[str], config_dir: str | Path | None = None) -> Recipe | None:
@@ -114,10 +127,11 @@ def recipe_of(overrides: Sequence[str], config_dir: str | Path | None = None) ->
     Raises:
         ConfigError: with every other mistake in them, one line each.
     """
-    problems: list[str] = []
+    words = hydra_words(overrides)
+    problems = _marked(words)
     with composer(config_dir, overrides) as here:
-        parsed = [each for each in here.parse(hydra_words(overrides), problems) if not each.is_hydra_override()]
-        first = [single(words[0]) for each in parsed if (words := here.values(each, problems))]
+        parsed = [each for each in here.parse(words, problems) if not each.is_hydra_override()]
+        first = [single(values[0]) for each in parsed if (values := here.values(each, problems))]
         here.compose(first, problems)
         if problems:
             raise ConfigError(problems)
@@ -132,10 +146,10 @@ def check_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) 
     """
     with composer(config_dir, overrides) as here:
         swept = _swept(here, hydra_words(overrides), _missing_extras(overrides))
-        jobs = _read_all(here, _variants(swept.values), swept.problems)
+        jobs = _read_all(here, swept.variants(), swept)
         first = next(jobs)
         collections.deque(jobs, maxlen=0)  # each is checked and dropped
-        return first, swept.count
+        return first, sum(1 for _ in distinct_runs(here, swept.runs(), swept.marked, []))
 
 
 def _missing_extras(overrides: Sequence[str]) -> list[str]:
@@ -194,7 +208,7 @@ def jobs_in(here: Composer, overrides: Sequence[str]) -> list[Job]:
     words = hydra_words(overrides)
     problems = [f"{word}: submit has options of its own for this" for word in words if _is_hydras(word)]
     swept = _swept(here, words, problems)
-    return list(_read_all(here, map(list, itertools.product(*swept.values)), swept.problems))
+    return list(_read_all(here, swept.runs(), swept))
 
 
 def named_folder(word: str, others: Sequence[str] = (), config_dir: str | Path | None = None) -> Path:
@@ -218,15 +232,23 @@ class _Swept:
     Attributes:
         values: for each key, the overrides that it sweeps over.
         problems: the mistakes in the overrides, one line each.
+        marked: the keys of the options that are set only where the parts of a run have them.
     """
 
     values: list[list[str]]
     problems: list[str]
+    marked: set[str]
 
-    @property
-    def count(self) -> int:
-        """Return the number of runs."""
-        return math.prod(map(len, self.values))
+    def runs(self) -> Iterator[list[str]]:
+        """Yield the overrides of every run."""
+        return map(list, itertools.product(*self.values))
+
+    def variants(self) -> Iterator[list[str]]:
+        """Yield the first run, and one for each further value with the first of the others: a sum, not a product.
+
+        With marked options, which the first of the others may lack, every run.
+        """
+        return self.runs() if self.marked else _variants(self.values)
 
 
 def _is_search(overrides: Sequence[str]) -> bool:
@@ -245,6 +267,7 @@ def _swept(
         ConfigError: if these are more runs than `ADVUNLEARN_MAX_RUNS` allows, before any of them is made.
     """
     found = list(problems)
+    words, marked = split_marked(words)
     typed = [override for override in here.parse(words, found) if not override.is_hydra_override()]
     own: list[Override] = []
     if multirun:
@@ -261,7 +284,7 @@ def _swept(
         typed = [override for override in typed if not override.is_sweep_override()]
     chosen = {override.get_key_element(): override for override in [*own, *typed]}
     values = [here.values(override, found) for override in chosen.values()]
-    return _Swept([each for each in values if each], found)
+    return _Swept([each for each in values if each], found, marked)
 
 
 def _no_sweep(override: Override) -> str:
@@ -292,16 +315,16 @@ def _refuse_too_many(overrides: Sequence[Override], problems: Sequence[str]) -> 
         raise ConfigError([*problems, f"this sweep has {runs}, and at most {limit:,} are allowed{lift}"])
 
 
-def _read_all(here: Composer, runs: Iterable[list[str]], problems: Sequence[str]) -> Iterator[Job]:
-    """Yield the runs that these overrides make; `problems` are those found before.
+def _read_all(here: Composer, runs: Iterable[list[str]], swept: _Swept) -> Iterator[Job]:
+    """Yield the runs that these overrides make.
 
     Raises:
         ConfigError: at the end, with every mistake in any of them, each once.
     """
     from advunlearn.config.experiment import read_experiment  # torch is imported with the parts
 
-    mistakes, recipes = list(problems), Recipes(here)
-    for overrides in runs:
+    mistakes, recipes = list(swept.problems), Recipes(here)
+    for overrides in distinct_runs(here, runs, swept.marked, mistakes):
         typed = [single(text) for text in overrides]
         recipe = recipes.recipe_for(typed)
         words = [single(f"{RECIPE}={recipe.name}")] if recipe else []

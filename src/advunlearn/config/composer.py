@@ -6,6 +6,8 @@ import contextlib
 import copy
 import math
 import secrets
+import shutil
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +70,9 @@ def register_resolvers() -> None:
 def _groups(sources: Iterable[Any]) -> str:
     """Return a line for each group that a user chooses from: the options in these `hydra.runtime.config_sources`."""
     folders = [Path(source.path) for source in sources if source.schema in ("file", OwnFiles.scheme())]
-    return "\n".join(f"{group}: {', '.join(part_files.files(group, folders))}" for group in part_files.groups())
+    width = shutil.get_terminal_size().columns - 1
+    lines = (f"{group}: {', '.join(part_files.files(group, folders))}" for group in part_files.groups())
+    return "\n".join(textwrap.fill(line, width, subsequent_indent="    ") for line in lines)
 
 
 @contextlib.contextmanager

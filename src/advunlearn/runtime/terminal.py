@@ -6,7 +6,10 @@ import shutil
 import sys
 from dataclasses import dataclass
 
-FLAGS = ("--wide", "--quiet")  # of every verb
+FLAGS = {  # of every verb
+    "--wide": "whole tables, whatever the width of the terminal",
+    "--quiet": "only results, warnings and errors",
+}
 
 
 @dataclass
