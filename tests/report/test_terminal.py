@@ -112,3 +112,14 @@ def test_quiet_has_no_remarks_and_no_progress_but_warnings(
         logging.getLogger("advunlearn.test").warning("a warning")
         shown = capsys.readouterr().err
         assert [word in shown for word in ("a remark", "a line", "a warning")] == [not quiet, not quiet, True]
+
+
+def test_one_column_of_a_wide_table_continues_below() -> None:
+    rows = [("1", "one two three four five six", "9 s"), ("22", "seven", "10 s")]
+    assert align(rows, right=(0, 2), fold=1, width=30) == [
+        " 1  one two three four   9 s",
+        "    five six",
+        "22  seven               10 s",
+    ]
+    for width in (None, 200):
+        assert align(rows, right=(0, 2), fold=1, width=width) == align(rows, right=(0, 2))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import fail, refuse
+from advunlearn.runtime.terminal import table_width
 
 if TYPE_CHECKING:
     from advunlearn.config.experiment import Experiment
@@ -51,7 +52,7 @@ def _estimate(experiment: Experiment, runs: int) -> int:
         return refuse(error.problems)
     except ValueError as error:  # what the run would fail with
         return fail(error)
-    lines = [table(estimate), *remarks(experiment, estimate)]
+    lines = [table(estimate, table_width()), *remarks(experiment, estimate)]
     if runs > 1:
         lines.append(f"this is the first of {runs} runs; each later one trains only what differs")
     sys.stdout.write("\n" + "\n".join(lines) + "\n")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import print_text
+from advunlearn.report.plain_text import align
+from advunlearn.runtime.terminal import table_width
 
 
 def main(arguments: list[str]) -> int:
@@ -36,8 +38,10 @@ def print_group(group: str, folders: Sequence[Path]) -> None:
     """Print one line for each option of a group."""
     from advunlearn.config import part_files
 
-    for name, path in part_files.files(group, folders).items():
-        print_text(f"  {name:<22} {part_files.summary(path)}{_citation(path)}\n")
+    options = part_files.files(group, folders).items()
+    rows = [(f"  {name:<21}", f"{part_files.summary(path)}{_citation(path)}") for name, path in options]
+    if rows:
+        print_text("\n".join(align(rows, fold=1, width=table_width())) + "\n")
 
 
 def _citation(path: Path) -> str:

@@ -12,6 +12,7 @@ from advunlearn.cli.parser import parser_of
 from advunlearn.cli.problems import print_text, refuse
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align
+from advunlearn.runtime.terminal import table_width
 
 if TYPE_CHECKING:
     from advunlearn.sweeps.status import Status
@@ -64,7 +65,7 @@ def _table(jobs: Sequence[Status]) -> str:
         (str(job.number), " ".join(words), _seconds(job), job.state + (f": {job.detail}" if job.detail else ""))
         for job, words in zip(jobs, varying([job.overrides for job in jobs]), strict=True)
     ]
-    return "\n".join(align(rows, right=(0, 2)))
+    return "\n".join(align(rows, right=(0, 2), fold=1, width=table_width()))
 
 
 def _seconds(job: Status) -> str:

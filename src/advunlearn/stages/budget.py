@@ -70,13 +70,13 @@ def estimated(estimator: Estimator) -> Estimate:
         raise TimeUnknown(f"the time of this run is unknown ({type(error).__name__}: {error})") from error
 
 
-def table(estimate: Estimate) -> str:
-    """Return the estimate as text, one line per kind of work."""
+def table(estimate: Estimate, width: int | None = None) -> str:
+    """Return the estimate as text, one line per kind of work, which continues where the table is wider than this."""
     rows = [("to compute", "", "in the store", "to make", "time")]
     for line in estimate.lines:
         time = duration(line.seconds) if line.missing else "-"
         rows.append((f"  {line.name}", line.about, f"{line.held} of {line.wanted}", str(line.missing), time))
-    return "\n".join([*align(rows, right=(2, 3, 4)), f"total: {total(estimate)}"])
+    return "\n".join([*align(rows, right=(2, 3, 4), fold=1, width=width), f"total: {total(estimate)}"])
 
 
 def total(estimate: Estimate) -> str:
