@@ -39,7 +39,7 @@ def commands(page: str) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("source", "page", "link", "there"),
     [
-        ("docs/python.md", "python.md", "[it](../README.md#seeds)", "[it](overview.md#seeds)"),
+        ("docs/python.md", "python.md", "[it](../README.md#on-a-gpu)", "[it](overview.md#on-a-gpu)"),
         ("README.md", "overview.md", "[it](docs/data.md#forget-sets)", "[it](data.md#forget-sets)"),
         ("README.md", "overview.md", "![it](docs/report.png)", "![it](report.png)"),
         ("docs/index.md", "index.md", "[it](references.bib)", "[it](reference/references.md)"),

@@ -1,4 +1,4 @@
-"""Every command and every piece of code in the README and in docs/extend.md, run as it stands there."""
+"""Every command and every piece of code in the README, docs/runs.md and docs/extend.md, run as it stands there."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import torch
 
 import advunlearn
 from advunlearn.cli import main
-from advunlearn.config.compose import jobs_to_check
+from advunlearn.config.compose import check_sweep, jobs_to_check
 from advunlearn.sweeps.comparison import comparison_of
 from advunlearn.unlearners.unlearner import Unlearner
 from tests.conftest import Command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXTEND = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README + EXTEND, re.DOTALL)
+RUNS, EXTEND = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("runs.md", "extend.md"))
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README + RUNS + EXTEND, re.DOTALL)
 COMMANDS = [
     line.split("   #")[0].strip()
     for language, block in BLOCKS
@@ -105,8 +105,11 @@ def test_a_command_of_the_readme_is_right(
         return
     config_dir = words[words.index("--config-dir") + 1] if "--config-dir" in words else None
     overrides = [word for word in words if "=" in word]
-    assert jobs_to_check(overrides, config_dir, multirun="-m" in words)
-    if "cifar10" in line or "-m" in words:
+    if "-m" in words:
+        assert check_sweep(overrides, config_dir)[1] == (3 if "~" in line else 10 if "finetune" in line else 16 * 5)
+        return
+    assert jobs_to_check(overrides, config_dir, multirun=False)
+    if "cifar10" in line:
         return
     done = command(verb, *words, *SMALL)
     assert done.returncode == 0, done.stderr
@@ -146,6 +149,6 @@ def test_the_method_is_one(persons_folder: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_files_that_it_points_to_are_there() -> None:
-    for text, folder in ((README, ROOT), (EXTEND, ROOT / "docs")):
+    for text, folder in ((README, ROOT), (RUNS, ROOT / "docs"), (EXTEND, ROOT / "docs")):
         for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", text):
             assert (folder / target).exists(), target
