@@ -164,8 +164,8 @@ def _start_hydra(arguments: list[str], recipe: Recipe | None, key: dict[str, Any
     arguments = [word for word in arguments if not is_search_path(word)]  # Hydra would search them a second time
     if recipe is not None and _SHOW_FLAGS.intersection(arguments):
         remark(f"{recipe}\n")
-    if asked.quiet:
-        arguments.append("hydra.job_logging.handlers.console.level=WARNING")
+    if asked.quiet or known.multirun:  # Hydra has a line for each run of a sweep
+        arguments.insert(0, "++hydra.job_logging.handlers.console.level=WARNING")
     sys.argv = [sys.argv[0], *([f"recipe={recipe.name}"] if recipe else []), *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back here as they are
 
@@ -252,7 +252,8 @@ def job(config: DictConfig, recipe: Recipe | None, key: dict[str, Any] | None) -
     hydra_config = HydraConfig.get()
     overrides = list(hydra_config.overrides.task)
     if recipe is not None:
-        remark(f"{recipe}\n")
+        if hydra_config.mode == RunMode.RUN or hydra_config.job.num == 0:
+            remark(f"{recipe}\n")
         overrides.remove(f"recipe={recipe.name}")
     about = {
         "overrides": overrides,
