@@ -18,8 +18,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from advunlearn.config.compose import _read_all, _swept, _variants, hydra_words
+from advunlearn.config.compose import _read_all, hydra_words
 from advunlearn.config.composer import Composer, composer
+from advunlearn.config.swept import swept_by
 from advunlearn.config.yaml_files import read_yaml
 from advunlearn.data.forget.indices import Indices
 from advunlearn.data.npz import Npz
@@ -252,11 +253,15 @@ def here() -> Iterator[Composer]:
 @example(word="seed=range(0,1e9)", multirun=True)
 @example(word="seed=shuffle(range(0,1e12))", multirun=True)
 @example(word="unlearner=glob(zzz*)", multirun=True)
+@example(word="~unlearner.alpha=1,2", multirun=True)
+@example(word="~+seed=1", multirun=True)
+@example(word="~~seed=1", multirun=True)
+@example(word="~seed.[=1", multirun=True)
 @example(word="dataset.path=d/\udce9.npz", multirun=True)
 def test_overrides(word: str, multirun: bool, here: Composer) -> None:
     def jobs() -> None:
-        swept = _swept(here, hydra_words([word]), [], multirun=multirun)
-        runs = ([*words, "recipe=none"] for words in _variants(swept.values) if words)
-        list(_read_all(here, runs, swept.problems))
+        swept = swept_by(here, hydra_words([word]), [], multirun=multirun)
+        runs = ([*words, "recipe=none"] for words in swept.variants() if words)
+        list(_read_all(here, runs, swept))
 
     read(jobs)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import itertools
-import math
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,20 +11,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.types import Override
-
-from advunlearn.config.composer import AUDITOR, RECIPE, Composer, composer, is_readable, quoted, single, value_count
+from advunlearn.config.composer import AUDITOR, RECIPE, Composer, composer, is_readable, quoted, single
 from advunlearn.config.part_files import GROUPS
 from advunlearn.config.recipes import Recipe, Recipes
 from advunlearn.config.search_path import is_search_path
-from advunlearn.config.where_known import distinct_runs, split_marked
+from advunlearn.config.swept import Swept, swept_by
+from advunlearn.config.where_known import distinct_runs
 from advunlearn.options import ConfigError
 from advunlearn.runtime.settings import OBJECTIVES
 
 if TYPE_CHECKING:
     from advunlearn.config.experiment import Experiment
-
-MAX_RUNS = 1000  # of a sweep
 
 _FREE = tuple(f"{group}.arguments." for group in GROUPS)
 
@@ -108,7 +102,7 @@ def jobs_to_check(overrides: Sequence[str], config_dir: str | Path | None = None
     with composer(config_dir, overrides) as here:
         words, search = hydra_words(overrides), _is_search(overrides)
         problems = [*_missing_extras(overrides), *_marked(words)]
-        swept = _swept(here, words, problems, multirun=multirun, search=search)
+        swept = swept_by(here, words, problems, multirun=multirun, search=search)
         return list(_read_all(here, swept.variants(), swept))
 
 
@@ -145,7 +139,7 @@ def check_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) 
         ConfigError: with every mistake in them, one line each.
     """
     with composer(config_dir, overrides) as here:
-        swept = _swept(here, hydra_words(overrides), _missing_extras(overrides))
+        swept = swept_by(here, hydra_words(overrides), _missing_extras(overrides))
         jobs = _read_all(here, swept.variants(), swept)
         first = next(jobs)
         collections.deque(jobs, maxlen=0)  # each is checked and dropped
@@ -207,7 +201,7 @@ def jobs_in(here: Composer, overrides: Sequence[str]) -> list[Job]:
     """Return every run of a sweep; for several sweeps, one composer is faster than one for each. See `jobs_from`."""
     words = hydra_words(overrides)
     problems = [f"{word}: submit has options of its own for this" for word in words if _is_hydras(word)]
-    swept = _swept(here, words, problems)
+    swept = swept_by(here, words, problems)
     return list(_read_all(here, swept.runs(), swept))
 
 
@@ -225,97 +219,12 @@ def _is_hydras(text: str) -> bool:
     return text.lstrip("+~").startswith(("hydra.", "hydra/")) and not is_search_path(text)
 
 
-@dataclass(frozen=True)
-class _Swept:
-    """The runs that the overrides of a command describe.
-
-    Attributes:
-        values: for each key, the overrides that it sweeps over.
-        problems: the mistakes in the overrides, one line each.
-        marked: the keys of the options that are set only where the parts of a run have them.
-    """
-
-    values: list[list[str]]
-    problems: list[str]
-    marked: set[str]
-
-    def runs(self) -> Iterator[list[str]]:
-        """Yield the overrides of every run."""
-        return map(list, itertools.product(*self.values))
-
-    def variants(self) -> Iterator[list[str]]:
-        """Yield the first run, and one for each further value with the first of the others: a sum, not a product.
-
-        With marked options, which the first of the others may lack, every run.
-        """
-        return self.runs() if self.marked else _variants(self.values)
-
-
 def _is_search(overrides: Sequence[str]) -> bool:
     """Return whether a sweeper is chosen that does not run all combinations, as Hydra's own does."""
     return any(word.startswith(_SWEEPER) and word != f"{_SWEEPER}basic" for word in overrides)
 
 
-def _swept(
-    here: Composer, words: Sequence[str], problems: Sequence[str], *, multirun: bool = True, search: bool = False
-) -> _Swept:
-    """Return what the words sweep over, and in a sweep an experiment's own words, which typed ones replace.
-
-    In a search, which chooses its runs, of an interval both ends.
-
-    Raises:
-        ConfigError: if these are more runs than `ADVUNLEARN_MAX_RUNS` allows, before any of them is made.
-    """
-    found = list(problems)
-    words, marked = split_marked(words)
-    typed = [override for override in here.parse(words, found) if not override.is_hydra_override()]
-    own: list[Override] = []
-    if multirun:
-        single_values = [override for override in typed if not override.is_sweep_override()]
-        # A mistake in the experiment's own words is found with the runs that they make.
-        composed = here.compose(single_values, [])
-        params = composed.params if composed is not None else {}
-        own = here.parse([f"{key}={values}" for key, values in params.items()], found)
-        if not search:
-            _refuse_too_many([*own, *typed], found)
-            found += [_no_interval(override) for override in [*own, *typed] if override.is_interval_sweep()]
-    else:
-        found += [_no_sweep(override) for override in typed if override.is_sweep_override()]
-        typed = [override for override in typed if not override.is_sweep_override()]
-    chosen = {override.get_key_element(): override for override in [*own, *typed]}
-    values = [here.values(override, found) for override in chosen.values()]
-    return _Swept([each for each in values if each], found, marked)
-
-
-def _no_sweep(override: Override) -> str:
-    text = str(override.input_line)
-    key, _, value = text.partition("=")
-    return (
-        f"{text}: several values are a sweep (advunlearn run -m {text}; a list is {key}=[...]; "
-        f"a text with a comma is '{key}=\"{value}\"')"
-    )
-
-
-def _no_interval(override: Override) -> str:
-    return f"{override.input_line}: only a search has intervals (try {_OPTUNA}, or values such as choice(0,1,3))"
-
-
-def _refuse_too_many(overrides: Sequence[Override], problems: Sequence[str]) -> None:
-    """Count the runs of a sweep without making them.
-
-    Raises:
-        ConfigError: if they are too many, with the other problems as well.
-    """
-    most = os.environ.get("ADVUNLEARN_MAX_RUNS", "")
-    limit = int(most) if most.isdecimal() else MAX_RUNS
-    count = math.prod(value_count(override) for override in overrides)
-    if count > limit:
-        runs = f"{count:,} runs" if count < math.inf else "an endless number of runs"
-        lift = f" (try ADVUNLEARN_MAX_RUNS={count} in the environment)" if count < math.inf else ""
-        raise ConfigError([*problems, f"this sweep has {runs}, and at most {limit:,} are allowed{lift}"])
-
-
-def _read_all(here: Composer, runs: Iterable[list[str]], swept: _Swept) -> Iterator[Job]:
+def _read_all(here: Composer, runs: Iterable[list[str]], swept: Swept) -> Iterator[Job]:
     """Yield the runs that these overrides make.
 
     Raises:
@@ -367,12 +276,3 @@ def _with_its_origin(problem: str, overrides: Sequence[str], choices: Mapping[st
     if not found or experiment is None or key.endswith(typed):
         return problem
     return f"{key}: no such option (does experiment={experiment} set it? then ~{key} takes it out)"
-
-
-def _variants(parsed: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    """Yield the first run, and one for each further value with the first of the others: a sum, not a product."""
-    first = [values[0] for values in parsed]
-    yield first
-    for position, values in enumerate(parsed):
-        for value in values[1:]:
-            yield [*first[:position], value, *first[position + 1 :]]
