@@ -116,18 +116,21 @@ def _attack_gap(found: Gap) -> float:
 def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> AlgorithmMetrics:
     """Return how well scores (2, k, n) tell the first of the two models from the second; see `Attack.audit`.
 
-    What complementary originals share counts as one draw of the interval's bootstrap, whose resamples come from `seed`.
+    What complementary originals share counts as one draw of the bootstraps for the intervals; `seed` is their seed.
 
     Raises:
         ValueError: if there is no score, or scores of one pair of originals alone.
     """
     from advunlearn.evaluation.metrics import auc_over_models
+    from advunlearn.evaluation.over_models import tpr_over_models
 
     originals = ratios.shape[1]
     first = np.broadcast_to(np.arange(2)[:, None, None] == 0, ratios.shape)
     pair = np.broadcast_to(np.arange(originals)[:, None] // 2, ratios.shape)
     known = ~np.isnan(ratios)
-    auc, low, high, interval = auc_over_models(ratios[known], first[known], pair[known], seed=seed, cross_fitted=True)
+    scored = ratios[known], first[known], pair[known]
+    auc, low, high, interval = auc_over_models(*scored, seed=seed, cross_fitted=True)
+    percent, twentieth = tpr_over_models(*scored, (0.01, 0.05), seed=seed, cross_fitted=True)
     return {
         "auc": auc,
         "auc_low": low,
@@ -135,6 +138,12 @@ def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> AlgorithmMet
         "interval": interval,
         "originals": originals,
         "scores": int(known[0].sum()),
+        "tpr_at_fpr_0.01": percent[0],
+        "tpr_at_fpr_0.01_low": percent[1],
+        "tpr_at_fpr_0.01_high": percent[2],
+        "tpr_at_fpr_0.05": twentieth[0],
+        "tpr_at_fpr_0.05_low": twentieth[1],
+        "tpr_at_fpr_0.05_high": twentieth[2],
     }
 
 

@@ -19,6 +19,8 @@ MODELS: tuple[ModelName, ...] = ("original", "retrained", "unlearned")
 COMPARED: tuple[ComparedName, ...] = ("original", "unlearned")
 PARTS: tuple[PartName, ...] = ("retain", "forget", "test")
 
+TENTH = "_tenth"  # the suffix of questions that are asked of the most vulnerable tenth of the forgotten examples
+
 # What `metrics.roc` returns: how well scores tell members (forget examples) from non-members (test examples).
 RocMetrics = TypedDict(
     "RocMetrics",
@@ -99,7 +101,23 @@ class Gap(TypedDict):
     attacks: dict[str, float]
 
 
-class AlgorithmMetrics(TypedDict):
+# The largest true-positive rates in [0, 1] at false-positive rates of at most 1 % and 5 %, with their 95 % intervals,
+# over the scores of many models; see `over_models.tpr_over_models`. Older files lack them.
+AlgorithmRates = TypedDict(
+    "AlgorithmRates",
+    {
+        "tpr_at_fpr_0.01": float,
+        "tpr_at_fpr_0.01_low": float,
+        "tpr_at_fpr_0.01_high": float,
+        "tpr_at_fpr_0.05": float,
+        "tpr_at_fpr_0.05_low": float,
+        "tpr_at_fpr_0.05_high": float,
+    },
+    total=False,
+)
+
+
+class AlgorithmMetrics(AlgorithmRates):
     """How well an attack tells models that an algorithm made from others; see `Attack.audit`.
 
     Attributes:
@@ -393,6 +411,16 @@ class AuditFile(TypedDict):
     schema: Literal[1]
     model: GivenOriginal
     metrics: ModelMetrics
+
+
+def is_tenth(question: str) -> bool:
+    """Return whether a question on the algorithm is asked of the most vulnerable tenth of the forgotten examples."""
+    return question.endswith(TENTH)
+
+
+def question_in_words(question: str) -> str:
+    """Return the name of a question on the algorithm, for a table."""
+    return f"{question.removesuffix(TENTH)}, worst tenth" if is_tenth(question) else question
 
 
 def is_audit(folder: Path) -> bool:

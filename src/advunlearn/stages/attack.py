@@ -146,7 +146,16 @@ def attack_key(
         "originals": originals.identity() if experiment.needs_originals else None,
         "queries": options.queries,
         **experiment.separate("audit"),
+        **added(experiment),
     }
+
+
+def added(experiment: Experiment) -> dict[str, Any]:
+    """Return which results were added since `ATTACK_SCHEMA` was raised: their part in keys, of the runs that have them.
+
+    Results without them are then made again, and those of all other runs are reused.
+    """
+    return {"questions": "whole and tenth"} if experiment.needs_originals else {}
 
 
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

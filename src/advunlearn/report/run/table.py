@@ -20,13 +20,16 @@ from advunlearn.evaluation.metrics_file import (
     ModelMetrics,
     ModelName,
     PartName,
+    is_tenth,
+    question_in_words,
 )
 from advunlearn.report.run.further import MATCH, further_numbers, reasons
 from advunlearn.runtime.resources import size
 
 DOUBT = "not 0.5 (expected by chance in 1 of 20 audits): treat the other numbers with caution"
 
-Find = Callable[[AttackMetrics], tuple[float, ...]]  # a number, or a number and the ends of its interval
+ByModel = Mapping[ModelName, AlgorithmMetrics]
+Find = Callable[[Any], tuple[float, ...]]  # of what an attack found: a number, or a number and the ends of its interval
 
 
 @dataclass(frozen=True)
@@ -160,9 +163,9 @@ def _unlearning(metrics: Metrics) -> Iterator[str]:
         yield "unlearning collapsed: the unlearned model is no better on retain examples than one class for all"
 
 
-def _self_test(attack: str, questions: Mapping[str, Mapping[ModelName, AlgorithmMetrics]]) -> str:
+def _self_test(attack: str, questions: Mapping[str, ByModel]) -> str:
     """Return whether the audit of the algorithm passes its own test: retrained models look like retrained ones."""
-    found = {question: models["retrained"] for question, models in questions.items()}
+    found = {question: models["retrained"] for question, models in questions.items() if not is_tenth(question)}
     aucs = [f"{name} {each['auc']:.3f} [{each['auc_low']:.3f}, {each['auc_high']:.3f}]" for name, each in found.items()]
     passed = all(each["auc_low"] <= 0.5 <= each["auc_high"] for each in found.values())
     words = "0.5, as it must be" if passed else DOUBT
@@ -251,8 +254,12 @@ def _auc(found: AttackMetrics | AlgorithmMetrics) -> tuple[float, ...]:
     return found["auc"], found["auc_low"], found["auc_high"]
 
 
-def _at_percent(found: AttackMetrics) -> tuple[float, ...]:
+def _at_percent(found: Any) -> tuple[float, ...]:
     return found["tpr_at_fpr_0.01"], found["tpr_at_fpr_0.01_low"], found["tpr_at_fpr_0.01_high"]
+
+
+def _at_twentieth(found: Any) -> tuple[float, ...]:
+    return found["tpr_at_fpr_0.05"], found["tpr_at_fpr_0.05_low"], found["tpr_at_fpr_0.05_high"]
 
 
 def _at_tenth(found: AttackMetrics) -> tuple[float, ...]:
@@ -260,11 +267,21 @@ def _at_tenth(found: AttackMetrics) -> tuple[float, ...]:
 
 
 def _algorithm(metrics: Metrics) -> Iterator[MetricRow]:
+    """Yield the AUC of each question; of those that are asked of all forgotten examples, also the rates."""
     for attack, questions in metrics.get("algorithm", {}).items():
-        for question, found in questions.items():
-            values = [_auc(found[name]) for name in MODELS]
-            on = f"{found['unlearned']['originals']} originals, {found['unlearned']['scores']} forgotten"
-            yield _row(f"{attack}, algorithm", question, values, MATCH, on)
+        whole = {question: found for question, found in questions.items() if not is_tenth(question)}
+
+        def of(section: str, asked: Mapping[str, ByModel], find: Find, attack: str = attack) -> Iterator[MetricRow]:
+            for question, found in asked.items():
+                about = found["unlearned"]
+                on = f"{about['originals']} originals, {about['scores']} forgotten"
+                values = [find(found[name]) for name in MODELS]
+                yield _row(f"{attack}, {section}", question_in_words(question), values, MATCH, on)
+
+        yield from of("algorithm", questions, _auc)
+        if all("tpr_at_fpr_0.05" in found[name] for found in whole.values() for name in MODELS):
+            yield from of("TPR at 1% FPR", whole, _at_percent)
+            yield from of("TPR at 5% FPR", whole, _at_twentieth)
 
 
 def _losses(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:

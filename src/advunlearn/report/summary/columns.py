@@ -11,7 +11,16 @@ from typing import Final, Literal
 import numpy as np
 
 from advunlearn.evaluation.comparison import average_gap, tug_of_war
-from advunlearn.evaluation.metrics_file import DistributionMetrics, Gap, Metrics, ModelName, PartName, WeightMetrics
+from advunlearn.evaluation.metrics_file import (
+    DistributionMetrics,
+    Gap,
+    Metrics,
+    ModelName,
+    PartName,
+    WeightMetrics,
+    is_tenth,
+    question_in_words,
+)
 from advunlearn.report.summary.folders import Run, level_of
 
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
@@ -19,6 +28,7 @@ RATE = (0.0, 1.0)
 DIFFERENCE = (-1.0, 1.0)  # of two rates
 POSITIVE = (0.0, math.inf)
 Wanted = Literal["match", "zero", "higher", "lower"]
+AlgorithmNumber = Literal["auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05"]
 _RETRAINED: Final = "retrained"
 _UNLEARNED: Final = "unlearned"
 
@@ -224,18 +234,24 @@ def method_columns(attacks: Iterable[str]) -> list[Column]:
 
 
 def algorithm_columns(runs: Iterable[Run]) -> list[Column]:
-    """Return a column for each question, such as `efficacy`, of the attacks on the unlearner that these runs have."""
+    """Return the columns of each question, such as `efficacy`, of the attacks on the unlearner that these runs have."""
     found = [run.metrics.get("algorithm", {}) for run in runs if run.metrics is not None]
     names = dict.fromkeys((attack, question) for each in found for attack, asked in each.items() for question in asked)
-    return [_of_algorithm(attack, question) for attack, question in names]
+    columns = [_of_algorithm(attack, question, "auc") for attack, question in names]
+    rates: tuple[AlgorithmNumber, ...] = ("tpr_at_fpr_0.01", "tpr_at_fpr_0.05")
+    return columns + [_of_algorithm(attack, question, rate) for rate in rates for attack, question in names]
 
 
-def _of_algorithm(attack: str, question: str) -> Column:
+def _of_algorithm(attack: str, question: str, number: AlgorithmNumber) -> Column:
+    """Return the column of one number; a terminal has room for the AUC of all forgotten examples."""
+
     def find(metrics: Metrics, model: ModelName) -> float | None:
         found = metrics.get("algorithm", {}).get(attack, {}).get(question, {}).get(model)
-        return None if found is None else found["auc"]
+        return None if found is None else found.get(number)  # older files lack the rates
 
-    return Column(f"{attack} AUC", question, f"{question}_auc", attack, find)
+    section = {"auc": "AUC", "tpr_at_fpr_0.01": "TPR at 1% FPR", "tpr_at_fpr_0.05": "TPR at 5% FPR"}[number]
+    name, shown = question_in_words(question), number == "auc" and not is_tenth(question)
+    return Column(f"{attack} {section}", name, f"{question}_{number}", attack, find, terminal=shown)
 
 
 def further_columns() -> list[Column]:
