@@ -59,10 +59,58 @@ RocMetrics = TypedDict(
 )
 
 
-class AttackMetrics(RocMetrics):
+class Threshold(TypedDict):
+    """A threshold of member scores, chosen by shadow models in the place of the target; see `operating.threshold_of`.
+
+    Attributes:
+        value: scores above it are called members.
+        models, scores: how many shadow models chose it, by how many scores of non-members.
+    """
+
+    value: float
+    models: int
+    scores: int
+
+
+# How an attack does at a threshold that shadow models have chosen; see `operating.operating_point`.
+OperatingPoint = TypedDict(
+    "OperatingPoint",
+    {
+        # As in `Threshold`.
+        "threshold": float,
+        "models": int,
+        "scores": int,
+        # The rates of forget and of test examples above it, in [0, 1], with their 95 % intervals (Clopper-Pearson).
+        "tpr": float,
+        "tpr_low": float,
+        "tpr_high": float,
+        "fpr": float,
+        "fpr_low": float,
+        "fpr_high": float,
+        # The share of members among the examples that are called members, where this share of all examples are
+        # members, with its interval. NaN if none is called a member.
+        "precision_at_prior_0.01": float,
+        "precision_at_prior_0.01_low": float,
+        "precision_at_prior_0.01_high": float,
+        "precision_at_prior_0.1": float,
+        "precision_at_prior_0.1_low": float,
+        "precision_at_prior_0.1_high": float,
+        "precision_at_prior_0.5": float,
+        "precision_at_prior_0.5_low": float,
+        "precision_at_prior_0.5_high": float,
+    },
+)
+
+
+class _AttackAddedLater(TypedDict, total=False):
+    operating: OperatingPoint
+
+
+class AttackMetrics(RocMetrics, _AttackAddedLater):
     """One attack on one model.
 
     Attributes:
+        operating: of the primary score of an attack with shadow models. Older files lack it.
         shadows: how many shadow models, or shadow originals, the attack compares with; 0 if it uses none.
         figures: what else the attack's paper reports, by name; see `Attack.figures`.
     """
@@ -92,8 +140,21 @@ class ModelMetrics(TypedDict):
     attacks: dict[str, AttackMetrics]
 
 
-class Gap(TypedDict):
-    """A model's numbers less those of the retrained model; 0 is the aim. Of attacks, their AUC."""
+class _GapAddedLater(TypedDict, total=False):
+    attacks_low: dict[str, float]
+    attacks_high: dict[str, float]
+
+
+class Gap(_GapAddedLater):
+    """A model's numbers less those of the retrained model; 0 is the aim.
+
+    Attributes:
+        accuracy: by part of the data.
+        loss_ks, loss_wasserstein: as in `ModelMetrics`.
+        attacks: their AUC, by name.
+        attacks_low, attacks_high: the 95 % interval of the same difference, from the same examples under both models;
+            see `paired.auc_difference`. Older files lack it.
+    """
 
     accuracy: dict[PartName, float]
     loss_ks: float

@@ -21,15 +21,14 @@ from advunlearn.evaluation.metrics_file import (
     ModelName,
     PartName,
     is_tenth,
-    question_in_words,
 )
+from advunlearn.report.run.attack_numbers import algorithm_numbers, attacked, precisions, with_ends
 from advunlearn.report.run.further import MATCH, further_numbers, reasons
 from advunlearn.runtime.resources import size
 
 DOUBT = "not 0.5 (expected by chance in 1 of 20 audits): treat the other numbers with caution"
 
-ByModel = Mapping[ModelName, AlgorithmMetrics]
-Find = Callable[[Any], tuple[float, ...]]  # of what an attack found: a number, or a number and the ends of its interval
+Find = Callable[[AttackMetrics], tuple[float, ...]]  # a number, or a number and the ends of its interval
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ def rows(metrics: Metrics) -> list[MetricRow]:
     """Return everything that `metrics.json` holds of the models, one row per number."""
     models = [metrics["models"][name] for name in MODELS]
     own = [*_mislabelled(metrics), *_rounds(metrics)]
-    further = [_row(*each) for each in further_numbers(metrics)]
-    return [*_accuracy(models), *own, *_attacks(models), *_losses(models), *_algorithm(metrics), *further]
+    algorithm, further = ([_row(*each) for each in of(metrics)] for of in (algorithm_numbers, further_numbers))
+    return [*_accuracy(models), *own, *_attacks(models), *_losses(models), *algorithm, *further]
 
 
 def records(metrics: Metrics) -> list[dict[str, Any]]:
@@ -163,7 +162,7 @@ def _unlearning(metrics: Metrics) -> Iterator[str]:
         yield "unlearning collapsed: the unlearned model is no better on retain examples than one class for all"
 
 
-def _self_test(attack: str, questions: Mapping[str, ByModel]) -> str:
+def _self_test(attack: str, questions: Mapping[str, Mapping[ModelName, AlgorithmMetrics]]) -> str:
     """Return whether the audit of the algorithm passes its own test: retrained models look like retrained ones."""
     found = {question: models["retrained"] for question, models in questions.items() if not is_tenth(question)}
     aucs = [f"{name} {each['auc']:.3f} [{each['auc_low']:.3f}, {each['auc_high']:.3f}]" for name, each in found.items()]
@@ -232,56 +231,30 @@ def _attacks(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
     def of(section: str, names: Iterable[str], find: Find) -> Iterator[MetricRow]:
         for name in names:
             values = [find(m["attacks"][name]) for m in models]
-            yield _row(section, name, values, MATCH, _attacked(attacks[name]))
+            yield _row(section, name, values, MATCH, attacked(attacks[name]))
 
     yield from of("attack AUC", attacks, _auc)
     yield from of("balanced accuracy", scores, lambda found: (found["balanced_accuracy"],))
     yield from of("TPR at 1% FPR", scores, _at_percent)
     yield from of("TPR at 0.1% FPR", scores, _at_tenth)
+    yield from (_row(*each) for each in precisions(models))
     yield from of("epsilon at least", scores, lambda found: (found["epsilon_low"],))
     for name in scores:
         for figure in attacks[name]["figures"]:
             values = [(m["attacks"][name]["figures"][figure],) for m in models]
-            yield _row(name, figure.replace("_", " "), values, MATCH, _attacked(attacks[name]))
+            yield _row(name, figure.replace("_", " "), values, MATCH, attacked(attacks[name]))
 
 
-def _attacked(found: AttackMetrics) -> str:
-    shadows = f", {found['shadows']} shadows" if found["shadows"] else ""
-    return f"{found['members']} forget, {found['nonmembers']} test{shadows}"
-
-
-def _auc(found: AttackMetrics | AlgorithmMetrics) -> tuple[float, ...]:
+def _auc(found: AttackMetrics) -> tuple[float, ...]:
     return found["auc"], found["auc_low"], found["auc_high"]
 
 
-def _at_percent(found: Any) -> tuple[float, ...]:
-    return found["tpr_at_fpr_0.01"], found["tpr_at_fpr_0.01_low"], found["tpr_at_fpr_0.01_high"]
-
-
-def _at_twentieth(found: Any) -> tuple[float, ...]:
-    return found["tpr_at_fpr_0.05"], found["tpr_at_fpr_0.05_low"], found["tpr_at_fpr_0.05_high"]
+def _at_percent(found: AttackMetrics) -> tuple[float, ...]:
+    return with_ends(found, "tpr_at_fpr_0.01")
 
 
 def _at_tenth(found: AttackMetrics) -> tuple[float, ...]:
-    return found["tpr_at_fpr_0.001"], found["tpr_at_fpr_0.001_low"], found["tpr_at_fpr_0.001_high"]
-
-
-def _algorithm(metrics: Metrics) -> Iterator[MetricRow]:
-    """Yield the AUC of each question; of those that are asked of all forgotten examples, also the rates."""
-    for attack, questions in metrics.get("algorithm", {}).items():
-        whole = {question: found for question, found in questions.items() if not is_tenth(question)}
-
-        def of(section: str, asked: Mapping[str, ByModel], find: Find, attack: str = attack) -> Iterator[MetricRow]:
-            for question, found in asked.items():
-                about = found["unlearned"]
-                on = f"{about['originals']} originals, {about['scores']} forgotten"
-                values = [find(found[name]) for name in MODELS]
-                yield _row(f"{attack}, {section}", question_in_words(question), values, MATCH, on)
-
-        yield from of("algorithm", questions, _auc)
-        if all("tpr_at_fpr_0.05" in found[name] for found in whole.values() for name in MODELS):
-            yield from of("TPR at 1% FPR", whole, _at_percent)
-            yield from of("TPR at 5% FPR", whole, _at_twentieth)
+    return with_ends(found, "tpr_at_fpr_0.001")
 
 
 def _losses(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
@@ -294,9 +267,16 @@ def _losses(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
 
 def _row(section: str, name: str, values: Sequence[tuple[float, ...]], wanted: str, on: str) -> MetricRow:
     """Return the row of the models' values, each a number or a number and its interval; a gap needs all three."""
-    shown = tuple(f"{v[0]:.3f}" + (f" [{_short(v[1])}, {_short(v[2])}]" if len(v) == 3 else "") for v in values)
-    gap = f"{values[2][0] - values[1][0]:+.3f}" if len(values) == len(MODELS) else ""
-    return MetricRow(section, name, shown, tuple(values), gap, wanted, on)
+    shown = tuple(_shown(v) for v in values)
+    gap = values[2][0] - values[1][0] if len(values) == len(MODELS) else math.nan
+    return MetricRow(section, name, shown, tuple(values), "" if math.isnan(gap) else f"{gap:+.3f}", wanted, on)
+
+
+def _shown(value: tuple[float, ...]) -> str:
+    """Return a number with its interval, if it has one; `none` for NaN, such as a precision without a positive."""
+    if math.isnan(value[0]):
+        return "none"
+    return f"{value[0]:.3f}" + (f" [{_short(value[1])}, {_short(value[2])}]" if len(value) == 3 else "")
 
 
 def _short(value: float) -> str:

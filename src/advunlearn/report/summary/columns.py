@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -18,17 +18,15 @@ from advunlearn.evaluation.metrics_file import (
     ModelName,
     PartName,
     WeightMetrics,
-    is_tenth,
-    question_in_words,
 )
 from advunlearn.report.summary.folders import Run, level_of
 
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
+PRIORS = ("0.01", "0.1", "0.5")  # shares of members, in keys of `OperatingPoint`
 RATE = (0.0, 1.0)
 DIFFERENCE = (-1.0, 1.0)  # of two rates
 POSITIVE = (0.0, math.inf)
 Wanted = Literal["match", "zero", "higher", "lower"]
-AlgorithmNumber = Literal["auc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.05"]
 _RETRAINED: Final = "retrained"
 _UNLEARNED: Final = "unlearned"
 
@@ -202,6 +200,7 @@ METRICS: dict[str, Callable[[Sequence[str]], list[Column]]] = {
         _of_attack("balanced accuracy", "balanced_accuracy", attack) for attack in attacks
     ],
     "epsilon": lambda attacks: [_of_attack("epsilon at least", "epsilon_low", attack, POSITIVE) for attack in attacks],
+    "precision": lambda attacks: [_precision(prior, attack) for prior in PRIORS for attack in attacks],
     "average_gap": lambda attacks: [AVERAGE_GAP],
     "tow": lambda attacks: [TOW],
     "tow_mia": lambda attacks: [TOW_MIA],
@@ -233,27 +232,6 @@ def method_columns(attacks: Iterable[str]) -> list[Column]:
     ]
 
 
-def algorithm_columns(runs: Iterable[Run]) -> list[Column]:
-    """Return the columns of each question, such as `efficacy`, of the attacks on the unlearner that these runs have."""
-    found = [run.metrics.get("algorithm", {}) for run in runs if run.metrics is not None]
-    names = dict.fromkeys((attack, question) for each in found for attack, asked in each.items() for question in asked)
-    columns = [_of_algorithm(attack, question, "auc") for attack, question in names]
-    rates: tuple[AlgorithmNumber, ...] = ("tpr_at_fpr_0.01", "tpr_at_fpr_0.05")
-    return columns + [_of_algorithm(attack, question, rate) for rate in rates for attack, question in names]
-
-
-def _of_algorithm(attack: str, question: str, number: AlgorithmNumber) -> Column:
-    """Return the column of one number; a terminal has room for the AUC of all forgotten examples."""
-
-    def find(metrics: Metrics, model: ModelName) -> float | None:
-        found = metrics.get("algorithm", {}).get(attack, {}).get(question, {}).get(model)
-        return None if found is None else found.get(number)  # older files lack the rates
-
-    section = {"auc": "AUC", "tpr_at_fpr_0.01": "TPR at 1% FPR", "tpr_at_fpr_0.05": "TPR at 5% FPR"}[number]
-    name, shown = question_in_words(question), number == "auc" and not is_tenth(question)
-    return Column(f"{attack} {section}", name, f"{question}_{number}", attack, find, terminal=shown)
-
-
 def further_columns() -> list[Column]:
     """Return the columns for which a terminal has no room; those that no run has are left out."""
     return [
@@ -280,6 +258,19 @@ def _of_attack(
         return None if found is None else found[metric]
 
     return Column(section, attack, metric, attack, find, bounds)
+
+
+def _precision(prior: str, attack: str) -> Column:
+    """Return the column of an attack's precision at a threshold of shadow models; see `operating.operating_point`."""
+    key, section = f"precision_at_prior_{prior}", f"precision, prior {100 * float(prior):g}%"
+
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        measured = metrics["models"][model]["attacks"].get(attack)
+        point: Mapping[str, Any] = {} if measured is None else measured.get("operating", {})
+        found = point.get(key, math.nan)
+        return None if math.isnan(found) else float(found)
+
+    return Column(section, attack, key, attack, find)
 
 
 def _of_distributions(name: str, measure: Callable[[DistributionMetrics], float]) -> Column:
