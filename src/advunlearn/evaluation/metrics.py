@@ -83,8 +83,10 @@ def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Floats, Flo
     return fpr, tpr
 
 
-def auc_interval(positive: Floats, negative: Floats, *, cross_fitted: bool = False) -> tuple[float, float, float, str]:
-    """Return the AUC, its 95 % interval and how that was made.
+def auc_interval(
+    positive: Floats, negative: Floats, *, cross_fitted: bool = False, confidence: float = CONFIDENCE
+) -> tuple[float, float, float, str]:
+    """Return the AUC, its interval, by default of 95 %, and how that was made.
 
     DeLong's variance (1988) on the logit scale, so that the interval stays within [0, 1]. If all members score above
     all non-members, or below, or all scores are equal, that variance is zero and has no meaning. The interval is then
@@ -102,9 +104,9 @@ def auc_interval(positive: Floats, negative: Floats, *, cross_fitted: bool = Fal
     variance = sum(float(part.var(ddof=1)) / len(part) if len(part) > 1 else 0.25 for part in (above, below))
     variance *= 2 if cross_fitted else 1
     if variance == 0 or auc in (0.0, 1.0):
-        low, high = clopper_pearson(round(auc * min(n, m)), min(n, m))
+        low, high = clopper_pearson(round(auc * min(n, m)), min(n, m), confidence)
         return auc, low, high, "Clopper-Pearson on the smaller side"
-    width = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance) / (auc * (1 - auc))
+    width = norm.ppf((1 + confidence) / 2) * np.sqrt(variance) / (auc * (1 - auc))
     made = "DeLong over examples, one model" + (", variance doubled for cross-fitting" if cross_fitted else "")
     return auc, float(expit(logit(auc) - width)), float(expit(logit(auc) + width)), made
 

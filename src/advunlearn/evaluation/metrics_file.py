@@ -415,7 +415,62 @@ class Selection(TypedDict):
     examples: int
 
 
+class ProbedAttack(TypedDict):
+    """The AUC of one attack on the retrained model, with an interval that holds jointly with those of other attacks."""
+
+    auc: float
+    auc_low: float
+    auc_high: float
+
+
+class Probe(TypedDict):
+    """Whether forget and test examples are exchangeable to the retrained model, which has seen neither.
+
+    Attributes:
+        attacks: by name, and `loss`.
+        void: those whose interval does not hold one half: the comparison to one half is void.
+        sampled: whether the forget set is a random sample, so that they should be exchangeable.
+    """
+
+    attacks: dict[str, ProbedAttack]
+    void: list[str]
+    sampled: bool
+
+
+class ControlledAttack(TypedDict):
+    """One attack on a retrained model in the place of the unlearned one; see `control.control`.
+
+    Attributes:
+        auc: of this model.
+        reference, spread: mean and standard deviation of the AUC of the other retrained models.
+        difference, low, high: auc less reference, with an interval that holds jointly with those of other attacks.
+    """
+
+    auc: float
+    reference: float
+    spread: float
+    difference: float
+    low: float
+    high: float
+
+
+class Control(TypedDict):
+    """A retrained model in the place of the unlearned one, judged by the other retrained models.
+
+    Attributes:
+        models: how many retrained models there are.
+        attacks: by name.
+        failed: those whose interval does not hold 0.
+    """
+
+    models: int
+    attacks: dict[str, ControlledAttack]
+    failed: list[str]
+
+
 class _AddedLater(TypedDict, total=False):
+    probe: Probe
+    control: Control
     selection: Selection
     weights: WeightSpace
     distributions: Distributions
@@ -437,6 +492,8 @@ class Metrics(_AddedLater):
         algorithm: of attacks on the unlearning algorithm: by attack, by question, by model. Older files lack it.
         original: the original, if it was given.
         memorization: of the forget set, if it is known.
+        probe: whether forget and test examples look alike to the retrained model. Older files lack it.
+        control: of the audit, if the run has at least three retrained models.
         rounds: if the forget set is divided into several requests. The unlearned model is that after the last one.
         mislabelled: of each model, if the forget set was trained with wrong labels.
         seconds: that each stage took when it was computed: pretrain (unless the original was given), retrain, unlearn,

@@ -47,7 +47,7 @@ class Evidence:
     members: NDArray[np.bool_]
     artefact: Artefact
 
-    def of(self, model: ModelName) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    def of(self, model: str) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
         """Return one model's losses and, by attack, its member scores."""
         prefix = f"{model}/"
         arrays = {
@@ -161,7 +161,8 @@ def added(experiment: Experiment) -> dict[str, Any]:
     """
     questions = {"questions": "whole and tenth"} if experiment.needs_originals else {}
     thresholds = {"thresholds": FPR} if experiment.needs_originals or experiment.needs_shadows else {}
-    return {**questions, **thresholds}
+    repeats = experiment.shadow_options.repeats
+    return {**questions, **thresholds, **({"repeats": len(repeats)} if repeats else {})}
 
 
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

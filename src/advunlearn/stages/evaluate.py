@@ -35,6 +35,7 @@ from advunlearn.evaluation.paired import auc_difference
 from advunlearn.report.run.table import memorization_in_words
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.attack import Evidence
+from advunlearn.stages.control import judge_control, probe_retrained
 from advunlearn.stages.unlearn import Models
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,9 @@ def evaluate(
         metrics["selection"] = selection
     if models.rounds is not None:
         metrics["rounds"] = models.rounds
+    metrics["probe"] = probe_retrained(experiment, evidence)
+    if (judged := judge_control(experiment, evidence, metrics["probe"])) is not None:
+        metrics["control"] = judged
     if (found := _memorization(experiment, evidence) or chosen) is not None:
         metrics["memorization"] = found
         logger.info(memorization_in_words(found))

@@ -23,6 +23,7 @@ from advunlearn.evaluation.metrics_file import (
     is_tenth,
 )
 from advunlearn.report.run.attack_numbers import algorithm_numbers, attacked, precisions, with_ends
+from advunlearn.report.run.audit_numbers import audit_notes, audit_records, control_numbers
 from advunlearn.report.run.further import MATCH, further_numbers, reasons
 from advunlearn.runtime.resources import size
 
@@ -57,8 +58,9 @@ def rows(metrics: Metrics) -> list[MetricRow]:
     """Return everything that `metrics.json` holds of the models, one row per number."""
     models = [metrics["models"][name] for name in MODELS]
     own = [*_mislabelled(metrics), *_rounds(metrics)]
-    algorithm, further = ([_row(*each) for each in of(metrics)] for of in (algorithm_numbers, further_numbers))
-    return [*_accuracy(models), *own, *_attacks(models), *_losses(models), *algorithm, *further]
+    groups = (control_numbers, algorithm_numbers, further_numbers)
+    control, algorithm, further = ([_row(*each) for each in group(metrics)] for group in groups)
+    return [*_accuracy(models), *own, *_attacks(models), *_losses(models), *control, *algorithm, *further]
 
 
 def records(metrics: Metrics) -> list[dict[str, Any]]:
@@ -102,6 +104,7 @@ def notes(metrics: Metrics) -> list[str]:
     for name, found in attacks.items():
         if found["excluded"]:
             lines.append(f"{name}: {found['excluded']} test examples outside the shadow models' pool have no score")
+    lines += audit_notes(metrics)
     lines += [_self_test(attack, questions) for attack, questions in metrics.get("algorithm", {}).items()]
     lines += attack_notes(metrics["models"]["unlearned"])
     return [*lines, "epsilon compares models and certifies nothing: the examples of one model are not independent runs"]
@@ -191,6 +194,7 @@ def metrics_csv(metrics: Metrics) -> str:
         for question, models in questions.items():
             for model, found in models.items():
                 writer.writerows((model, attack, f"{question}_{name}", value) for name, value in found.items())
+    writer.writerows(audit_records(metrics))
     for section, name, values, *_ in further_numbers(metrics):
         metric = f"{section} {name}".replace(" ", "_")
         writer.writerows((model, "", metric, *value) for model, value in zip(MODELS, values, strict=True))

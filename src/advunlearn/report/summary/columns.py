@@ -239,6 +239,7 @@ def further_columns() -> list[Column]:
         _of_distributions("forgetting quality", lambda found: found["forgetting_quality"]),
         _of_weights("from original", lambda found: found["from_original"]),
         _of_weights("barrier test", lambda found: found["barrier"]["test"]),
+        Column("audit", "control passed", "control_passed", "", _control_passed, wanted="higher", terminal=False),
         Column("memory", "MB", "peak_memory_mb", "", _peak_memory, POSITIVE, "lower", digits=0, terminal=False),
     ]
 
@@ -288,6 +289,12 @@ def _of_weights(name: str, measure: Callable[[WeightMetrics], float]) -> Column:
         return measure(found[model]) if model in found else None
 
     return Column("weights", name, f"weights_{name}".replace(" ", "_"), "", find, POSITIVE, terminal=False)
+
+
+def _control_passed(metrics: Metrics, model: ModelName) -> float | None:
+    """Return 1 if the control of the audit passed, 0 if not; it is a retrained model."""
+    found = metrics.get("control")
+    return None if found is None or model != _RETRAINED else float(not found["failed"])
 
 
 def _peak_memory(metrics: Metrics, model: ModelName) -> float | None:
