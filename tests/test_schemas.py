@@ -36,7 +36,10 @@ GUARDED = {
     "api.own_trainer.SCHEMA": ["api/own_trainer.py"],
     "shadows.originals.SCHEMA": ["shadows/originals.py"],
     "stages.unlearn.UNLEARN_SCHEMA": ["unlearners", "auditors", "stages/unlearn.py"],
-    "stages.attack.ATTACK_SCHEMA": ["attacks", "shadows", "stages/attack.py", "evaluation/metrics.py"],
+    "stages.attack.ATTACK_SCHEMA": [
+        *("attacks", "shadows", "stages/attack.py", "stages/thresholds.py"),
+        *("evaluation/metrics.py", "evaluation/operating.py"),
+    ],
     "stages.report.PICTURES_SCHEMA": ["report/run/pictures.py"],
     "stages.weights.WEIGHTS_SCHEMA": ["stages/weights.py"],
     "stages.selection.SELECTION_SCHEMA": ["stages/selection.py"],

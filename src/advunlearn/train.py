@@ -53,7 +53,7 @@ from advunlearn.runs import reuse
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.shadows import originals
-from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models
+from advunlearn.stages.attack import ATTACK_SCHEMA, added, attack_models
 from advunlearn.stages.budget import announce
 from advunlearn.stages.data import prepare
 from advunlearn.stages.distributions import DISTRIBUTIONS_SCHEMA, compare_distributions
@@ -158,6 +158,7 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
             choice["seed"] = seed  # of the order of the requests
     return {
         **choice,
+        **added(experiment),
         **experiment.separate("unlearning", "audit"),
         "version": __version__,
         "schemas": [originals.SCHEMA, UNLEARN_SCHEMA, ATTACK_SCHEMA, *later],

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom, norm
+from scipy.stats import binom, mannwhitneyu, norm
 
 import advunlearn
 from advunlearn.attacks.attack import Observations
-from advunlearn.attacks.ulira import ULiRA, cross_fitted_ratios
+from advunlearn.attacks.lira import separation
+from advunlearn.attacks.ulira import ULiRA, cross_fitted_ratios, most_vulnerable
 from advunlearn.evaluation.comparison import measure_algorithm
 from advunlearn.evaluation.metrics import auc_over_models
 from advunlearn.options import ConfigError
@@ -112,11 +113,87 @@ def test_over_unlearning_shows_as_much_as_under_unlearning(partner: bool) -> Non
     np.testing.assert_allclose(mirrored, expected, rtol=1e-12)
 
 
+def within_folds(ratios: Array) -> float:
+    """Return the mean AUC of the scores of each fold, judged by one fit each; the fits of two folds are not alike."""
+    fold, aucs = np.arange(ratios.shape[1]) // 2 % 2, []
+    for each in (0, 1):
+        first, second = (side[fold == each] for side in ratios)
+        known = ~np.isnan(first)
+        aucs.append(mannwhitneyu(first[known], second[known]).statistic / known.sum() ** 2)
+    return float(np.mean(aucs))
+
+
+@questions
+def test_of_an_algorithm_that_retrains_the_most_vulnerable_tenth_has_one_half(partner: bool) -> None:
+    """The choice by the judged ratios themselves would not: what one fold shows by chance, the other shows as well."""
+    aucs, by_ratios, runs = [], [], 30
+    held = np.zeros(2)
+    even = np.arange(8) // 2 % 2 == 0
+    for seed in range(runs):
+        drawn = scene(8, 200, seed, partner=partner)
+        ratios = cross_fitted_ratios(*drawn, partner=partner)
+        tenth = np.where(most_vulnerable(*drawn), ratios, np.nan)
+        measured = [measure_algorithm(each, seed=seed) for each in (ratios, tenth)]
+        held += [found["auc_low"] <= 0.5 <= found["auc_high"] for found in measured]  # also with 8 originals
+        aucs.append(within_folds(tenth))
+        best = np.argsort(-np.nansum(ratios[0, even] - ratios[1, even], axis=0))[:20]
+        odd = ratios[:, ~even][:, :, best]
+        by_ratios.append(np.mean(odd[0] > odd[1]) * 2)  # half of them have a score
+    assert (held >= binom.ppf(0.001, runs, 0.95)).all()
+    assert np.mean(aucs) == pytest.approx(0.5, abs=3.3 * np.std(aucs) / np.sqrt(runs))
+    assert np.mean(by_ratios) > 0.5 + 3.3 * np.std(by_ratios) / np.sqrt(runs)
+
+
+@questions
+def test_a_planted_tenth_that_leaks_is_found(partner: bool) -> None:
+    planted = np.isin(np.arange(40), [3, 14, 15, 26])
+    drawn = scene(32, 40, 0, partner=partner)
+    drawn[0][...] += 3.0 * (drawn[2] & planted)[..., None]  # for `privacy` the compared models are the same array
+    chosen = most_vulnerable(*drawn)
+    assert chosen.sum(1).tolist() == [4] * 32
+    assert (chosen == planted).mean() > 0.98
+    ratios = cross_fitted_ratios(*drawn, partner=partner)
+    whole, tenth = (measure_algorithm(each, seed=0) for each in (ratios, np.where(chosen, ratios, np.nan)))
+    assert tenth["auc_low"] > 0.8  # of two normals that lie three deviations apart: 0.98
+    assert whole["auc"] < 0.65
+    assert tenth["tpr_at_fpr_0.05"] > 2 * whole["tpr_at_fpr_0.05"]
+
+
+@questions
+def test_what_a_judged_fold_says_does_not_choose_its_tenth(partner: bool) -> None:
+    unlearned, others, forgotten = scene(16, 40, 0, 1.0, partner=partner)
+    before = most_vulnerable(unlearned, others, forgotten)
+    even = np.arange(16) // 2 % 2 == 0
+    for margins in (unlearned,) if partner else (unlearned, others):
+        margins[even] += np.random.default_rng(1).normal(size=margins[even].shape)
+    after = most_vulnerable(unlearned, others, forgotten)
+    np.testing.assert_array_equal(after[even], before[even])
+    assert (after[~even] != before[~even]).any()
+
+
+@pytest.mark.parametrize("center", ["mean", "median"])
+def test_the_separation_is_the_mean_ratio_of_both_sides_by_their_own_normals(center: str) -> None:
+    rng = np.random.default_rng(0)
+    margins, inside = rng.normal(size=(12, 5, 2)), rng.permuted(np.tile(np.arange(12)[:, None] < 6, 5), axis=0)
+    margins[:, 0] += 4 * inside[:, 0, None]
+    found = separation(margins, inside, center=center, variance="per_example")
+    for example in range(5):
+        sides = [margins[side, example] for side in (inside[:, example], ~inside[:, example])]
+        middle = {"mean": np.mean, "median": np.median}[center]
+        laws = [norm(middle(side, axis=0), side.std(0)) for side in sides]
+        first, second = ((laws[0].logpdf(side) - laws[1].logpdf(side)).mean() for side in sides)
+        assert found[example] == pytest.approx(first - second)
+    assert found.argmax() == 0
+    assert np.isnan(separation(margins, np.ones((12, 5), bool))).all()
+
+
 @pytest.mark.parametrize("originals", [2, 5, 7])
 def test_too_few_or_odd_originals_are_refused(originals: int) -> None:
     margins, forgotten = np.zeros((originals, 3, 1)), np.zeros((originals, 3), bool)
     with pytest.raises(ValueError, match=rf"an even number of originals is needed, at least 4, got {originals}"):
         cross_fitted_ratios(margins, margins, forgotten, partner=True)
+    with pytest.raises(ValueError, match="an even number of originals is needed"):
+        most_vulnerable(margins, margins, forgotten)
 
 
 def test_originals_that_are_not_complementary_are_refused() -> None:
@@ -167,19 +244,22 @@ def algorithm(overrides: list[str]) -> dict[str, Any]:
 def test_what_a_run_says_of_the_algorithm(workplace: Path) -> None:
     result = advunlearn.run([*QUICK, "optimizer.epochs=5", "attack.originals=8"])
     found = result.metrics["algorithm"]["ulira"]
-    assert set(found) == {"efficacy", "privacy"}
+    assert set(found) == {"efficacy", "privacy", "efficacy_tenth", "privacy_tenth"}
     table, page = comparison_table(result.metrics), (result.folder / "report.html").read_text()
     written = (result.folder / "metrics.csv").read_text()
     for question, models in found.items():
         assert set(models) == {"original", "retrained", "unlearned"}
         for model, each in models.items():
             assert each["auc_low"] <= each["auc"] <= each["auc_high"]
-            assert (each["originals"], each["scores"]) == (8, 8 * 50)
+            assert (each["originals"], each["scores"]) == (8, 8 * 50 if "tenth" not in question else 40)
+            assert each["tpr_at_fpr_0.01_low"] <= each["tpr_at_fpr_0.01"] <= each["tpr_at_fpr_0.01_high"]
             assert f"{each['auc']:.3f} [" in table
             assert f"{model},ulira,{question}_auc,{each['auc']}\n" in written
     for text in (table, page):
         assert "tested on the algorithm that retrains" in text
         assert "ulira, algorithm" in text
+        assert "efficacy, worst tenth" in text
+        assert "ulira, TPR at 5% FPR" in text
     with np.load(result.folder / "scores.npz") as scores:
         for question, models in found.items():
             for model, each in models.items():

@@ -53,6 +53,51 @@ def test_signs_that_change_from_seed_to_seed_cancel() -> None:
     assert strongest_attack([of({"lira": -0.1, "rmia": 0.05})] * 2) == "lira"
 
 
+def with_intervals(gaps: dict[str, tuple[float, float]]) -> Metrics:
+    """Return metrics with these gaps of the original model, and halves of their intervals, by attack."""
+    found = of({name: gap for name, (gap, _) in gaps.items()})
+    found["gap"]["original"] |= {
+        "attacks_low": {name: gap - half for name, (gap, half) in gaps.items()},
+        "attacks_high": {name: gap + half for name, (gap, half) in gaps.items()},
+    }
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gaps", "strongest"),
+    [
+        ({"lira": (0.3, 0.25), "rmia": (0.2, 0.05)}, "rmia"),  # 0.05 and 0.15 from the nearer end
+        ({"lira": (-0.3, 0.25), "rmia": (0.2, 0.05)}, "rmia"),
+        ({"lira": (0.375, 0.125), "rmia": (-0.3125, 0.0625)}, "lira"),  # both 0.25: the larger difference
+        ({"lira": (0.1, 0.2), "rmia": (-0.2, 0.3)}, "rmia"),  # neither interval ends before 0
+        ({"lira": (0.1, 0.01), "rmia": (-0.2, 0.3)}, "lira"),
+    ],
+)
+def test_the_distance_counts_from_the_nearer_end_of_the_interval(
+    gaps: dict[str, tuple[float, float]], strongest: str
+) -> None:
+    assert strongest_attack([with_intervals(gaps)]) == strongest
+
+
+def test_over_several_runs_intervals_shrink_as_of_independent_ones() -> None:
+    gaps = {"lira": (0.3, 0.25), "rmia": (0.2, 0.05)}  # of 4 runs: 0.3 - 0.125 and 0.2 - 0.025; of 9: 0.217 and 0.183
+    assert [strongest_attack([with_intervals(gaps)] * runs) for runs in (1, 3, 5, 9)] == [
+        "rmia",
+        "rmia",
+        "lira",
+        "lira",
+    ]
+
+
+def test_an_older_file_has_the_intervals_of_the_two_auc() -> None:
+    found = of({"lira": 0.3, "rmia": 0.2})
+    for model in found["models"].values():
+        for name, half in (("lira", 0.2), ("rmia", 0.01)):
+            auc = model["attacks"][name]["auc"]
+            model["attacks"][name] |= {"auc_low": auc - half, "auc_high": auc + half}
+    assert strongest_attack([found]) == "rmia"  # 0.3 - 0.2 sqrt(2) and 0.2 - 0.01 sqrt(2)
+
+
 def test_an_attack_that_more_runs_have_comes_first() -> None:
     assert strongest_attack([of({"lira": 0.1, "rmia": 0.4}), of({"lira": 0.1})]) == "lira"
 

@@ -20,6 +20,7 @@ from advunlearn.evaluation.metrics import (
     loss_distances,
     roc,
     roc_curve_points,
+    widened,
 )
 from advunlearn.evaluation.metrics_file import ModelMetrics
 
@@ -210,8 +211,8 @@ def test_the_auc_over_models_is_that_of_all_scores_and_has_one_draw_a_seed() -> 
 def test_a_resample_is_the_auc_of_the_drawn_models() -> None:
     scores, members, groups = many_models(2, 0.3, 0)
     aucs = [roc_auc_score(members[groups == group], scores[groups == group]) for group in (0, 1)]
-    _, low, high, _ = auc_over_models(scores, members, groups, seed=0)  # a quarter of the draws is one model twice
-    assert (low, high) == pytest.approx((min(aucs), max(aucs)))
+    auc, low, high, _ = auc_over_models(scores, members, groups, seed=0)  # a quarter of the draws is one model twice
+    assert (low, high) == pytest.approx(widened(auc, (min(aucs), max(aucs)), 2, cross_fitted=False))
 
 
 @pytest.mark.parametrize("groups", [np.zeros(4), np.zeros(3)])

@@ -6,14 +6,18 @@ import csv
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from advunlearn.evaluation.metrics_file import MODELS, Metrics, read_metrics
+from advunlearn.evaluation.operating import operating_point
 from advunlearn.report.run.table import metrics_csv, records
 from advunlearn.report.run.terminal import comparison_table
+from advunlearn.report.summary.columns import PRIORS
 from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.formats import FORMATS, text
 from advunlearn.report.summary.runs import Summary, summarise
+from advunlearn.report.summary.selection import select
 from tests.report.runs import config, metrics, write
 
 
@@ -78,6 +82,24 @@ def test_every_number_is_in_the_records_and_in_the_csv_of_a_run() -> None:
     }
     assert lines["unlearned", "many_models_KLoM_test"] == "3.5"
     assert lines["retrained", "weights_barrier_retain"] == "0.01"
+
+
+def test_precision_is_in_the_table_and_among_the_numbers_to_choose(tmp_path: Path) -> None:
+    found = metrics({"lira": 0.1, "threshold": 0.1})
+    for model, above in zip(MODELS, (5, 2, 0), strict=True):
+        scores = np.concatenate([np.arange(10) < above, np.zeros(10)])
+        point = operating_point(scores, np.arange(20) < 10, {"value": 0.5, "models": 16, "scores": 320})
+        found["models"][model]["attacks"]["lira"]["operating"] = point
+    (line,) = (line for line in comparison_table(found).splitlines() if line.startswith("precision, prior 10%"))
+    assert line.split()[3:9] == ["lira", "1.000", "[.05,", "1]", "1.000", "[.01,"]
+    assert "none" in line
+    assert "threshold,operating" not in metrics_csv(found)
+    assert "retrained,lira,operating_tpr,0.2\n" in metrics_csv(found)
+    write(tmp_path / "run", config(), found)
+    lines = csv.DictReader(io.StringIO(FORMATS["csv"](select(summarise(find_runs([tmp_path])), ["precision"]))))
+    assert {line["metric"] for line in lines} == {f"precision_at_prior_{prior}" for prior in PRIORS}
+    point = read_metrics(tmp_path / "run")["models"]["unlearned"]["attacks"]["lira"]["operating"]
+    assert np.isnan(point["precision_at_prior_0.01"])
 
 
 def test_a_run_without_them_says_why_or_nothing() -> None:

@@ -56,6 +56,21 @@ def log_likelihood_ratio(
     return _ratio(target, sides, variance, side)
 
 
+def separation(margins: Floats, membership: Mask, *, center: str = "median", variance: str = "student_t") -> Floats:
+    """Return how far the IN and the OUT models of each example (n,) lie apart: 0 or about 0 if they do not.
+
+    It is the mean log-likelihood ratio of the IN models less that of the OUT models, by the densities of these same
+    models: an estimate of the sum of the two Kullback-Leibler divergences, too large for few models. NaN for an example
+    without a model on a side. See `log_likelihood_ratio` for arguments and errors.
+    """
+    _check(margins[0], margins, membership, center, variance, "both")
+    sides = [_moments(margins, inside, center) for inside in (membership, ~membership)]
+    ratios = _ratio(margins, sides, variance, "both")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        inside, outside = (np.where(side, ratios, 0.0).sum(0) / side.sum(0) for side in (membership, ~membership))
+    return np.asarray(inside - outside)
+
+
 def ratio_error(
     target: Floats,
     shadows: Floats,

@@ -9,17 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import STDERR, Attack, Observations
-from advunlearn.attacks.lira import CENTERS, VARIANCES, log_likelihood_ratio, ratio_error
+from advunlearn.attacks.lira import CENTERS, VARIANCES, log_likelihood_ratio, ratio_error, separation
 from advunlearn.attacks.statistics import query_margins
+from advunlearn.evaluation.metrics_file import TENTH
 from advunlearn.options import UserError, option
-from advunlearn.runtime.arrays import Floats
+from advunlearn.runtime.arrays import Floats, Mask
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 
 
 def cross_fitted_ratios(
     unlearned: Floats,
     others: Floats,
-    forgotten: NDArray[np.bool_],
+    forgotten: Mask,
     *,
     partner: bool,
     center: str = "median",
@@ -46,11 +47,7 @@ def cross_fitted_ratios(
         ValueError: as `log_likelihood_ratio`, for fewer than four models or an odd number, and if two complementary
             models forgot the same example.
     """
-    if len(unlearned) < 4 or len(unlearned) % 2:
-        raise UserError(f"an even number of originals is needed, at least 4, got {len(unlearned)}")
-    if (forgotten[::2] & forgotten[1::2]).any():
-        raise UserError("complementary originals must not forget the same example")
-    fold = np.arange(len(unlearned)) // 2 % 2
+    fold = _folds(unlearned, forgotten)
     shadows = np.where(forgotten[..., None], unlearned, others)
     ratios = np.full((2, *forgotten.shape), np.nan)
     for judge in range(len(unlearned)):
@@ -62,6 +59,51 @@ def cross_fitted_ratios(
                 target[rows], shadows[rest][:, rows], forgotten[rest][:, rows], center=center, variance=variance
             )
     return ratios
+
+
+def most_vulnerable(
+    unlearned: Floats,
+    others: Floats,
+    forgotten: Mask,
+    *,
+    share: float = 0.1,
+    center: str = "median",
+    variance: str = "student_t",
+) -> Mask:
+    """Return (k, n) bool: for each original, the examples that the unlearner forgets worst, by the other fold's models.
+
+    They are the share of the examples, rounded up, with the largest `separation` of the models of one fold. The choice
+    uses exactly the models to which the densities for the other fold are fitted, and none of those that are judged. So
+    it cannot make their ratios larger by chance. A choice by the ratios of one fold would, because those of the other
+    depend on the same models; see `cross_fitted_ratios`.
+
+    Args:
+        unlearned, others, forgotten, center, variance: see `cross_fitted_ratios`; `others` does not depend on
+            `partner`.
+        share: of the examples with a model on both sides of each fold.
+
+    Raises:
+        ValueError: as `cross_fitted_ratios`.
+    """
+    fold = _folds(unlearned, forgotten)
+    shadows = np.where(forgotten[..., None], unlearned, others)
+    chosen = np.zeros(forgotten.shape, bool)
+    for judged in (0, 1):
+        rest = fold != judged
+        apart = separation(shadows[rest], forgotten[rest], center=center, variance=variance)
+        count = int(np.ceil(share * np.isfinite(apart).sum()))
+        best = np.argsort(-apart, kind="stable")[:count]  # NaN is last
+        chosen[np.ix_(fold == judged, best)] = True
+    return chosen
+
+
+def _folds(unlearned: Floats, forgotten: Mask) -> NDArray[np.int64]:
+    """Return the fold (k,) of each original: pairs of complementary originals alternate between the two."""
+    if len(unlearned) < 4 or len(unlearned) % 2:
+        raise UserError(f"an even number of originals is needed, at least 4, got {len(unlearned)}")
+    if (forgotten[::2] & forgotten[1::2]).any():
+        raise UserError("complementary originals must not forget the same example")
+    return np.asarray(np.arange(len(unlearned)) // 2 % 2)
 
 
 @dataclass
@@ -76,6 +118,9 @@ class ULiRA(Attack):
     `efficacy`: is the model unlearned or retrained? It compares unlearned models that forgot the example with models
     retrained without it. Test examples of a single model are not negatives for this question, so only `audit` answers
     it.
+
+    `privacy_tenth` and `efficacy_tenth` ask the same of the most vulnerable tenth of the examples, which is chosen on
+    other models than those that are judged; see `most_vulnerable`.
 
     The shadow originals are split into two folds by complementary pairs: the normals for an original are not fitted on
     any model of that original or of its complement. As a self-test, retrained models in place of the unlearned ones
@@ -132,15 +177,19 @@ class ULiRA(Attack):
         }
         options = self._options()
 
-        def ask(*, partner: bool) -> dict[str, Floats]:
-            return {
-                name: cross_fitted_ratios(
-                    margins, margins if partner else retrained, shadows.membership, partner=partner, **options
-                )
-                for name, margins in models.items()
-            }
+        def ask(*, partner: bool) -> tuple[dict[str, Floats], dict[str, Floats]]:
+            whole, tenth = {}, {}
+            for name, margins in models.items():
+                compared = margins, margins if partner else retrained, shadows.membership
+                whole[name] = cross_fitted_ratios(*compared, partner=partner, **options)
+                tenth[name] = np.where(most_vulnerable(*compared, **options), whole[name], np.nan)
+            return whole, tenth
 
-        return {"efficacy": ask(partner=False), "privacy": ask(partner=True)}
+        asked = {"efficacy": ask(partner=False), "privacy": ask(partner=True)}
+        return {
+            **{question: whole for question, (whole, _) in asked.items()},
+            **{question + TENTH: tenth for question, (_, tenth) in asked.items()},
+        }
 
     def _options(self) -> dict[str, Any]:
         return {"center": self.center, "variance": self.variance}

@@ -6,11 +6,20 @@ SciPy and scikit-learn are imported to measure, not to read what was measured.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.evaluation.metrics_file import AlgorithmMetrics, AttackMetrics, Gap, Metrics, ModelMetrics, PartName
+from advunlearn.evaluation.metrics_file import (
+    AlgorithmMetrics,
+    AttackMetrics,
+    Gap,
+    Metrics,
+    ModelMetrics,
+    PartName,
+    Threshold,
+)
 
 
 def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
@@ -26,6 +35,7 @@ def measure_attack(
     cross_fitted: bool,
     shadows: int = 0,
     figures: Mapping[str, float] | None = None,
+    threshold: Threshold | None = None,
 ) -> AttackMetrics:
     """Return everything that is reported of one attack on one model.
 
@@ -35,11 +45,16 @@ def measure_attack(
         cross_fitted: whether each score comes from a fit on other examples of the n.
         shadows: how many shadow models the attack used.
         figures: what it reports besides its scores, by name.
+        threshold: that shadow models have chosen, if there is one.
     """
     from advunlearn.evaluation.metrics import roc
+    from advunlearn.evaluation.operating import operating_point
 
     found = roc(scores, members, seed=seed, cross_fitted=cross_fitted)
-    return {**found, "shadows": shadows, "figures": dict(figures or {})}
+    measured = cast("AttackMetrics", {**found, "shadows": shadows, "figures": dict(figures or {})})
+    if threshold is not None:
+        measured["operating"] = operating_point(scores, members, threshold)
+    return measured
 
 
 def measure(
@@ -116,18 +131,21 @@ def _attack_gap(found: Gap) -> float:
 def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> AlgorithmMetrics:
     """Return how well scores (2, k, n) tell the first of the two models from the second; see `Attack.audit`.
 
-    What complementary originals share counts as one draw of the interval's bootstrap, whose resamples come from `seed`.
+    What complementary originals share counts as one draw of the bootstraps for the intervals; `seed` is their seed.
 
     Raises:
         ValueError: if there is no score, or scores of one pair of originals alone.
     """
     from advunlearn.evaluation.metrics import auc_over_models
+    from advunlearn.evaluation.over_models import tpr_over_models
 
     originals = ratios.shape[1]
     first = np.broadcast_to(np.arange(2)[:, None, None] == 0, ratios.shape)
     pair = np.broadcast_to(np.arange(originals)[:, None] // 2, ratios.shape)
     known = ~np.isnan(ratios)
-    auc, low, high, interval = auc_over_models(ratios[known], first[known], pair[known], seed=seed, cross_fitted=True)
+    scored = ratios[known], first[known], pair[known]
+    auc, low, high, interval = auc_over_models(*scored, seed=seed, cross_fitted=True)
+    percent, twentieth = tpr_over_models(*scored, (0.01, 0.05), seed=seed, cross_fitted=True)
     return {
         "auc": auc,
         "auc_low": low,
@@ -135,6 +153,12 @@ def measure_algorithm(ratios: NDArray[np.float64], *, seed: int) -> AlgorithmMet
         "interval": interval,
         "originals": originals,
         "scores": int(known[0].sum()),
+        "tpr_at_fpr_0.01": percent[0],
+        "tpr_at_fpr_0.01_low": percent[1],
+        "tpr_at_fpr_0.01_high": percent[2],
+        "tpr_at_fpr_0.05": twentieth[0],
+        "tpr_at_fpr_0.05_low": twentieth[1],
+        "tpr_at_fpr_0.05_high": twentieth[2],
     }
 
 
@@ -146,19 +170,38 @@ def primary(attacks: Iterable[str]) -> list[str]:
 def strongest_attack(runs: Sequence[Metrics]) -> str:
     """Return the attack by which these runs of the same setting are judged: the one that finds most to be unlearned.
 
-    It is the attack whose AUC on the original model lies farthest from its AUC on the retrained model, on average over
-    the runs; of the attacks that most runs have. The reasons:
+    It is the primary score whose AUC on the original model lies farthest from its AUC on the retrained model, beyond
+    the 95 % interval of this difference: the distance of 0 from the nearer end of the interval, 0 if it holds 0. Over
+    several runs the difference is their mean, and its interval combines theirs, as of independent runs. Attacks that
+    most runs have come first; of equal distances, the larger difference. The reasons:
 
     - The original model: no unlearner influences the choice of the attack that judges it.
     - The distance to the retrained model, not to 0.5: what an attack tells of a model that never saw the forget set, as
       where a whole class is forgotten, cannot be unlearned.
     - Its size, not its sign: an AUC of 0.2 is as much a leak as one of 0.8. The signs of several runs count, so that
       noise cancels.
+    - Beyond its interval: an attack with few examples, or a noisy one, is not the strongest by chance.
     - Primary scores only: with many variants the largest is large by chance.
     """
 
-    def strength(attack: str) -> tuple[int, float]:
-        gaps = [found[attack] for found in (run["gap"]["original"]["attacks"] for run in runs) if attack in found]
-        return len(gaps), abs(float(np.mean(gaps)))
+    def strength(attack: str) -> tuple[int, float, float]:
+        having = [run for run in runs if attack in run["gap"]["original"]["attacks"]]
+        mean = float(np.mean([run["gap"]["original"]["attacks"][attack] for run in having]))
+        margin = np.linalg.norm([_margin(run, attack, above=mean > 0) for run in having]) / len(having)
+        return len(having), max(0.0, abs(mean) - float(margin)), abs(mean)
 
     return max(primary(name for run in runs for name in run["gap"]["original"]["attacks"]), key=strength)
+
+
+def _margin(run: Metrics, attack: str, *, above: bool) -> float:
+    """Return the length of the interval of the original's gap on the side of 0.
+
+    A file without this interval has those of the two AUC, as if they were independent.
+    """
+    found = run["gap"]["original"]
+    if "attacks_low" in found and attack in found["attacks_low"]:
+        gap = found["attacks"][attack]
+        return gap - found["attacks_low"][attack] if above else found["attacks_high"][attack] - gap
+    models = [run["models"][name]["attacks"][attack] for name in ("original", "retrained")]
+    upper, lower = models if above else models[::-1]
+    return float(np.hypot(upper["auc"] - upper["auc_low"], lower["auc_high"] - lower["auc"]))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from scipy.stats import beta, ks_2samp, norm, rankdata, wasserstein_distance
+from scipy.stats import t as student
 from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedKFold
 
@@ -16,6 +17,7 @@ from advunlearn.runtime.arrays import Floats
 
 CONFIDENCE = 0.95
 LOW_FPR = (0.01, 0.001)
+FEW_GROUPS = 20  # with fewer, a cluster bootstrap's interval is too narrow
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,10 @@ def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Floats, Flo
     return fpr, tpr
 
 
-def auc_interval(positive: Floats, negative: Floats, *, cross_fitted: bool = False) -> tuple[float, float, float, str]:
-    """Return the AUC, its 95 % interval and how that was made.
+def auc_interval(
+    positive: Floats, negative: Floats, *, cross_fitted: bool = False, confidence: float = CONFIDENCE
+) -> tuple[float, float, float, str]:
+    """Return the AUC, its interval, by default of 95 %, and how that was made.
 
     DeLong's variance (1988) on the logit scale, so that the interval stays within [0, 1]. If all members score above
     all non-members, or below, or all scores are equal, that variance is zero and has no meaning. The interval is then
@@ -100,9 +104,9 @@ def auc_interval(positive: Floats, negative: Floats, *, cross_fitted: bool = Fal
     variance = sum(float(part.var(ddof=1)) / len(part) if len(part) > 1 else 0.25 for part in (above, below))
     variance *= 2 if cross_fitted else 1
     if variance == 0 or auc in (0.0, 1.0):
-        low, high = clopper_pearson(round(auc * min(n, m)), min(n, m))
+        low, high = clopper_pearson(round(auc * min(n, m)), min(n, m), confidence)
         return auc, low, high, "Clopper-Pearson on the smaller side"
-    width = norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance) / (auc * (1 - auc))
+    width = norm.ppf((1 + confidence) / 2) * np.sqrt(variance) / (auc * (1 - auc))
     made = "DeLong over examples, one model" + (", variance doubled for cross-fitting" if cross_fitted else "")
     return auc, float(expit(logit(auc) - width)), float(expit(logit(auc) + width)), made
 
@@ -120,7 +124,7 @@ def auc_over_models(
 
     A cluster bootstrap: whole groups are drawn with replacement, so that what the examples of one model share, and the
     models that come from one original, counts as one draw. The interval lies between the percentiles of the resamples'
-    AUCs; with fewer than about 20 groups it is too narrow. Resamples without a member or a non-member are left out.
+    AUCs, further out with fewer than 20 groups; see `widened`. Resamples without a member or a non-member are left out.
 
     Where the scores are `cross_fitted`, those of each half of the groups by a fit on the other half, both ends are
     moved out by the square root of two, as if the variance were doubled: the two halves' AUCs may be one and the same
@@ -154,11 +158,27 @@ def auc_over_models(
     aucs = ((drawn @ won) * drawn).sum(1)[pairs > 0] / pairs[pairs > 0]
     low, high = np.quantile(aucs, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     made = f"cluster bootstrap over {len(names)} groups, {resamples} resamples"
-    auc = won.sum() / (positive.sum() * negative.sum())
+    auc = float(won.sum() / (positive.sum() * negative.sum()))
     if cross_fitted:
-        low, high = np.clip(auc + np.sqrt(2) * (np.array([low, high]) - auc), 0, 1)
         made += ", variance doubled for cross-fitting"
-    return float(auc), float(low), float(high), made
+    return auc, *widened(auc, (float(low), float(high)), len(names), cross_fitted=cross_fitted), made
+
+
+def widened(value: float, ends: tuple[float, float], groups: int, *, cross_fitted: bool) -> tuple[float, float]:
+    """Return the ends of a bootstrap interval of a rate, moved out from the value for what the bootstrap misses.
+
+    By the square root of two where the scores are cross-fitted; see `auc_over_models`. With fewer than 20 groups also
+    by what Student's interval of the mean of G groups is wider than the bootstrap's, t / z sqrt(G / (G - 1)): for 8
+    groups (16 originals) a factor of 1.29, for 4 groups 1.87.
+    """
+    factor = np.sqrt(2) if cross_fitted else 1.0
+    if groups < FEW_GROUPS:
+        tail = (1 + CONFIDENCE) / 2
+        factor *= student.ppf(tail, groups - 1) / norm.ppf(tail) * np.sqrt(groups / (groups - 1))
+    if factor == 1:
+        return ends
+    low, high = np.clip(value + factor * (np.array(ends) - value), 0, 1)
+    return float(low), float(high)
 
 
 def tpr_at_fpr(scores: Floats, members: NDArray[np.bool_], fpr: float) -> TprAtFpr:

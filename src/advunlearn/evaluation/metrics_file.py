@@ -19,6 +19,8 @@ MODELS: tuple[ModelName, ...] = ("original", "retrained", "unlearned")
 COMPARED: tuple[ComparedName, ...] = ("original", "unlearned")
 PARTS: tuple[PartName, ...] = ("retain", "forget", "test")
 
+TENTH = "_tenth"  # the suffix of questions that are asked of the most vulnerable tenth of the forgotten examples
+
 # What `metrics.roc` returns: how well scores tell members (forget examples) from non-members (test examples).
 RocMetrics = TypedDict(
     "RocMetrics",
@@ -57,10 +59,58 @@ RocMetrics = TypedDict(
 )
 
 
-class AttackMetrics(RocMetrics):
+class Threshold(TypedDict):
+    """A threshold of member scores, chosen by shadow models in the place of the target; see `operating.threshold_of`.
+
+    Attributes:
+        value: scores above it are called members.
+        models, scores: how many shadow models chose it, by how many scores of non-members.
+    """
+
+    value: float
+    models: int
+    scores: int
+
+
+# How an attack does at a threshold that shadow models have chosen; see `operating.operating_point`.
+OperatingPoint = TypedDict(
+    "OperatingPoint",
+    {
+        # As in `Threshold`.
+        "threshold": float,
+        "models": int,
+        "scores": int,
+        # The rates of forget and of test examples above it, in [0, 1], with their 95 % intervals (Clopper-Pearson).
+        "tpr": float,
+        "tpr_low": float,
+        "tpr_high": float,
+        "fpr": float,
+        "fpr_low": float,
+        "fpr_high": float,
+        # The share of members among the examples that are called members, where this share of all examples are
+        # members, with its interval. NaN if none is called a member.
+        "precision_at_prior_0.01": float,
+        "precision_at_prior_0.01_low": float,
+        "precision_at_prior_0.01_high": float,
+        "precision_at_prior_0.1": float,
+        "precision_at_prior_0.1_low": float,
+        "precision_at_prior_0.1_high": float,
+        "precision_at_prior_0.5": float,
+        "precision_at_prior_0.5_low": float,
+        "precision_at_prior_0.5_high": float,
+    },
+)
+
+
+class _AttackAddedLater(TypedDict, total=False):
+    operating: OperatingPoint
+
+
+class AttackMetrics(RocMetrics, _AttackAddedLater):
     """One attack on one model.
 
     Attributes:
+        operating: of the primary score of an attack with shadow models. Older files lack it.
         shadows: how many shadow models, or shadow originals, the attack compares with; 0 if it uses none.
         figures: what else the attack's paper reports, by name; see `Attack.figures`.
     """
@@ -90,8 +140,21 @@ class ModelMetrics(TypedDict):
     attacks: dict[str, AttackMetrics]
 
 
-class Gap(TypedDict):
-    """A model's numbers less those of the retrained model; 0 is the aim. Of attacks, their AUC."""
+class _GapAddedLater(TypedDict, total=False):
+    attacks_low: dict[str, float]
+    attacks_high: dict[str, float]
+
+
+class Gap(_GapAddedLater):
+    """A model's numbers less those of the retrained model; 0 is the aim.
+
+    Attributes:
+        accuracy: by part of the data.
+        loss_ks, loss_wasserstein: as in `ModelMetrics`.
+        attacks: their AUC, by name.
+        attacks_low, attacks_high: the 95 % interval of the same difference, from the same examples under both models;
+            see `paired.auc_difference`. Older files lack it.
+    """
 
     accuracy: dict[PartName, float]
     loss_ks: float
@@ -99,7 +162,23 @@ class Gap(TypedDict):
     attacks: dict[str, float]
 
 
-class AlgorithmMetrics(TypedDict):
+# The largest true-positive rates in [0, 1] at false-positive rates of at most 1 % and 5 %, with their 95 % intervals,
+# over the scores of many models; see `over_models.tpr_over_models`. Older files lack them.
+AlgorithmRates = TypedDict(
+    "AlgorithmRates",
+    {
+        "tpr_at_fpr_0.01": float,
+        "tpr_at_fpr_0.01_low": float,
+        "tpr_at_fpr_0.01_high": float,
+        "tpr_at_fpr_0.05": float,
+        "tpr_at_fpr_0.05_low": float,
+        "tpr_at_fpr_0.05_high": float,
+    },
+    total=False,
+)
+
+
+class AlgorithmMetrics(AlgorithmRates):
     """How well an attack tells models that an algorithm made from others; see `Attack.audit`.
 
     Attributes:
@@ -336,7 +415,62 @@ class Selection(TypedDict):
     examples: int
 
 
+class ProbedAttack(TypedDict):
+    """The AUC of one attack on the retrained model, with an interval that holds jointly with those of other attacks."""
+
+    auc: float
+    auc_low: float
+    auc_high: float
+
+
+class Probe(TypedDict):
+    """Whether forget and test examples are exchangeable to the retrained model, which has seen neither.
+
+    Attributes:
+        attacks: by name, and `loss`.
+        void: those whose interval does not hold one half: the comparison to one half is void.
+        sampled: whether the forget set is a random sample, so that they should be exchangeable.
+    """
+
+    attacks: dict[str, ProbedAttack]
+    void: list[str]
+    sampled: bool
+
+
+class ControlledAttack(TypedDict):
+    """One attack on a retrained model in the place of the unlearned one; see `control.control`.
+
+    Attributes:
+        auc: of this model.
+        reference, spread: mean and standard deviation of the AUC of the other retrained models.
+        difference, low, high: auc less reference, with an interval that holds jointly with those of other attacks.
+    """
+
+    auc: float
+    reference: float
+    spread: float
+    difference: float
+    low: float
+    high: float
+
+
+class Control(TypedDict):
+    """A retrained model in the place of the unlearned one, judged by the other retrained models.
+
+    Attributes:
+        models: how many retrained models there are.
+        attacks: by name.
+        failed: those whose interval does not hold 0.
+    """
+
+    models: int
+    attacks: dict[str, ControlledAttack]
+    failed: list[str]
+
+
 class _AddedLater(TypedDict, total=False):
+    probe: Probe
+    control: Control
     selection: Selection
     weights: WeightSpace
     distributions: Distributions
@@ -358,6 +492,8 @@ class Metrics(_AddedLater):
         algorithm: of attacks on the unlearning algorithm: by attack, by question, by model. Older files lack it.
         original: the original, if it was given.
         memorization: of the forget set, if it is known.
+        probe: whether forget and test examples look alike to the retrained model. Older files lack it.
+        control: of the audit, if the run has at least three retrained models.
         rounds: if the forget set is divided into several requests. The unlearned model is that after the last one.
         mislabelled: of each model, if the forget set was trained with wrong labels.
         seconds: that each stage took when it was computed: pretrain (unless the original was given), retrain, unlearn,
@@ -393,6 +529,16 @@ class AuditFile(TypedDict):
     schema: Literal[1]
     model: GivenOriginal
     metrics: ModelMetrics
+
+
+def is_tenth(question: str) -> bool:
+    """Return whether a question on the algorithm is asked of the most vulnerable tenth of the forgotten examples."""
+    return question.endswith(TENTH)
+
+
+def question_in_words(question: str) -> str:
+    """Return the name of a question on the algorithm, for a table."""
+    return f"{question.removesuffix(TENTH)}, worst tenth" if is_tenth(question) else question
 
 
 def is_audit(folder: Path) -> bool:

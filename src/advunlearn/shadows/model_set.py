@@ -36,6 +36,8 @@ class ShadowOptions(Component):
         originals: shadow originals, each of which is also unlearned; an even number likewise. See `OriginalSet`.
         queries: number of views of an example, of `QUERIES`: the image, its mirror image, shifts.
         stacked: fit many models as one; null: where that is faster.
+        retrained: retrained models of the run: 1, or at least 3. All but the last are the gold standard of the control,
+            which is the last one in the place of the unlearned model; see `evaluation/control.py`.
         shard: `i/n` trains the i-th of n parts of the models and stops, so that several processes or machines fill one
             store.
     """
@@ -45,12 +47,22 @@ class ShadowOptions(Component):
     queries: int = option(1, at_least=1, at_most=len(QUERIES))
     stacked: bool | None = None
     shard: str | None = None
+    retrained: int = option(1, at_least=1)
 
     def conflicts(self) -> list[str]:
-        """Return a line for an invalid shard."""
+        """Return a line for an invalid shard, and for two retrained models: a difference without a spread."""
         number, shards = self.part
         wrong = not 1 <= number <= shards
-        return [f"shard must be i/n with i from 1 to n, got {self.shard} (try shard=1/2)"] if wrong else []
+        lines = [f"shard must be i/n with i from 1 to n, got {self.shard} (try shard=1/2)"] if wrong else []
+        return [
+            *lines,
+            *(["retrained must be 1 or at least 3, got 2 (try retrained=3)"] if self.retrained == 2 else []),
+        ]
+
+    @property
+    def repeats(self) -> tuple[str, ...]:
+        """Return the names of the retrained models beyond the first."""
+        return tuple(f"repeat{index}" for index in range(1, self.retrained))
 
     @property
     def part(self) -> tuple[int, int]:

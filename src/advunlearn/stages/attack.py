@@ -19,6 +19,7 @@ from advunlearn.data.comparable import comparable
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
 from advunlearn.evaluation.metrics_file import ModelName
+from advunlearn.evaluation.operating import FPR
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream
@@ -26,6 +27,7 @@ from advunlearn.shadows.memorization import known_mean, memorization
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs
 from advunlearn.stages.shadows import original_set, shadow_set
+from advunlearn.stages.thresholds import shadow_thresholds
 from advunlearn.stages.unlearn import Models
 from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.fit import Diverged, too_large
@@ -45,7 +47,7 @@ class Evidence:
     members: NDArray[np.bool_]
     artefact: Artefact
 
-    def of(self, model: ModelName) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    def of(self, model: str) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
         """Return one model's losses and, by attack, its member scores."""
         prefix = f"{model}/"
         arrays = {
@@ -116,6 +118,8 @@ def attack_models(
         record: dict[str, Any] = {"accuracy": accuracies, "figures": figures, "seconds": seconds}
         if true_label:
             record["true_label"] = true_label
+        if thresholds := shadow_thresholds(experiment, labels[rows], labels[splits.selection], shadows, unlearned):
+            record["thresholds"] = thresholds
         if shadows is not None:
             record["memorization"] = known_mean(memorization(shadows, labels[rows])[members])
         return Artefact(record, {}, arrays)
@@ -146,7 +150,19 @@ def attack_key(
         "originals": originals.identity() if experiment.needs_originals else None,
         "queries": options.queries,
         **experiment.separate("audit"),
+        **added(experiment),
     }
+
+
+def added(experiment: Experiment) -> dict[str, Any]:
+    """Return which results were added since `ATTACK_SCHEMA` was raised: their part in keys, of the runs that have them.
+
+    Results without them are then made again, and those of all other runs are reused.
+    """
+    questions = {"questions": "whole and tenth"} if experiment.needs_originals else {}
+    thresholds = {"thresholds": FPR} if experiment.needs_originals or experiment.needs_shadows else {}
+    repeats = experiment.shadow_options.repeats
+    return {**questions, **thresholds, **({"repeats": len(repeats)} if repeats else {})}
 
 
 def attacked_rows(splits: Splits, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -28,6 +28,7 @@ from advunlearn.stages.clock import STREAM, Clock, steps_of
 from advunlearn.stages.data import check_memory, split
 from advunlearn.stages.memorization import STREAM as MEMORIZATION
 from advunlearn.stages.memorization import known_splits, memorization_set, short_trainer
+from advunlearn.stages.models import repeat_stream
 from advunlearn.stages.original import original_key
 from advunlearn.stages.rounds import request_splits
 from advunlearn.stages.shadows import original_references, original_set, shadow_set
@@ -109,6 +110,7 @@ class Estimator:
                 *self._memorization(),
                 self._original(),
                 self._model("retrained", "the same", self.splits.retain),
+                *self._repeats(experiment),
                 *(self._references(self._reference_set()) if "unlearned" not in found else ()),
                 self._unlearning(found),
                 *(self._shadows(experiment) if "attack" not in found else ()),
@@ -124,6 +126,10 @@ class Estimator:
             "original": ("model", lambda: original_key(experiment, trainer, splits)),
             "retrained": ("model", lambda: trainer.key(splits.retain, "retrained")),
             "unlearned": ("unlearned", lambda: self._unlearned_key(found["original"])),
+            **{
+                name: ("model", partial(trainer.key, splits.retain, repeat_stream(name)))
+                for name in experiment.shadow_options.repeats
+            },
             "attack": ("attack", lambda: attack_key(experiment, splits, found, self._original_set(experiment))),
         }
         for name, (kind, key) in keys.items():
@@ -160,6 +166,12 @@ class Estimator:
         held = self.trainer.store.holds("model", [self.trainer.key(rows, name)])
         about = f"{about}, {len(rows):,} examples, {self.experiment.optimizer.epochs} epochs"
         return Line(name, about, 1, int(held), int(not held), 0.0 if held else self._seconds(len(rows)))
+
+    def _repeats(self, experiment: Experiment) -> Iterator[Line]:
+        """Yield the lines of the retrained models beyond the first."""
+        for name in experiment.shadow_options.repeats:
+            line = self._model(repeat_stream(name), "the same", self.splits.retain)
+            yield replace(line, name=f"retrained, {name}")
 
     def _original(self) -> Line:
         if (given := self.experiment.weights_digest) is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,9 @@ from advunlearn.evaluation.metrics_file import (
     MODELS,
     AlgorithmMetrics,
     AttackMetrics,
+    ComparedName,
     Distributions,
+    Gap,
     GivenOriginal,
     Memorization,
     Metrics,
@@ -28,9 +31,11 @@ from advunlearn.evaluation.metrics_file import (
     Selection,
     WeightSpace,
 )
+from advunlearn.evaluation.paired import auc_difference
 from advunlearn.report.run.table import memorization_in_words
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.stages.attack import Evidence
+from advunlearn.stages.control import judge_control, probe_retrained
 from advunlearn.stages.unlearn import Models
 
 logger = logging.getLogger(__name__)
@@ -67,7 +72,7 @@ def evaluate(
     metrics: Metrics = {
         "schema": 1,
         "models": measured,
-        "gap": {name: gap(measured[name], measured["retrained"]) for name in COMPARED},
+        "gap": {name: _gap(experiment, evidence, measured, name) for name in COMPARED},
         "algorithm": _measure_algorithms(evidence, experiment.seed_of("audit")),
         "seconds": seconds | record["seconds"],
         "unlearning_over_retraining": seconds.get("unlearn", math.nan) / seconds.get("retrain", math.nan),
@@ -86,6 +91,9 @@ def evaluate(
         metrics["selection"] = selection
     if models.rounds is not None:
         metrics["rounds"] = models.rounds
+    metrics["probe"] = probe_retrained(experiment, evidence)
+    if (judged := judge_control(experiment, evidence, metrics["probe"])) is not None:
+        metrics["control"] = judged
     if (found := _memorization(experiment, evidence) or chosen) is not None:
         metrics["memorization"] = found
         logger.info(memorization_in_words(found))
@@ -93,6 +101,27 @@ def evaluate(
         wrong = {name: measured[name]["accuracy"]["forget"] for name in MODELS}
         metrics["mislabelled"] = {name: {"wrong_label": wrong[name], "true_label": shares[name]} for name in MODELS}
     return metrics
+
+
+def _gap(
+    experiment: Experiment, evidence: Evidence, measured: Mapping[ModelName, ModelMetrics], name: ComparedName
+) -> Gap:
+    """Return how far a model lies from the retrained one; of attacks, with intervals."""
+    (_, ours), (_, retrained) = evidence.of(name), evidence.of("retrained")
+    ends = {
+        key: auc_difference(
+            score,
+            retrained[key],
+            evidence.members,
+            cross_fitted=experiment.attacks[key.split("/")[0]].cross_fitted,
+        )
+        for key, score in ours.items()
+    }
+    return {
+        **gap(measured[name], measured["retrained"]),
+        "attacks_low": {key: low for key, (_, low, _) in ends.items()},
+        "attacks_high": {key: high for key, (_, _, high) in ends.items()},
+    }
 
 
 def _memorization(experiment: Experiment, evidence: Evidence) -> Memorization | None:
@@ -129,6 +158,7 @@ def measure_model(experiment: Experiment, splits: Splits, evidence: Evidence, na
             cross_fitted=attack.cross_fitted,
             shadows=model_count(attack, experiment.shadow_options),
             figures=record["figures"][name].get(key),
+            threshold=record.get("thresholds", {}).get(key),  # which older results lack
         )
 
     attacks = {key: measured(key, score) for key, score in scores.items()}

@@ -16,6 +16,11 @@ from advunlearn.storage.artefacts import Artefact
 from advunlearn.training.trainer import Trainer
 
 
+def repeat_stream(name: str) -> str:
+    """Return the random stream of a retrained model beyond the first."""
+    return f"retrained/{name}"
+
+
 def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manifest: Manifest) -> Models:
     """Train or read the original, train the retrained model, and unlearn the forget set from the original."""
     models = Models({}, {}, reference_set(experiment, trainer, splits, splits.forget))
@@ -29,6 +34,8 @@ def make_models(experiment: Experiment, trainer: Trainer, splits: Splits, manife
         keep("original", stage, *original(experiment, trainer, splits))
     with manifest.stage("retrain") as stage:
         keep("retrained", stage, *trainer.train(splits.retain, "retrained"))
+        for name in experiment.shadow_options.repeats:
+            models.networks[name], models.artefacts[name] = trainer.train(splits.retain, repeat_stream(name))
     with manifest.stage("unlearn") as stage:
         after = list(unlearn_in_rounds(experiment, trainer, splits, models))
         keep("unlearned", stage, *after[-1])

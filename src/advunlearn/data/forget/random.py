@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,6 +21,8 @@ class Random(Forget):
     References:
         No publication.
     """
+
+    sampled: ClassVar[bool] = True
 
     fraction: float = option(0.2, above=0, below=1)
 

@@ -28,6 +28,9 @@ class Forget(Component):
     relabels: ClassVar[bool] = False
     """Whether `relabelled` changes the labels of the forget set before the original is trained."""
 
+    sampled: ClassVar[bool] = False
+    """Whether the forget set is a random sample of the training examples: test examples are then alike if unseen."""
+
     rounds: int = option(1, at_least=1)
 
     def problems(self, info: DatasetInfo, train_size: int) -> list[str]:

@@ -20,7 +20,10 @@ from advunlearn.evaluation.metrics_file import (
     ModelMetrics,
     ModelName,
     PartName,
+    is_tenth,
 )
+from advunlearn.report.run.attack_numbers import algorithm_numbers, attacked, precisions, with_ends
+from advunlearn.report.run.audit_numbers import audit_notes, audit_records, control_numbers
 from advunlearn.report.run.further import MATCH, further_numbers, reasons
 from advunlearn.runtime.resources import size
 
@@ -55,8 +58,9 @@ def rows(metrics: Metrics) -> list[MetricRow]:
     """Return everything that `metrics.json` holds of the models, one row per number."""
     models = [metrics["models"][name] for name in MODELS]
     own = [*_mislabelled(metrics), *_rounds(metrics)]
-    further = [_row(*each) for each in further_numbers(metrics)]
-    return [*_accuracy(models), *own, *_attacks(models), *_losses(models), *_algorithm(metrics), *further]
+    groups = (control_numbers, algorithm_numbers, further_numbers)
+    control, algorithm, further = ([_row(*each) for each in group(metrics)] for group in groups)
+    return [*_accuracy(models), *own, *_attacks(models), *_losses(models), *control, *algorithm, *further]
 
 
 def records(metrics: Metrics) -> list[dict[str, Any]]:
@@ -100,6 +104,7 @@ def notes(metrics: Metrics) -> list[str]:
     for name, found in attacks.items():
         if found["excluded"]:
             lines.append(f"{name}: {found['excluded']} test examples outside the shadow models' pool have no score")
+    lines += audit_notes(metrics)
     lines += [_self_test(attack, questions) for attack, questions in metrics.get("algorithm", {}).items()]
     lines += attack_notes(metrics["models"]["unlearned"])
     return [*lines, "epsilon compares models and certifies nothing: the examples of one model are not independent runs"]
@@ -162,7 +167,7 @@ def _unlearning(metrics: Metrics) -> Iterator[str]:
 
 def _self_test(attack: str, questions: Mapping[str, Mapping[ModelName, AlgorithmMetrics]]) -> str:
     """Return whether the audit of the algorithm passes its own test: retrained models look like retrained ones."""
-    found = {question: models["retrained"] for question, models in questions.items()}
+    found = {question: models["retrained"] for question, models in questions.items() if not is_tenth(question)}
     aucs = [f"{name} {each['auc']:.3f} [{each['auc_low']:.3f}, {each['auc_high']:.3f}]" for name, each in found.items()]
     passed = all(each["auc_low"] <= 0.5 <= each["auc_high"] for each in found.values())
     words = "0.5, as it must be" if passed else DOUBT
@@ -189,6 +194,7 @@ def metrics_csv(metrics: Metrics) -> str:
         for question, models in questions.items():
             for model, found in models.items():
                 writer.writerows((model, attack, f"{question}_{name}", value) for name, value in found.items())
+    writer.writerows(audit_records(metrics))
     for section, name, values, *_ in further_numbers(metrics):
         metric = f"{section} {name}".replace(" ", "_")
         writer.writerows((model, "", metric, *value) for model, value in zip(MODELS, values, strict=True))
@@ -229,42 +235,30 @@ def _attacks(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
     def of(section: str, names: Iterable[str], find: Find) -> Iterator[MetricRow]:
         for name in names:
             values = [find(m["attacks"][name]) for m in models]
-            yield _row(section, name, values, MATCH, _attacked(attacks[name]))
+            yield _row(section, name, values, MATCH, attacked(attacks[name]))
 
     yield from of("attack AUC", attacks, _auc)
     yield from of("balanced accuracy", scores, lambda found: (found["balanced_accuracy"],))
     yield from of("TPR at 1% FPR", scores, _at_percent)
     yield from of("TPR at 0.1% FPR", scores, _at_tenth)
+    yield from (_row(*each) for each in precisions(models))
     yield from of("epsilon at least", scores, lambda found: (found["epsilon_low"],))
     for name in scores:
         for figure in attacks[name]["figures"]:
             values = [(m["attacks"][name]["figures"][figure],) for m in models]
-            yield _row(name, figure.replace("_", " "), values, MATCH, _attacked(attacks[name]))
+            yield _row(name, figure.replace("_", " "), values, MATCH, attacked(attacks[name]))
 
 
-def _attacked(found: AttackMetrics) -> str:
-    shadows = f", {found['shadows']} shadows" if found["shadows"] else ""
-    return f"{found['members']} forget, {found['nonmembers']} test{shadows}"
-
-
-def _auc(found: AttackMetrics | AlgorithmMetrics) -> tuple[float, ...]:
+def _auc(found: AttackMetrics) -> tuple[float, ...]:
     return found["auc"], found["auc_low"], found["auc_high"]
 
 
 def _at_percent(found: AttackMetrics) -> tuple[float, ...]:
-    return found["tpr_at_fpr_0.01"], found["tpr_at_fpr_0.01_low"], found["tpr_at_fpr_0.01_high"]
+    return with_ends(found, "tpr_at_fpr_0.01")
 
 
 def _at_tenth(found: AttackMetrics) -> tuple[float, ...]:
-    return found["tpr_at_fpr_0.001"], found["tpr_at_fpr_0.001_low"], found["tpr_at_fpr_0.001_high"]
-
-
-def _algorithm(metrics: Metrics) -> Iterator[MetricRow]:
-    for attack, questions in metrics.get("algorithm", {}).items():
-        for question, found in questions.items():
-            values = [_auc(found[name]) for name in MODELS]
-            on = f"{found['unlearned']['originals']} originals, {found['unlearned']['scores']} forgotten"
-            yield _row(f"{attack}, algorithm", question, values, MATCH, on)
+    return with_ends(found, "tpr_at_fpr_0.001")
 
 
 def _losses(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
@@ -277,9 +271,16 @@ def _losses(models: Sequence[ModelMetrics]) -> Iterator[MetricRow]:
 
 def _row(section: str, name: str, values: Sequence[tuple[float, ...]], wanted: str, on: str) -> MetricRow:
     """Return the row of the models' values, each a number or a number and its interval; a gap needs all three."""
-    shown = tuple(f"{v[0]:.3f}" + (f" [{_short(v[1])}, {_short(v[2])}]" if len(v) == 3 else "") for v in values)
-    gap = f"{values[2][0] - values[1][0]:+.3f}" if len(values) == len(MODELS) else ""
-    return MetricRow(section, name, shown, tuple(values), gap, wanted, on)
+    shown = tuple(_shown(v) for v in values)
+    gap = values[2][0] - values[1][0] if len(values) == len(MODELS) else math.nan
+    return MetricRow(section, name, shown, tuple(values), "" if math.isnan(gap) else f"{gap:+.3f}", wanted, on)
+
+
+def _shown(value: tuple[float, ...]) -> str:
+    """Return a number with its interval, if it has one; `none` for NaN, such as a precision without a positive."""
+    if math.isnan(value[0]):
+        return "none"
+    return f"{value[0]:.3f}" + (f" [{_short(value[1])}, {_short(value[2])}]" if len(value) == 3 else "")
 
 
 def _short(value: float) -> str:

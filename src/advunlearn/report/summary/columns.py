@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from advunlearn.evaluation.comparison import average_gap, tug_of_war
-from advunlearn.evaluation.metrics_file import DistributionMetrics, Gap, Metrics, ModelName, PartName, WeightMetrics
+from advunlearn.evaluation.metrics_file import (
+    DistributionMetrics,
+    Gap,
+    Metrics,
+    ModelName,
+    PartName,
+    WeightMetrics,
+)
 from advunlearn.report.summary.folders import Run, level_of
 
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
+PRIORS = ("0.01", "0.1", "0.5")  # shares of members, in keys of `OperatingPoint`
 RATE = (0.0, 1.0)
 DIFFERENCE = (-1.0, 1.0)  # of two rates
 POSITIVE = (0.0, math.inf)
@@ -192,6 +200,7 @@ METRICS: dict[str, Callable[[Sequence[str]], list[Column]]] = {
         _of_attack("balanced accuracy", "balanced_accuracy", attack) for attack in attacks
     ],
     "epsilon": lambda attacks: [_of_attack("epsilon at least", "epsilon_low", attack, POSITIVE) for attack in attacks],
+    "precision": lambda attacks: [_precision(prior, attack) for prior in PRIORS for attack in attacks],
     "average_gap": lambda attacks: [AVERAGE_GAP],
     "tow": lambda attacks: [TOW],
     "tow_mia": lambda attacks: [TOW_MIA],
@@ -223,21 +232,6 @@ def method_columns(attacks: Iterable[str]) -> list[Column]:
     ]
 
 
-def algorithm_columns(runs: Iterable[Run]) -> list[Column]:
-    """Return a column for each question, such as `efficacy`, of the attacks on the unlearner that these runs have."""
-    found = [run.metrics.get("algorithm", {}) for run in runs if run.metrics is not None]
-    names = dict.fromkeys((attack, question) for each in found for attack, asked in each.items() for question in asked)
-    return [_of_algorithm(attack, question) for attack, question in names]
-
-
-def _of_algorithm(attack: str, question: str) -> Column:
-    def find(metrics: Metrics, model: ModelName) -> float | None:
-        found = metrics.get("algorithm", {}).get(attack, {}).get(question, {}).get(model)
-        return None if found is None else found["auc"]
-
-    return Column(f"{attack} AUC", question, f"{question}_auc", attack, find)
-
-
 def further_columns() -> list[Column]:
     """Return the columns for which a terminal has no room; those that no run has are left out."""
     return [
@@ -245,6 +239,7 @@ def further_columns() -> list[Column]:
         _of_distributions("forgetting quality", lambda found: found["forgetting_quality"]),
         _of_weights("from original", lambda found: found["from_original"]),
         _of_weights("barrier test", lambda found: found["barrier"]["test"]),
+        Column("audit", "control passed", "control_passed", "", _control_passed, wanted="higher", terminal=False),
         Column("memory", "MB", "peak_memory_mb", "", _peak_memory, POSITIVE, "lower", digits=0, terminal=False),
     ]
 
@@ -266,6 +261,19 @@ def _of_attack(
     return Column(section, attack, metric, attack, find, bounds)
 
 
+def _precision(prior: str, attack: str) -> Column:
+    """Return the column of an attack's precision at a threshold of shadow models; see `operating.operating_point`."""
+    key, section = f"precision_at_prior_{prior}", f"precision, prior {100 * float(prior):g}%"
+
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        measured = metrics["models"][model]["attacks"].get(attack)
+        point: Mapping[str, Any] = {} if measured is None else measured.get("operating", {})
+        found = point.get(key, math.nan)
+        return None if math.isnan(found) else float(found)
+
+    return Column(section, attack, key, attack, find)
+
+
 def _of_distributions(name: str, measure: Callable[[DistributionMetrics], float]) -> Column:
     def find(metrics: Metrics, model: ModelName) -> float | None:
         found = metrics["distributions"]["models"] if "distributions" in metrics else {}
@@ -281,6 +289,12 @@ def _of_weights(name: str, measure: Callable[[WeightMetrics], float]) -> Column:
         return measure(found[model]) if model in found else None
 
     return Column("weights", name, f"weights_{name}".replace(" ", "_"), "", find, POSITIVE, terminal=False)
+
+
+def _control_passed(metrics: Metrics, model: ModelName) -> float | None:
+    """Return 1 if the control of the audit passed, 0 if not; it is a retrained model."""
+    found = metrics.get("control")
+    return None if found is None or model != _RETRAINED else float(not found["failed"])
 
 
 def _peak_memory(metrics: Metrics, model: ModelName) -> float | None:

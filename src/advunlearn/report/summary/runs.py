@@ -15,11 +15,11 @@ from advunlearn.config.part_files import LOGGER
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import MODELS, Gap, ModelMetrics, ModelName
 from advunlearn.options import one_line
+from advunlearn.report.summary.algorithm import algorithm_columns
 from advunlearn.report.summary.columns import (
     RATE,
     Column,
     Estimate,
-    algorithm_columns,
     gap,
     method_columns,
     run_columns,
