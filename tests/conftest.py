@@ -19,6 +19,8 @@ import pytest
 import torch
 
 from advunlearn.cli import main
+from advunlearn.report.run.page import draw_pictures
+from advunlearn.report.summary.page import _draw
 from advunlearn.runtime.threads import kept_threads
 
 torch.set_num_threads(1)  # the suite runs beside other work, and these networks are tiny
@@ -26,6 +28,14 @@ torch.set_num_threads(1)  # the suite runs beside other work, and these networks
 os.environ.pop("COLUMNS", None)  # tables are as in a pipe, whatever the terminal that the suite runs in
 
 GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")  # for the process of the tests marked `gpu`
+
+
+# Where the pictures of a run and of several runs are drawn.
+DRAWING: dict[str, Callable[..., dict[str, bytes]]] = {
+    "advunlearn.stages.report.draw_pictures": draw_pictures,
+    "advunlearn.report.run.page.draw_pictures": draw_pictures,
+    "advunlearn.report.summary.page._draw": _draw,
+}
 
 
 LONGEST = ("sweeps/test_slurm.py", "tests/test_run.py", "tests/test_resume.py")
@@ -71,6 +81,27 @@ def process_as_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
             del sys.modules[name]
     for logger, level in levels.items():
         logger.setLevel(level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_pictures() -> Iterator[None]:
+    """Draw nothing in a report's picture: pictures take half the time of runs as short as these."""
+    with pytest.MonkeyPatch.context() as patch:
+        for place in DRAWING:
+            patch.setattr(place, lambda *_: {"roc": b"\x89PNG"})
+        yield
+
+
+def with_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Let reports have pictures, also those of a process that is forked."""
+    for place, draw in DRAWING.items():
+        patch.setattr(place, draw)
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the reports of a test have pictures."""
+    with_pictures(monkeypatch)
 
 
 @pytest.fixture

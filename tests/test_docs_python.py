@@ -15,7 +15,6 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 def test_the_examples_run(workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(workplace))
-    monkeypatch.setattr("advunlearn.stages.report.draw_pictures", lambda *_: {})
     code = "\n".join(BLOCKS)
     assert all(f"advunlearn.{verb}(" in code for verb in ("unlearn", "audit", "compare", "run"))
     (workplace / "example.py").write_text(code, encoding="utf-8")

@@ -119,7 +119,6 @@ def test_a_command_is_right(words: list[str], workplace: Path) -> None:
 
 def test_the_tutorials_own_model_is_trained_and_unlearned(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(workplace))
-    monkeypatch.setattr("advunlearn.stages.report.draw_pictures", lambda *_: {})
     network, training, loading = re.findall(r"```python\n(.*?)```", TUTORIAL, re.DOTALL)
     Path("mynet.py").write_text(network, encoding="utf-8")
     exec(training, {})

@@ -36,12 +36,6 @@ QUICK += ["attack=threshold", "device=cpu", "threads=1"]
 HIDDEN = {"1.weight": (8, 64), "1.bias": (8,), "3.weight": (10, 8), "3.bias": (10,)}
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pictures, which take most of so short a run."""
-    monkeypatch.setattr("advunlearn.stages.report.draw_pictures", lambda *_: {})
-
-
 def run(folder: str, *words: str) -> Any:
     return advunlearn.run([*QUICK, *words], folder)
 

@@ -31,9 +31,8 @@ SIGNALLED = """
 
 
 @pytest.fixture
-def first(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the folder of a finished run, and leave out pictures."""
-    monkeypatch.setattr("advunlearn.stages.report.draw_pictures", lambda *_: {})
+def first(workplace: Path) -> Path:
+    """Give the folder of a finished run."""
     advunlearn.run(QUICK, "first")
     return workplace
 

@@ -27,7 +27,7 @@ from advunlearn.report.run.terminal import comparison_table
 from advunlearn.shadows.model_set import STACK
 from advunlearn.storage.files import file_digest
 from advunlearn.storage.store import Store
-from tests.conftest import Command, Running, own_unlearner, stages_of
+from tests.conftest import Command, Running, own_unlearner, stages_of, with_pictures
 
 QUICK = ["optimizer.epochs=15", "unlearner.epochs=3", "attack.shadows=2"]
 
@@ -55,6 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADVUNLEARN_CACHE", str(root / "cache"))
+        with_pictures(patch)
         result = advunlearn.run(QUICK, root / "run")
     return Made(root / "cache", result.folder, result.metrics)
 
@@ -77,6 +78,7 @@ def test_the_default_run_shows_the_effect_it_is_there_for(workplace: Path) -> No
     assert metrics["models"]["unlearned"]["accuracy"]["retain"] > 0.99
 
 
+@pytest.mark.usefixtures("pictures")
 def test_what_a_run_leaves(command: Command, workplace: Path) -> None:
     done = command("run", *QUICK)
     assert done.returncode == 0, done.stderr
@@ -159,7 +161,7 @@ def test_metrics_have_the_schema_that_is_promised(made: Made) -> None:
     )
 
 
-@pytest.mark.usefixtures("store_of_made")
+@pytest.mark.usefixtures("store_of_made", "pictures")
 def test_a_second_run_takes_everything_from_the_store(made: Made) -> None:
     first, second = made, advunlearn.run(QUICK)
     assert first.metrics == second.metrics
@@ -216,6 +218,7 @@ def test_the_best_epoch_is_chosen_on_the_selection_set_and_kept(workplace: Path)
     assert other.metrics["trace"]["epochs"] != epochs
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -381,7 +384,8 @@ def test_a_shard_trains_its_part_of_the_shadow_models_and_stops(command: Command
 
 
 def test_a_sweep_ends_with_the_means_of_its_runs(command: Command, workplace: Path) -> None:
-    done = command("run", "-m", *QUICK, "attack=threshold", "seed=1,2", "unlearner.alpha=0,1")
+    short = ["optimizer.epochs=2", "unlearner.epochs=1", "attack=threshold"]
+    done = command("run", "-m", *short, "seed=1,2", "unlearner.alpha=0,1")
     assert done.returncode == 0, done.stderr
     tail = done.stdout.splitlines()[-10:]
     head = next(number for number, line in enumerate(tail) if line.startswith("unlearner.alpha"))

@@ -45,7 +45,7 @@ def on_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tu
 
 
 def prepared(folder: Path, *words: str) -> tuple[Experiment, Trainer, Splits]:
-    experiment = experiment_from([*SMALL, *words])
+    experiment = experiment_from([*SMALL, "recipe=none", *words])  # composed once, not three times
     with Manifest(folder / "run") as manifest:
         return prepare(experiment, manifest)
 

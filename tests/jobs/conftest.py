@@ -20,7 +20,7 @@ Cli = Callable[..., Any]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give a person's current folder, with a store of its own, for all tests of a file.
 
-    Runs are not estimated and reports have no pictures, which take most of such short runs.
+    Runs are not estimated, which takes a large part of such short runs.
     """
     place = tmp_path_factory.mktemp("person")
     with pytest.MonkeyPatch.context() as patch:
@@ -28,7 +28,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(place)
         patch.syspath_prepend(str(place))
         patch.setattr("advunlearn.train.announce", lambda *_: None)
-        patch.setattr("advunlearn.stages.report.draw_pictures", lambda *_: {})
         yield place
 
 

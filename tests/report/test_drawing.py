@@ -67,6 +67,7 @@ def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     assert draw_overview(summarise(find_runs([tmp_path]))).keys() == {"gaps", "utility", "times"}
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_run_is_completed_without_pictures_and_they_are_drawn_later(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +112,7 @@ def read_only(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
             subprocess.run(["umount", "--lazy", str(mounted)], check=True)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_store_that_may_only_be_read_is_enough_if_it_holds_everything(
     read_only: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

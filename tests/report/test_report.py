@@ -24,6 +24,7 @@ from advunlearn.report.run.terminal import comparison_table
 from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.pictures import draw_overview
 from advunlearn.report.summary.runs import summarise
+from tests.conftest import with_pictures
 from tests.report.runs import config, metrics, write
 
 SMALL = ["optimizer.epochs=4", "unlearner.epochs=1", "attack=[threshold,classifier,lira]", "attack.shadows=4"]
@@ -34,6 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("report")
         patch.setenv("ADVUNLEARN_CACHE", str(root / "cache"))
+        with_pictures(patch)
         advunlearn.run(SMALL, root / "sg")
         advunlearn.run([*SMALL, "seed=1"], root / "sg1")
         advunlearn.run([*SMALL, "unlearner=finetune"], root / "finetune")
@@ -239,6 +241,7 @@ def test_a_run_of_another_version_is_refused_in_one_line(
         assert capsys.readouterr().err == line
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_reports_of_several_runs_go_where_they_are_expected(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

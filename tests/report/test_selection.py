@@ -133,6 +133,7 @@ def test_a_line_of_the_csv_is_a_run_with_its_config_and_its_numbers(folder: Path
     assert failed["unlearned auc lira"] == ""
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_paper_table_and_its_figure_come_from_one_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--metrics", "auc,tpr@0.01", "--models", "retrained,unlearned", "--best", "bold", "--format", "latex"]
     assert main(["report", str(folder), *words]) == 0

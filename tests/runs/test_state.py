@@ -156,6 +156,7 @@ def test_a_run_of_another_version_is_not_done_over(sweep: Path, capsys: pytest.C
     assert (sweep / "1" / "manifest.json").read_bytes() == before
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("damage", [empty, garble])
 def test_damaged_scores_cost_the_pictures_and_not_the_report(
     sweep: Path, damage: Damage, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture

@@ -28,12 +28,6 @@ QUICK = ["dataset.train_size=120", "model.hidden=16", "optimizer.epochs=10", "un
 QUICK += ["device=cpu", "threads=1"]
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pictures, which take most of so short a run."""
-    monkeypatch.setattr("advunlearn.stages.report.draw_pictures", lambda *_: {})
-
-
 def run(folder: str, *words: str) -> Any:
     return advunlearn.run([*QUICK, *words], folder)
 

@@ -22,12 +22,6 @@ QUICK = ["dataset.train_size=120", "model.hidden=16", "optimizer.epochs=10", "at
 QUICK += ["threads=1", "unlearner.epochs=2"]
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the pictures, which take most of so short a run."""
-    monkeypatch.setattr("advunlearn.stages.report.draw_pictures", lambda *_: {})
-
-
 def run(folder: str | Path, *words: str) -> Any:
     return advunlearn.run([*QUICK, *words], folder)
 
@@ -42,7 +36,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADVUNLEARN_CACHE", str(root / "cache"))
-        patch.setattr("advunlearn.stages.report.draw_pictures", lambda *_: {})
         run(root / "run", *DIVIDED)
     return root / "run"
 

@@ -64,6 +64,7 @@ def assert_sound(store: Store) -> None:
     assert [path for name in ("claims", "drafts", "damaged") for path in (store.root / name).glob("*")] == []
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_disk_that_fills_up_in_any_stage_is_said_and_the_same_command_goes_on(
     workplace: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,7 +48,7 @@ def own(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_without_names_every_method_that_can_run_is_compared_and_the_game_with_every_auditor(own: Path) -> None:
     (own / "my" / "unlearner" / "shrink.yaml").write_text("# mine\n_target_: mymethods.Shrink\nfactor: 7\n")
-    comparison = comparison_of(["seed=1"], "my")
+    comparison = comparison_of(["seed=1", "recipe=none"], "my")
     found = list(dict.fromkeys(name for name, _ in comparison.jobs))
     games = [f"sg ({auditor})" for auditor in ("likelihood_ratio", "logistic", "neural", "svm")]
     assert set(games) < set(found)

@@ -175,11 +175,13 @@ def _students(sides: list[_Moments], variance: str) -> list[Any]:
     sums = [_about_mean(moments) for moments in sides]
     if variance == "pooled_t":
         sums = [(sums[0][0] + sums[1][0], sums[0][1] + sums[1][1])] * 2
-    laws = []
-    for moments, normal, (squares, freedom) in zip(sides, _normals(sides, "fixed"), sums, strict=True):
+    laws: list[Any] = []
+    for number, (moments, (squares, freedom)) in enumerate(zip(sides, sums, strict=True)):
         prior = variance_prior(squares, freedom)
-        known = np.isfinite(prior.scale).all()
-        laws.append(predictive(moments.center, moments.count, squares, freedom, prior, FLOOR) if known else normal)
+        if np.isfinite(prior.scale).all():
+            laws.append(predictive(moments.center, moments.count, squares, freedom, prior, FLOOR))
+        else:
+            laws.append(_normals(sides, "fixed")[number])
     return laws
 
 
