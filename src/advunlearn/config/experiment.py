@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.attacks.attack import Attack
+from advunlearn.config.audits import Audits
 from advunlearn.config.original import Original, given_problems
-from advunlearn.config.part_files import ATTACK, BLOCKS, GROUPS, LOGGER, ORIGINAL, SEEDS
+from advunlearn.config.part_files import ATTACK, AUDITS, BLOCKS, GROUPS, LOGGER, ORIGINAL, SEEDS
 from advunlearn.data.dataset import Dataset
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
@@ -51,6 +52,7 @@ class Experiment:
 
     settings: Settings
     seeds: Seeds
+    audits: Audits
     dataset: Dataset
     forget: Forget
     model: Model
@@ -108,13 +110,17 @@ def read_experiment(config: DictConfig) -> Experiment:
     scalars = {key: value for key, value in plain.items() if key not in (*GROUPS, *BLOCKS)}
     settings = _build(Settings, scalars, "", problems)
     seeds = _build(Seeds, plain.get(SEEDS) or {}, SEEDS, problems)
+    audits = _build(Audits, plain.get(AUDITS) or {}, AUDITS, problems)
     original = _build(Original, plain.get(ORIGINAL) or {}, ORIGINAL, problems)
     parts = {group: _build_target(base, plain.get(group), group, problems) for group, base in BASES.items()}
     attacks, shadows = _build_attacks(plain.get(ATTACK), problems)
     loggers = _build_loggers(plain.get(LOGGER), problems)
     if not problems:
         # Without problems, none is None.
-        whole: dict[str, Any] = {"settings": settings, "seeds": seeds, "original": original, **parts}
+        whole: dict[str, Any] = {
+            **{"settings": settings, "seeds": seeds, "audits": audits, "original": original},
+            **parts,
+        }
         if whole["settings"].tensorboard:  # the former spelling of logger=tensorboard
             loggers.setdefault("tensorboard", TensorBoard())
         whole["loggers"] = loggers

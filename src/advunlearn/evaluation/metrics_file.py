@@ -336,7 +336,46 @@ class Selection(TypedDict):
     examples: int
 
 
+class Relearned(TypedDict):
+    """How one model answers while it is fine-tuned on the retain set alone. Lists have a value for each step measured.
+
+    Attributes:
+        step: how many steps had been made; the first is 0.
+        forget, forget_low, forget_high: share in [0, 1] of the forget set that is classified correctly, with its 95 %
+            interval (Clopper-Pearson).
+        test: share in [0, 1] of the test set that is classified correctly.
+        auc, auc_low, auc_high: of the loss threshold, forget against comparable test examples, with its 95 % interval.
+    """
+
+    step: list[int]
+    forget: list[float]
+    forget_low: list[float]
+    forget_high: list[float]
+    test: list[float]
+    auc: list[float]
+    auc_low: list[float]
+    auc_high: list[float]
+
+
+class Relearning(TypedDict):
+    """The three models while they are fine-tuned on the retain set alone, on the same batches.
+
+    Attributes:
+        models: by name.
+        epochs, lr: of the fine-tuning.
+        examples: of forget and test set.
+        attacked: how many of them the AUC is computed on.
+    """
+
+    models: dict[ModelName, Relearned]
+    epochs: int
+    lr: float
+    examples: dict[str, int]
+    attacked: dict[str, int]
+
+
 class _AddedLater(TypedDict, total=False):
+    relearning: Relearning
     selection: Selection
     weights: WeightSpace
     distributions: Distributions
@@ -369,6 +408,7 @@ class Metrics(_AddedLater):
         unlearning: what unlearning needed. Older files lack it.
         weights: distances between the models' parameters, and the line between them. Older files lack it.
         distributions: many unlearned against many retrained models, if the run has shadow originals.
+        relearning: the models while they are fine-tuned on the retain set alone, if `audits.relearning` asks for it.
         selection: the models on the selection set, if it has examples of the forget set's classes. Older files lack it.
     """
 

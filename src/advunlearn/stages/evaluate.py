@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ from advunlearn.evaluation.metrics_file import (
     ModelMetrics,
     ModelName,
     PartName,
+    Relearning,
     Resources,
     Selection,
     WeightSpace,
@@ -36,6 +39,16 @@ from advunlearn.stages.unlearn import Models
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Further:
+    """What further stages found, by their names; None of a stage without a result."""
+
+    weights: WeightSpace | None = None
+    distributions: Distributions | None = None
+    selection: Selection | None = None
+    relearning: Relearning | None = None
+
+
 def evaluate(
     experiment: Experiment,
     splits: Splits,
@@ -43,9 +56,7 @@ def evaluate(
     evidence: Evidence,
     given: GivenOriginal | None = None,
     chosen: Memorization | None = None,
-    weights: WeightSpace | None = None,
-    distributions: Distributions | None = None,
-    selection: Selection | None = None,
+    further: Further | None = None,
 ) -> Metrics:
     """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one.
 
@@ -53,7 +64,7 @@ def evaluate(
         experiment, splits, models, evidence: of the run.
         given: what is known of an original that was given.
         chosen: the memorization of the forget set according to the models that chose it, if models did.
-        weights, distributions, selection: of the stages of these names.
+        further: of stages that a run may lack.
     """
     measured = {name: measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
@@ -78,12 +89,7 @@ def evaluate(
         metrics["unlearning"] = _resources(experiment, models)
     if given is not None:
         metrics["original"] = given
-    if weights is not None:
-        metrics["weights"] = weights
-    if distributions is not None:
-        metrics["distributions"] = distributions
-    if selection is not None:
-        metrics["selection"] = selection
+    metrics = cast("Metrics", {**metrics, **_known(further or Further())})
     if models.rounds is not None:
         metrics["rounds"] = models.rounds
     if (found := _memorization(experiment, evidence) or chosen) is not None:
@@ -93,6 +99,11 @@ def evaluate(
         wrong = {name: measured[name]["accuracy"]["forget"] for name in MODELS}
         metrics["mislabelled"] = {name: {"wrong_label": wrong[name], "true_label": shares[name]} for name in MODELS}
     return metrics
+
+
+def _known(further: Further) -> dict[str, object]:
+    """Return what further stages found, without those that found nothing."""
+    return {name: found for name, found in vars(further).items() if found is not None}
 
 
 def _memorization(experiment: Experiment, evidence: Evidence) -> Memorization | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from advunlearn.evaluation.metrics_file import MODELS, Metrics
+from advunlearn.evaluation.metrics_file import MODELS, Metrics, ModelName, Relearning
 
 MATCH = "match retrained"
 NO_TARGET = "no target"
@@ -14,7 +15,8 @@ Numbers = tuple[str, str, Sequence[tuple[float, ...]], str, str]
 
 
 def further_numbers(metrics: Metrics) -> Iterator[Numbers]:
-    """Yield what the stages `distributions` and `weights` found; nothing of a stage without a result."""
+    """Yield what the stages `relearning`, `distributions` and `weights` found; nothing of a stage without a result."""
+    yield from _relearning(metrics)
     yield from _distributions(metrics)
     yield from _weights(metrics)
 
@@ -25,6 +27,30 @@ def reasons(metrics: Metrics) -> Iterator[str]:
         yield f"no distance between weights: {reason}"
     if "distributions" in metrics and (reason := metrics["distributions"]["reason"]):
         yield f"no KLoM and no forgetting quality: {reason}"
+
+
+def _relearning(metrics: Metrics) -> Iterator[Numbers]:
+    """Yield what the models answer after fine-tuning on the retain set, and where they differ most on the way."""
+    if (found := metrics.get("relearning")) is None:
+        return
+    models = [found["models"][name] for name in MODELS]
+    section, forget = "relearning", f"{found['examples']['forget']} forget"
+    after = f"after {found['epochs']} epochs"
+    ends = [(each["forget"][-1], each["forget_low"][-1], each["forget_high"][-1]) for each in models]
+    yield section, "accuracy forget", ends, MATCH, f"{forget}, {after}"
+    test = [(each["test"][-1],) for each in models]
+    yield section, "accuracy test", test, "higher", f"{found['examples']['test']} test, {after}"
+    ends = [(each["auc"][-1], each["auc_low"][-1], each["auc_high"][-1]) for each in models]
+    attacked = f"{found['attacked']['forget']} forget, {found['attacked']['test']} test"
+    yield section, "AUC of the loss", ends, MATCH, f"{attacked}, {after}"
+    yield section, "widest gap accuracy", [(widest_gap(found, name, "forget"),) for name in MODELS], MATCH, forget
+    yield section, "widest gap AUC", [(widest_gap(found, name, "auc"),) for name in MODELS], MATCH, attacked
+
+
+def widest_gap(found: Relearning, model: ModelName, number: Literal["forget", "auc"]) -> float:
+    """Return a model's accuracy on the forget set, or AUC, less the retrained model's, where that is widest."""
+    pairs = zip(found["models"][model][number], found["models"]["retrained"][number], strict=True)
+    return max((ours - theirs for ours, theirs in pairs), key=abs)
 
 
 def _distributions(metrics: Metrics) -> Iterator[Numbers]:

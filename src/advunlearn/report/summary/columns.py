@@ -11,7 +11,16 @@ from typing import Final, Literal
 import numpy as np
 
 from advunlearn.evaluation.comparison import average_gap, tug_of_war
-from advunlearn.evaluation.metrics_file import DistributionMetrics, Gap, Metrics, ModelName, PartName, WeightMetrics
+from advunlearn.evaluation.metrics_file import (
+    DistributionMetrics,
+    Gap,
+    Metrics,
+    ModelName,
+    PartName,
+    Relearning,
+    WeightMetrics,
+)
+from advunlearn.report.run.further import widest_gap
 from advunlearn.report.summary.folders import Run, level_of
 
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
@@ -241,6 +250,8 @@ def _of_algorithm(attack: str, question: str) -> Column:
 def further_columns() -> list[Column]:
     """Return the columns for which a terminal has no room; those that no run has are left out."""
     return [
+        _of_relearning("accuracy forget", lambda found, model: found["models"][model]["forget"][-1], RATE),
+        _of_relearning("widest gap", lambda found, model: widest_gap(found, model, "forget"), DIFFERENCE),
         _of_distributions("KLoM forget", lambda found: found["klom"]["forget"]),
         _of_distributions("forgetting quality", lambda found: found["forgetting_quality"]),
         _of_weights("from original", lambda found: found["from_original"]),
@@ -264,6 +275,13 @@ def _of_attack(
         return None if found is None else found[metric]
 
     return Column(section, attack, metric, attack, find, bounds)
+
+
+def _of_relearning(name: str, measure: Callable[[Relearning, ModelName], float], bounds: tuple[float, float]) -> Column:
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        return measure(metrics["relearning"], model) if "relearning" in metrics else None
+
+    return Column("relearning", name, f"relearning_{name}".replace(" ", "_"), "", find, bounds, terminal=False)
 
 
 def _of_distributions(name: str, measure: Callable[[DistributionMetrics], float]) -> Column:
