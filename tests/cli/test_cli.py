@@ -109,6 +109,7 @@ def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[
         "rmia",
         "threshold",
         "ulira",
+        "weight_change",
     ]
 
 

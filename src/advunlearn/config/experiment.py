@@ -175,6 +175,9 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
     if experiment.shadow_options.queries > 1 and not info.images:
         yield f"attack.queries must be 1 for inputs that are not images, got {experiment.shadow_options.queries}"
     yield from shadow_problems(experiment)
+    if all(attack.needs_original for attack in experiment.attacks.values()):
+        names = ",".join(experiment.attacks)
+        yield f"attack={names} compares two models, and needs an attack on one beside it (try attack=[lira,{names}])"
     if experiment.shadow_options.shard is not None and not (experiment.needs_shadows or experiment.needs_originals):
         yield f"attack.shard={experiment.shadow_options.shard}: no chosen attack has shadow models (try attack=lira)"
     try:

@@ -91,7 +91,7 @@ class ModelMetrics(TypedDict):
 
 
 class Gap(TypedDict):
-    """A model's numbers less those of the retrained model; 0 is the aim. Of attacks, their AUC."""
+    """A model's numbers less those of the retrained model; 0 is the aim. Of attacks on one model, their AUC."""
 
     accuracy: dict[PartName, float]
     loss_ks: float

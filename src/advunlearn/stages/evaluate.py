@@ -66,6 +66,7 @@ def evaluate(
         chosen: the memorization of the forget set according to the models that chose it, if models did.
         further: of stages that a run may lack.
     """
+    of_two = {name for name, attack in experiment.attacks.items() if attack.needs_original}
     measured = {name: measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
@@ -78,7 +79,7 @@ def evaluate(
     metrics: Metrics = {
         "schema": 1,
         "models": measured,
-        "gap": {name: gap(measured[name], measured["retrained"]) for name in COMPARED},
+        "gap": {name: gap(measured[name], measured["retrained"], without=of_two) for name in COMPARED},
         "algorithm": _measure_algorithms(evidence, experiment.seed_of("audit")),
         "seconds": seconds | record["seconds"],
         "unlearning_over_retraining": seconds.get("unlearn", math.nan) / seconds.get("retrain", math.nan),

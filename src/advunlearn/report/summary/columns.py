@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from advunlearn.evaluation.comparison import average_gap, tug_of_war
+from advunlearn.evaluation.comparison import average_gap, primary, tug_of_war
 from advunlearn.evaluation.metrics_file import (
     DistributionMetrics,
     Gap,
@@ -230,6 +230,18 @@ def method_columns(attacks: Iterable[str]) -> list[Column]:
         *times,
         *further_columns(),
     ]
+
+
+def two_model_columns(runs: Iterable[Run]) -> list[Column]:
+    """Return the AUC of each attack that these runs have and that compares two models, so that it has no gap."""
+    found = [run.metrics for run in runs if run.metrics is not None]
+    names = (
+        name
+        for each in found
+        for name in primary(each["models"][_UNLEARNED]["attacks"])
+        if name not in each["gap"][_UNLEARNED]["attacks"]
+    )
+    return [_auc(name) for name in dict.fromkeys(names)]
 
 
 def algorithm_columns(runs: Iterable[Run]) -> list[Column]:
