@@ -41,6 +41,7 @@ GUARDED = {
     "stages.weights.WEIGHTS_SCHEMA": ["stages/weights.py"],
     "stages.selection.SELECTION_SCHEMA": ["stages/selection.py"],
     "stages.relearning.RELEARNING_SCHEMA": ["stages/relearning.py"],
+    "stages.retained.RETAINED_SCHEMA": ["stages/retained.py"],
     "stages.distributions.DISTRIBUTIONS_SCHEMA": ["stages/distributions.py", "evaluation/distributions.py"],
 }
 WORDS = ["dataset.train_size=40", "attack=[ulira,threshold]", "attack.originals=4", "optimizer.epochs=1", "device=cpu"]
@@ -124,6 +125,7 @@ def keys(workplace: Path) -> Callable[[], dict[str, Any]]:
         ("stages.distributions.DISTRIBUTIONS_SCHEMA", {"run"}),
         ("stages.selection.SELECTION_SCHEMA", {"run"}),
         ("stages.relearning.RELEARNING_SCHEMA", {"run"}),
+        ("stages.retained.RETAINED_SCHEMA", {"run"}),
     ],
 )
 def test_a_raised_number_changes_the_keys_of_what_it_guards(

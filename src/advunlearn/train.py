@@ -13,6 +13,7 @@ This file is the chain of its stages:
                      with shadow models to compare with                             stages/shadows.py
     weights          how far they lie from each other                               stages/weights.py
     relearning       do they relearn what they forgot, from retain examples         stages/relearning.py
+    retained         the attacks on examples that are kept                          stages/retained.py
     distributions    many unlearned against many retrained models, if there are     stages/distributions.py
     selection        the models on the selection set, for a search for options      stages/selection.py
     evaluate         the three models compared                                      stages/evaluate.py
@@ -64,6 +65,7 @@ from advunlearn.stages.models import make_models
 from advunlearn.stages.original import given_original, original_key, provenance
 from advunlearn.stages.relearning import RELEARNING_SCHEMA, relearn
 from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
+from advunlearn.stages.retained import RETAINED_SCHEMA, attack_retained
 from advunlearn.stages.selection import SELECTION_SCHEMA, measure_selection
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA
@@ -129,9 +131,10 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         weights = compare_weights(trainer, splits, models, manifest)
         relearned = relearn(experiment, trainer, splits, models, manifest)
+        retained = attack_retained(experiment, trainer, splits, models, manifest)
         many = compare_distributions(experiment, trainer, splits, evidence, manifest)
         selection = measure_selection(trainer, splits, models, manifest)
-        further = Further(weights=weights, distributions=many, selection=selection, relearning=relearned)
+        further = Further(weights, many, selection, relearned, retained)
         metrics = evaluate(experiment, splits, models, evidence, given, chosen, further)
         write_results(manifest, trainer, models, evidence, metrics, pictures=pictures)
         trackers.finish(metrics)
@@ -157,7 +160,7 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     later = (PICTURES_SCHEMA, WEIGHTS_SCHEMA, DISTRIBUTIONS_SCHEMA, SELECTION_SCHEMA)
     choice: dict[str, Any] = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
     if audits := experiment.audits.chosen():
-        choice["audits"] = [audits, RELEARNING_SCHEMA]
+        choice["audits"] = [audits, RELEARNING_SCHEMA, RETAINED_SCHEMA]
     if experiment.forget.rounds > 1:
         choice["rounds"] = experiment.forget.rounds
         if (seed := experiment.settings.seed) != experiment.seed_of("training"):

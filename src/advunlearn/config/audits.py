@@ -17,10 +17,12 @@ class Audits(Component):
         relearning: epochs that each model is fine-tuned for on the retain set alone, to see whether the forget set
             comes back; 0: none. See `stages/relearning.py`.
         relearning_lr: its learning rate; null: that of the optimizer.
+        retained: attack retained examples as well. See `stages/retained.py`.
     """
 
     relearning: int = option(0, at_least=0)
     relearning_lr: float | None = option(None, above=0)
+    retained: bool = option(False)
 
     def chosen(self) -> dict[str, Any]:
         """Return the options that are not at their defaults: the audits' part in the key of a run."""

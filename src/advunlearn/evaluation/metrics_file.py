@@ -374,7 +374,20 @@ class Relearning(TypedDict):
     attacked: dict[str, int]
 
 
+class Retained(TypedDict):
+    """What attacks find of examples that are kept, against test examples: as of the retrained model is the aim.
+
+    Attributes:
+        models: by name, each attack by name, with its primary score; attacks that need other models are left out.
+        examples: how many retained and test examples are attacked.
+    """
+
+    models: dict[ModelName, dict[str, AttackMetrics]]
+    examples: dict[CurvePart, int]
+
+
 class _AddedLater(TypedDict, total=False):
+    retained: Retained
     relearning: Relearning
     selection: Selection
     weights: WeightSpace
@@ -409,6 +422,7 @@ class Metrics(_AddedLater):
         weights: distances between the models' parameters, and the line between them. Older files lack it.
         distributions: many unlearned against many retrained models, if the run has shadow originals.
         relearning: the models while they are fine-tuned on the retain set alone, if `audits.relearning` asks for it.
+        retained: attacks on retained examples, if `audits.retained` asks for it.
         selection: the models on the selection set, if it has examples of the forget set's classes. Older files lack it.
     """
 

@@ -28,6 +28,7 @@ from advunlearn.evaluation.metrics_file import (
     PartName,
     Relearning,
     Resources,
+    Retained,
     Selection,
     WeightSpace,
 )
@@ -47,6 +48,7 @@ class Further:
     distributions: Distributions | None = None
     selection: Selection | None = None
     relearning: Relearning | None = None
+    retained: Retained | None = None
 
 
 def evaluate(

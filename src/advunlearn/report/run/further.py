@@ -15,8 +15,9 @@ Numbers = tuple[str, str, Sequence[tuple[float, ...]], str, str]
 
 
 def further_numbers(metrics: Metrics) -> Iterator[Numbers]:
-    """Yield what the stages `relearning`, `distributions` and `weights` found; nothing of a stage without a result."""
+    """Yield what further stages found, each by a function of its name; nothing of a stage without a result."""
     yield from _relearning(metrics)
+    yield from _retained(metrics)
     yield from _distributions(metrics)
     yield from _weights(metrics)
 
@@ -45,6 +46,23 @@ def _relearning(metrics: Metrics) -> Iterator[Numbers]:
     yield section, "AUC of the loss", ends, MATCH, f"{attacked}, {after}"
     yield section, "widest gap accuracy", [(widest_gap(found, name, "forget"),) for name in MODELS], MATCH, forget
     yield section, "widest gap AUC", [(widest_gap(found, name, "auc"),) for name in MODELS], MATCH, attacked
+
+
+def _retained(metrics: Metrics) -> Iterator[Numbers]:
+    """Yield what each attack finds of retained examples."""
+    if (found := metrics.get("retained")) is None:
+        return
+    models = [found["models"][name] for name in MODELS]
+    on = f"{found['examples']['retain']} retain, {found['examples']['test']} test"
+    for attack in models[0]:
+        each = [model[attack] for model in models]
+        yield "retained, AUC", attack, [(one["auc"], one["auc_low"], one["auc_high"]) for one in each], MATCH, on
+    for attack in models[0]:
+        rates = [
+            (one["tpr_at_fpr_0.01"], one["tpr_at_fpr_0.01_low"], one["tpr_at_fpr_0.01_high"])
+            for one in (model[attack] for model in models)
+        ]
+        yield "retained, TPR at 1% FPR", attack, rates, MATCH, on
 
 
 def widest_gap(found: Relearning, model: ModelName, number: Literal["forget", "auc"]) -> float:

@@ -244,6 +244,21 @@ def two_model_columns(runs: Iterable[Run]) -> list[Column]:
     return [_auc(name) for name in dict.fromkeys(names)]
 
 
+def retained_columns(runs: Iterable[Run]) -> list[Column]:
+    """Return the AUC on retained examples of each attack for which these runs have it."""
+    found = [run.metrics.get("retained") for run in runs if run.metrics is not None]
+    names = dict.fromkeys(name for each in found if each is not None for name in each["models"][_UNLEARNED])
+    return [_of_retained(name) for name in names]
+
+
+def _of_retained(attack: str) -> Column:
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        found = metrics["retained"]["models"][model].get(attack) if "retained" in metrics else None
+        return None if found is None else found["auc"]
+
+    return Column("retained AUC", attack, "retained_auc", attack, find, terminal=False)
+
+
 def algorithm_columns(runs: Iterable[Run]) -> list[Column]:
     """Return a column for each question, such as `efficacy`, of the attacks on the unlearner that these runs have."""
     found = [run.metrics.get("algorithm", {}) for run in runs if run.metrics is not None]

@@ -22,6 +22,7 @@ from advunlearn.report.summary.columns import (
     algorithm_columns,
     gap,
     method_columns,
+    retained_columns,
     run_columns,
     two_model_columns,
 )
@@ -146,7 +147,7 @@ def summarise(folders: Sequence[Path]) -> Summary:
     if named:
         groups = tuple(sorted(groups, key=lambda group: group.distance(attacks)))
     of_attacks = (method_columns if named else run_columns)(attacks)
-    wanted = [*of_attacks, *two_model_columns(finished), *algorithm_columns(finished)]
+    wanted = [*of_attacks, *two_model_columns(finished), *algorithm_columns(finished), *retained_columns(finished)]
     columns = tuple(column for column in wanted if any(column.of(finished, model) for model in MODELS))
     missing = tuple(run for run in runs if run.metrics is None)
     return Summary(tuple(keys), columns, tuple(_rows(keys, groups)), groups, attacks, missing, repeats)
