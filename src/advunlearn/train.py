@@ -14,6 +14,7 @@ This file is the chain of its stages:
     weights          how far they lie from each other                               stages/weights.py
     relearning       do they relearn what they forgot, from retain examples         stages/relearning.py
     retained         the attacks on examples that are kept                          stages/retained.py
+    canaries         the noise of the forget set, if it was trained with noise      stages/canaries.py
     distributions    many unlearned against many retrained models, if there are     stages/distributions.py
     selection        the models on the selection set, for a search for options      stages/selection.py
     evaluate         the three models compared                                      stages/evaluate.py
@@ -57,6 +58,7 @@ from advunlearn.runtime.seeding import clean_state
 from advunlearn.shadows import originals
 from advunlearn.stages.attack import ATTACK_SCHEMA, attack_models
 from advunlearn.stages.budget import announce
+from advunlearn.stages.canaries import CANARIES_SCHEMA, find_canaries
 from advunlearn.stages.data import prepare
 from advunlearn.stages.distributions import DISTRIBUTIONS_SCHEMA, compare_distributions
 from advunlearn.stages.evaluate import Further, evaluate
@@ -132,9 +134,10 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         weights = compare_weights(trainer, splits, models, manifest)
         relearned = relearn(experiment, trainer, splits, models, manifest)
         retained = attack_retained(experiment, trainer, splits, models, manifest)
+        canaries = find_canaries(experiment, trainer, splits, models, manifest)
         many = compare_distributions(experiment, trainer, splits, evidence, manifest)
         selection = measure_selection(trainer, splits, models, manifest)
-        further = Further(weights, many, selection, relearned, retained)
+        further = Further(weights, many, selection, relearned, retained, canaries)
         metrics = evaluate(experiment, splits, models, evidence, given, chosen, further)
         write_results(manifest, trainer, models, evidence, metrics, pictures=pictures)
         trackers.finish(metrics)
@@ -159,6 +162,8 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     _, chosen_by = memorization_keys(experiment, trainer, splits.train)
     later = (PICTURES_SCHEMA, WEIGHTS_SCHEMA, DISTRIBUTIONS_SCHEMA, SELECTION_SCHEMA)
     choice: dict[str, Any] = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
+    if experiment.forget.perturbs:
+        choice["canaries"] = CANARIES_SCHEMA
     if audits := experiment.audits.chosen():
         choice["audits"] = [audits, RELEARNING_SCHEMA, RETAINED_SCHEMA]
     if experiment.forget.rounds > 1:

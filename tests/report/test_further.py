@@ -66,6 +66,14 @@ def full(scale: float = 1.0) -> Metrics:
         "examples": {"forget": 50, "test": 200},
         "attacked": {"forget": 50, "test": 180},
     }
+    rates = dict.fromkeys(("tpr_at_fpr_0.01", "tpr_at_fpr_0.01_low", "tpr_at_fpr_0.01_high", "p_value"), 0.01)
+    found["canaries"] = {
+        "models": {
+            name: {"auc": 0.15625 * factor, "auc_low": 0.1, "auc_high": 0.9, **rates}  # type: ignore[typeddict-item]
+            for name, factor in factors.items()
+        },
+        "examples": 50,
+    }
     found["unlearning"] = {"reads": ["retain"], "peak_memory": 1_234_000_000, "device": "cuda"}
     return found
 
@@ -121,6 +129,7 @@ def test_a_document_and_a_paper_have_columns_for_which_a_terminal_has_no_room(su
     names = [
         "relearning accuracy forget",
         "relearning widest gap",
+        "canaries AUC",
         "many models KLoM forget",
         "many models forgetting quality",
         "weights from original",
@@ -139,6 +148,7 @@ def test_the_summary_has_the_mean_over_seeds_of_each_model(summary: Summary) -> 
     of = {(line["model"], line["metric"]): float(line["mean"]) for line in lines}
     assert of["unlearned", "relearning_accuracy_forget"] == 0.1875 * 3
     assert of["original", "relearning_widest_gap"] == 0.1875 * (3 - 1)
+    assert of["unlearned", "canaries_auc"] == 0.15625 * 3
     assert of["unlearned", "klom_forget"] == 1.5 * 3  # factors of 2 and 4
     assert of["retrained", "forgetting_quality"] == 0.125
     assert of["original", "weights_from_original"] == 0.375 * 3

@@ -169,8 +169,10 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield "unlearner repeats the original's training, which is unknown if the original is given (use another one)"
     if experiment.forget.rounds > 1:
         yield from _of_several_rounds(experiment)
-    if experiment.forget.relabels and experiment.weights_file is not None:
-        yield "forget changes labels before the original is trained, but the original is given (try forget=random)"
+    if (changed := experiment.forget.changes) and experiment.weights_file is not None:
+        yield f"forget changes {changed} before the original is trained, but the original is given (try forget=random)"
+    if experiment.forget.perturbs and transformed:
+        yield "forget takes gradients of images, which a function of your own may not have (try dataset.transform=null)"
     yield from (f"dataset.{problem}" for problem in experiment.dataset.problems(info))
     if experiment.shadow_options.queries > 1 and not info.images:
         yield f"attack.queries must be 1 for inputs that are not images, got {experiment.shadow_options.queries}"

@@ -386,7 +386,40 @@ class Retained(TypedDict):
     examples: dict[CurvePart, int]
 
 
+# How well the gradients of a model show the noise of the forget set; see `canaries.summary`.
+CanaryMetrics = TypedDict(
+    "CanaryMetrics",
+    {
+        # Probability in [0, 1] that an image's statistic exceeds a standard normal number, with its 95 % interval. 0.5
+        # for a model that never saw the noise.
+        "auc": float,
+        "auc_low": float,
+        "auc_high": float,
+        # The share in [0, 1] of statistics above the threshold that 1 % of standard normal numbers exceed, with its
+        # 95 % interval (Clopper-Pearson).
+        "tpr_at_fpr_0.01": float,
+        "tpr_at_fpr_0.01_low": float,
+        "tpr_at_fpr_0.01_high": float,
+        # Probability of so large a mean of the statistics for a model that never saw the noise.
+        "p_value": float,
+    },
+)
+
+
+class CanaryTest(TypedDict):
+    """The models on the noise that the forget set was trained with.
+
+    Attributes:
+        models: by name.
+        examples: how many images carry noise.
+    """
+
+    models: dict[ModelName, CanaryMetrics]
+    examples: int
+
+
 class _AddedLater(TypedDict, total=False):
+    canaries: CanaryTest
     retained: Retained
     relearning: Relearning
     selection: Selection
@@ -423,6 +456,7 @@ class Metrics(_AddedLater):
         distributions: many unlearned against many retrained models, if the run has shadow originals.
         relearning: the models while they are fine-tuned on the retain set alone, if `audits.relearning` asks for it.
         retained: attacks on retained examples, if `audits.retained` asks for it.
+        canaries: the test of the noise of the forget set, with `forget=canaries`.
         selection: the models on the selection set, if it has examples of the forget set's classes. Older files lack it.
     """
 

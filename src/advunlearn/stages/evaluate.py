@@ -19,6 +19,7 @@ from advunlearn.evaluation.metrics_file import (
     MODELS,
     AlgorithmMetrics,
     AttackMetrics,
+    CanaryTest,
     Distributions,
     GivenOriginal,
     Memorization,
@@ -49,6 +50,7 @@ class Further:
     selection: Selection | None = None
     relearning: Relearning | None = None
     retained: Retained | None = None
+    canaries: CanaryTest | None = None
 
 
 def evaluate(

@@ -18,6 +18,7 @@ def further_numbers(metrics: Metrics) -> Iterator[Numbers]:
     """Yield what further stages found, each by a function of its name; nothing of a stage without a result."""
     yield from _relearning(metrics)
     yield from _retained(metrics)
+    yield from _canaries(metrics)
     yield from _distributions(metrics)
     yield from _weights(metrics)
 
@@ -63,6 +64,17 @@ def _retained(metrics: Metrics) -> Iterator[Numbers]:
             for one in (model[attack] for model in models)
         ]
         yield "retained, TPR at 1% FPR", attack, rates, MATCH, on
+
+
+def _canaries(metrics: Metrics) -> Iterator[Numbers]:
+    """Yield how well each model's gradients show the noise of the forget set."""
+    if (found := metrics.get("canaries")) is None:
+        return
+    models, on = [found["models"][name] for name in MODELS], f"{found['examples']} forget, known null"
+    yield "canaries", "AUC", [(one["auc"], one["auc_low"], one["auc_high"]) for one in models], MATCH, on
+    rates = [(one["tpr_at_fpr_0.01"], one["tpr_at_fpr_0.01_low"], one["tpr_at_fpr_0.01_high"]) for one in models]
+    yield "canaries", "TPR at 1% FPR", rates, MATCH, on
+    yield "canaries", "p value", [(one["p_value"],) for one in models], NO_TARGET, on
 
 
 def widest_gap(found: Relearning, model: ModelName, number: Literal["forget", "auc"]) -> float:

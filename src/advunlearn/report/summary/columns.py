@@ -279,6 +279,7 @@ def further_columns() -> list[Column]:
     return [
         _of_relearning("accuracy forget", lambda found, model: found["models"][model]["forget"][-1], RATE),
         _of_relearning("widest gap", lambda found, model: widest_gap(found, model, "forget"), DIFFERENCE),
+        Column("canaries", "AUC", "canaries_auc", "", _canaries, terminal=False),
         _of_distributions("KLoM forget", lambda found: found["klom"]["forget"]),
         _of_distributions("forgetting quality", lambda found: found["forgetting_quality"]),
         _of_weights("from original", lambda found: found["from_original"]),
@@ -309,6 +310,10 @@ def _of_relearning(name: str, measure: Callable[[Relearning, ModelName], float],
         return measure(metrics["relearning"], model) if "relearning" in metrics else None
 
     return Column("relearning", name, f"relearning_{name}".replace(" ", "_"), "", find, bounds, terminal=False)
+
+
+def _canaries(metrics: Metrics, model: ModelName) -> float | None:
+    return metrics["canaries"]["models"][model]["auc"] if "canaries" in metrics else None
 
 
 def _of_distributions(name: str, measure: Callable[[DistributionMetrics], float]) -> Column:
