@@ -43,9 +43,13 @@ GUARDED = {
     "stages.report.PICTURES_SCHEMA": ["report/run/pictures.py"],
     "stages.weights.WEIGHTS_SCHEMA": ["stages/weights.py"],
     "stages.selection.SELECTION_SCHEMA": ["stages/selection.py"],
+    "stages.relearning.RELEARNING_SCHEMA": ["stages/relearning.py"],
+    "stages.retained.RETAINED_SCHEMA": ["stages/retained.py"],
+    "stages.canaries.CANARIES_SCHEMA": ["stages/canaries.py", "data/forget/canaries.py"],
     "stages.distributions.DISTRIBUTIONS_SCHEMA": ["stages/distributions.py", "evaluation/distributions.py"],
 }
 WORDS = ["dataset.train_size=40", "attack=[ulira,threshold]", "attack.originals=4", "optimizer.epochs=1", "device=cpu"]
+WORDS += ["audits.relearning=1", "forget=canaries"]
 
 
 def number(name: str) -> int:
@@ -124,6 +128,9 @@ def keys(workplace: Path) -> Callable[[], dict[str, Any]]:
         ("stages.weights.WEIGHTS_SCHEMA", {"run"}),
         ("stages.distributions.DISTRIBUTIONS_SCHEMA", {"run"}),
         ("stages.selection.SELECTION_SCHEMA", {"run"}),
+        ("stages.relearning.RELEARNING_SCHEMA", {"run"}),
+        ("stages.retained.RETAINED_SCHEMA", {"run"}),
+        ("stages.canaries.CANARIES_SCHEMA", {"run"}),
     ],
 )
 def test_a_raised_number_changes_the_keys_of_what_it_guards(

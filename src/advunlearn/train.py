@@ -12,6 +12,9 @@ This file is the chain of its stages:
     attack           membership inference on all three                              stages/attack.py
                      with shadow models to compare with                             stages/shadows.py
     weights          how far they lie from each other                               stages/weights.py
+    relearning       do they relearn what they forgot, from retain examples         stages/relearning.py
+    retained         the attacks on examples that are kept                          stages/retained.py
+    canaries         the noise of the forget set, if it was trained with noise      stages/canaries.py
     distributions    many unlearned against many retrained models, if there are     stages/distributions.py
     selection        the models on the selection set, for a search for options      stages/selection.py
     evaluate         the three models compared                                      stages/evaluate.py
@@ -55,13 +58,16 @@ from advunlearn.runtime.seeding import clean_state
 from advunlearn.shadows import originals
 from advunlearn.stages.attack import ATTACK_SCHEMA, added, attack_models
 from advunlearn.stages.budget import announce
+from advunlearn.stages.canaries import CANARIES_SCHEMA, find_canaries
 from advunlearn.stages.data import prepare
 from advunlearn.stages.distributions import DISTRIBUTIONS_SCHEMA, compare_distributions
-from advunlearn.stages.evaluate import evaluate
+from advunlearn.stages.evaluate import Further, evaluate
 from advunlearn.stages.memorization import choose_forget_set, memorization_keys
 from advunlearn.stages.models import make_models
 from advunlearn.stages.original import given_original, original_key, provenance
+from advunlearn.stages.relearning import RELEARNING_SCHEMA, relearn
 from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
+from advunlearn.stages.retained import RETAINED_SCHEMA, attack_retained
 from advunlearn.stages.selection import SELECTION_SCHEMA, measure_selection
 from advunlearn.stages.shadows import original_set, shadow_set
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA
@@ -126,9 +132,13 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         trackers.trace(models.artefacts["unlearned"].record["trace"])
         evidence = attack_models(experiment, trainer, splits, models, manifest)
         weights = compare_weights(trainer, splits, models, manifest)
+        relearned = relearn(experiment, trainer, splits, models, manifest)
+        retained = attack_retained(experiment, trainer, splits, models, manifest)
+        canaries = find_canaries(experiment, trainer, splits, models, manifest)
         many = compare_distributions(experiment, trainer, splits, evidence, manifest)
         selection = measure_selection(trainer, splits, models, manifest)
-        metrics = evaluate(experiment, splits, models, evidence, given, chosen, weights, many, selection)
+        further = Further(weights, many, selection, relearned, retained, canaries)
+        metrics = evaluate(experiment, splits, models, evidence, given, chosen, further)
         write_results(manifest, trainer, models, evidence, metrics, pictures=pictures)
         trackers.finish(metrics)
         reuse.note(trainer.store, key, folder)
@@ -152,6 +162,10 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     _, chosen_by = memorization_keys(experiment, trainer, splits.train)
     later = (PICTURES_SCHEMA, WEIGHTS_SCHEMA, DISTRIBUTIONS_SCHEMA, SELECTION_SCHEMA)
     choice: dict[str, Any] = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
+    if experiment.forget.perturbs:
+        choice["canaries"] = CANARIES_SCHEMA
+    if audits := experiment.audits.chosen():
+        choice["audits"] = [audits, RELEARNING_SCHEMA, RETAINED_SCHEMA]
     if experiment.forget.rounds > 1:
         choice["rounds"] = experiment.forget.rounds
         if (seed := experiment.settings.seed) != experiment.seed_of("training"):

@@ -63,7 +63,7 @@ PART = " must be a pair (inputs, labels) of tensors or arrays of numbers"
 FORMS = f"{PART}, a torch Dataset or a DataLoader, got "
 SCALAR = "loss must return a scalar tensor that depends on the logits, got "
 ROWS_KEPT = "transform must return a tensor, or several by name, with a row for each example of a batch"
-ATTACKS = "classifier, gradient_norm, lira, mia_efficacy, population, rmia, threshold, ulira"
+ATTACKS = "classifier, gradient_norm, lira, mia_efficacy, population, rmia, threshold, ulira, weight_change"
 
 MISTAKES: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
     # attacks and methods

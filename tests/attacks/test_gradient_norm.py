@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import advunlearn
-from advunlearn.attacks import gradient_norm as module
+from advunlearn.attacks import gradients as module
 from advunlearn.attacks.attack import Attack, Observations, WhiteBox
 from advunlearn.attacks.gradient_norm import GradientNorm, gradient_norms
 from advunlearn.attacks.threshold import Threshold

@@ -51,7 +51,7 @@ def test_run_help_lists_groups_options_and_examples(command: Command, workplace:
     assert [line.split(": ")[0] for line in groups] == chosen
     models = sorted(path.stem for path in (config_folder() / "model").glob("*.yaml"))
     assert f"model: {', '.join(models)}" in groups
-    assert groups[0].endswith(", ulira, zeal")
+    assert groups[0].endswith(", ulira, weight_change, zeal")
     assert "advunlearn run dataset=cifar10 attack=lira" in done.stdout
     assert "shadows: 128" in done.stdout
     assert "lr: 0.1" in done.stdout  # of the recipe
@@ -109,6 +109,7 @@ def test_list_shows_every_option_once_with_a_line(capsys: pytest.CaptureFixture[
         "rmia",
         "threshold",
         "ulira",
+        "weight_change",
     ]
 
 

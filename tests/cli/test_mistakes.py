@@ -18,7 +18,7 @@ MISTAKES: list[tuple[list[str], str]] = [
     (
         ["attack=lirra"],
         "attack=lirra: no such option; choose one of classifier, gradient_norm, lira, mia_efficacy, "
-        "population, rmia, threshold, ulira (did you mean lira?)",
+        "population, rmia, threshold, ulira, weight_change (did you mean lira?)",
     ),
     (["attack=[lira,treshold]"], "attack=treshold: no such option"),
     (["model=[mlp,cnn]"], "model=[mlp,cnn]: only attack and logger take several options"),

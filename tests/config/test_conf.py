@@ -38,12 +38,13 @@ FOLDERS = {
 OPTIONS = sorted(path for group in FOLDERS for path in (CONF / group).glob("*.yaml"))
 KEYWORDS = {"class": "class_"}
 OWN_DATA = ("npz", "folder", "table", "python", "torchvision", "huggingface")
-NEED_SOMETHING = {  # of the person's own
+NEED_SOMETHING = {  # of the person's own, or another attack
     *(("dataset", name) for name in OWN_DATA),
     ("forget", "indices"),
     ("forget", "subclass"),
     ("model", "module"),
     ("model", "huggingface"),
+    ("attack", "weight_change"),
 }
 BIBLIOGRAPHY = {
     key: entry

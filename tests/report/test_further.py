@@ -51,6 +51,33 @@ def full(scale: float = 1.0) -> Metrics:
         "examples": {"retain": 200, "test": 1000},
         "points": 5,
     }
+    found["relearning"] = {
+        "models": {
+            name: {
+                "step": [0, 1],
+                "forget": [0.5, 0.1875 * factor],
+                "forget_low": [0.4, 0.15 * factor],
+                "forget_high": [0.6, 0.2 * factor],
+                "test": [0.9, 0.9],
+                "auc": [0.5, 0.125 * factor],
+                "auc_low": [0.4, 0.1 * factor],
+                "auc_high": [0.6, 0.15 * factor],
+            }
+            for name, factor in factors.items()
+        },
+        "epochs": 1,
+        "lr": 0.1,
+        "examples": {"forget": 50, "test": 200},
+        "attacked": {"forget": 50, "test": 180},
+    }
+    rates = dict.fromkeys(("tpr_at_fpr_0.01", "tpr_at_fpr_0.01_low", "tpr_at_fpr_0.01_high", "p_value"), 0.01)
+    found["canaries"] = {
+        "models": {
+            name: {"auc": 0.15625 * factor, "auc_low": 0.1, "auc_high": 0.9, **rates}  # type: ignore[typeddict-item]
+            for name, factor in factors.items()
+        },
+        "examples": 50,
+    }
     found["unlearning"] = {"reads": ["retain"], "peak_memory": 1_234_000_000, "device": "cuda"}
     return found
 
@@ -81,6 +108,7 @@ def test_every_number_is_in_the_records_and_in_the_csv_of_a_run() -> None:
         (line["model"], line["metric"]): line["value"] for line in csv.DictReader(io.StringIO(metrics_csv(full())))
     }
     assert lines["unlearned", "many_models_KLoM_test"] == "3.5"
+    assert lines["unlearned", "relearning_accuracy_forget"] == "0.375"
     assert lines["retrained", "weights_barrier_retain"] == "0.01"
 
 
@@ -121,6 +149,9 @@ def test_metrics_with_them_are_read_from_a_file(tmp_path: Path) -> None:
 def test_a_document_and_a_paper_have_columns_for_which_a_terminal_has_no_room(summary: Summary) -> None:
     head, *_ = FORMATS["markdown"](summary).splitlines()
     names = [
+        "relearning accuracy forget",
+        "relearning widest gap",
+        "canaries AUC",
         "many models KLoM forget",
         "many models forgetting quality",
         "weights from original",
@@ -137,6 +168,9 @@ def test_a_document_and_a_paper_have_columns_for_which_a_terminal_has_no_room(su
 def test_the_summary_has_the_mean_over_seeds_of_each_model(summary: Summary) -> None:
     lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](summary))))
     of = {(line["model"], line["metric"]): float(line["mean"]) for line in lines}
+    assert of["unlearned", "relearning_accuracy_forget"] == 0.1875 * 3
+    assert of["original", "relearning_widest_gap"] == 0.1875 * (3 - 1)
+    assert of["unlearned", "canaries_auc"] == 0.15625 * 3
     assert of["unlearned", "klom_forget"] == 1.5 * 3  # factors of 2 and 4
     assert of["retrained", "forgetting_quality"] == 0.125
     assert of["original", "weights_from_original"] == 0.375 * 3

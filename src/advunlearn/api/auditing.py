@@ -85,6 +85,8 @@ def audit(
     untrained = [name for name, attack in experiment.attacks.items() if attack.needs_shadows or attack.needs_originals]
     if untrained:
         raise UserError(f"{', '.join(untrained)} trains models to compare with: use advunlearn.compare with train=")
+    if two := [name for name, attack in experiment.attacks.items() if attack.needs_original]:
+        raise UserError(f"{', '.join(two)} compares a model with the original: use advunlearn.compare")
     further = {"retain": retain, "population": population}
     check_attacks(experiment.attacks, further, "population")
     settings = experiment.settings

@@ -41,10 +41,13 @@ class WhiteBox:
         network: on its device, in evaluation mode; a copy, which the attack may change.
         examples: the n examples under attack, on the same device, in the order of the outputs; `examples.batches()`
             yields inputs as the network takes them, and labels.
+        original: the original, which the attacked model was made from, likewise a copy; None unless the attack has
+            `needs_original`.
     """
 
     network: nn.Module
     examples: Examples
+    original: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Attack(Component):
         needs_originals: whether it uses shadow originals and their unlearned models; `score` then receives
             `UnlearnedOutputs`.
         needs_network: whether it is a white-box attack: it receives the model itself as `Observations.white_box`.
+        needs_original: whether a white-box attack also uses the original, as `WhiteBox.original`. It compares two
+            models, so that it says nothing of the original itself, and has no part in the gaps to the retrained model.
         needs_retain: whether it uses the outputs on the retain set, `Observations.retain`.
         needs_population: whether it uses the outputs on further non-members, `Observations.population`.
         cross_fitted: whether each of the n examples is scored by a fit on other examples among them; see
@@ -84,6 +89,7 @@ class Attack(Component):
     needs_shadows: ClassVar[bool] = False
     needs_originals: ClassVar[bool] = False
     needs_network: ClassVar[bool] = False
+    needs_original: ClassVar[bool] = False
     needs_retain: ClassVar[bool] = False
     needs_population: ClassVar[bool] = False
     cross_fitted: ClassVar[bool] = False

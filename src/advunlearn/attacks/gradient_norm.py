@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from advunlearn.attacks.attack import Attack, Observations
+from advunlearn.attacks.gradients import squares, summarised, trainable
 from advunlearn.options import UserError
 from advunlearn.runtime.arrays import Floats
 from advunlearn.shadows.outputs import ShadowOutputs
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from advunlearn.data.examples import Examples
-    from advunlearn.data.inputs import Batch
-
-# A vectorised batch has gradients of at most 64 MB, 4 bytes per number. Measured on a CPU, larger batches are not
-# faster. Batches of fewer than SMALLEST examples, for networks with more than a million weights, are slower than a loop
-# over single examples.
-AT_ONCE = 1 << 24
-SMALLEST, LARGEST = 16, 64
 
 
 @dataclass
@@ -74,59 +67,10 @@ def gradient_norms(network: nn.Module, examples: Examples) -> tuple[Floats, Floa
         UserError: if the network has no weights.
         ValueError: if a gradient is not finite.
     """
-    weights = {name: each for name, each in network.named_parameters() if each.is_floating_point()}
-    if not weights:
+    names = list(trainable(network))
+    if not names:
         raise UserError("gradient_norm needs a network with weights, got none")
-    for each in weights.values():
-        each.requires_grad_(True)
-    owner = list(weights)[-1].rpartition(".")[0]
-    last = np.array([name.rpartition(".")[0] == owner for name in weights])
-    squares = np.concatenate(list(_squares(network, weights, examples)))
-    if not np.isfinite(squares).all():
-        raise ValueError("gradients must not hold NaN or infinity; the model has diverged")
-    return np.sqrt(squares.sum(1)), np.sqrt(squares[:, last].sum(1))
-
-
-def _squares(network: nn.Module, weights: Mapping[str, Tensor], examples: Examples) -> Iterator[Floats]:
-    """Yield the squared norms of each batch's gradients, (b, weights): vectorised if possible, else one by one."""
-    size = min(AT_ONCE // sum(each.numel() for each in weights.values()), LARGEST)
-    vectorised = size >= SMALLEST
-    for inputs, labels in examples.batches(size if vectorised else LARGEST):
-        if vectorised:
-            try:
-                yield _vectorised(network, weights, inputs, labels)
-                continue
-            except RuntimeError:  # vmap does not support an operation of the network
-                vectorised = False
-        yield _one_by_one(network, weights, inputs, labels)
-
-
-def _vectorised(network: nn.Module, weights: Mapping[str, Tensor], inputs: Batch, labels: Tensor) -> Floats:
-    import torch
-    from torch.func import functional_call, grad, vmap
-    from torch.nn import functional as F
-
-    from advunlearn.data.inputs import mapped
-
-    def loss(weights: dict[str, Tensor], example: Batch, label: Tensor) -> Tensor:
-        batch = mapped(lambda each: each[None], example)
-        return F.cross_entropy(functional_call(network, weights, (batch,)).float(), label[None])
-
-    detached = {name: each.detach() for name, each in weights.items()}
-    gradients = vmap(grad(loss), in_dims=(None, 0, 0))(detached, inputs, labels)
-    squares = [each.flatten(1).double().square().sum(1) for each in gradients.values()]
-    return torch.stack(squares, 1).cpu().numpy()
-
-
-def _one_by_one(network: nn.Module, weights: Mapping[str, Tensor], inputs: Batch, labels: Tensor) -> Floats:
-    import torch
-    from torch.nn import functional as F
-
-    from advunlearn.data.inputs import pieces
-
-    squares = []
-    for example, label in zip(pieces(inputs, 1), labels.split(1), strict=True):
-        loss = F.cross_entropy(network(example).float(), label)
-        gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        squares.append([0.0 if each is None else each.double().square().sum().item() for each in gradients])
-    return np.array(squares)
+    owner = names[-1].rpartition(".")[0]
+    last = np.array([name.rpartition(".")[0] == owner for name in names])
+    found = summarised(network, examples, squares)
+    return np.sqrt(found.sum(1)), np.sqrt(found[:, last].sum(1))

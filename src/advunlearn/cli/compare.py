@@ -10,7 +10,8 @@ from advunlearn.runtime.terminal import remark
 
 EPILOG = """\
 unlearner=a,b names the methods, with options as in a sweep; without it, all methods are compared, and the game with
-every auditor. seed=1,2,3 and attack=[lira,rmia] are the defaults. An option is set for those methods that have it.
+every auditor. seed=1,2,3 and attack=[lira,rmia,weight_change] are the defaults. An option is set for those methods
+that have it.
 With seeds.training=1,2,3 seeds.unlearning=1,2 each trained model is unlearned twice, by default with seed=1.
 The table has no unlearning, retraining again (the floor) and a method that forgets too much as controls.
 

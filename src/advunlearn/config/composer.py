@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.config import part_files
-from advunlearn.config.part_files import BLOCKS, GROUPS, ORIGINAL, SEEDS, SEVERAL, plugin_folders
+from advunlearn.config.part_files import AUDITS, BLOCKS, GROUPS, ORIGINAL, SEEDS, SEVERAL, plugin_folders
 from advunlearn.config.search_path import OwnFiles, search_path, searched
 from advunlearn.config.yaml_files import yaml_errors
 from advunlearn.options import ConfigError, UserError, first_line, nearest
@@ -313,7 +313,7 @@ def _apply(config: DictConfig, override: Override, problems: list[str]) -> None:
             problems.append(f"~{key}: no such option")
         return
     if key in (*GROUPS, *BLOCKS):
-        option = {ORIGINAL: "path", SEEDS: "unlearning"}.get(key)
+        option = {ORIGINAL: "path", SEEDS: "unlearning", AUDITS: "relearning"}.get(key)
         hint = f" (try {key}.{option}={override.get_value_string()})" if option else ""
         problems.append(f"{key}={override.get_value_string()}: no such option{hint}")
     elif "." in key and not isinstance(OmegaConf.select(config, parent), DictConfig):

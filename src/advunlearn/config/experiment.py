@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from advunlearn.attacks.attack import Attack
+from advunlearn.config.audits import Audits
 from advunlearn.config.original import Original, given_problems
-from advunlearn.config.part_files import ATTACK, BLOCKS, GROUPS, LOGGER, ORIGINAL, SEEDS
+from advunlearn.config.part_files import ATTACK, AUDITS, BLOCKS, GROUPS, LOGGER, ORIGINAL, SEEDS
 from advunlearn.data.dataset import Dataset
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
@@ -51,6 +52,7 @@ class Experiment:
 
     settings: Settings
     seeds: Seeds
+    audits: Audits
     dataset: Dataset
     forget: Forget
     model: Model
@@ -108,13 +110,17 @@ def read_experiment(config: DictConfig) -> Experiment:
     scalars = {key: value for key, value in plain.items() if key not in (*GROUPS, *BLOCKS)}
     settings = _build(Settings, scalars, "", problems)
     seeds = _build(Seeds, plain.get(SEEDS) or {}, SEEDS, problems)
+    audits = _build(Audits, plain.get(AUDITS) or {}, AUDITS, problems)
     original = _build(Original, plain.get(ORIGINAL) or {}, ORIGINAL, problems)
     parts = {group: _build_target(base, plain.get(group), group, problems) for group, base in BASES.items()}
     attacks, shadows = _build_attacks(plain.get(ATTACK), problems)
     loggers = _build_loggers(plain.get(LOGGER), problems)
     if not problems:
         # Without problems, none is None.
-        whole: dict[str, Any] = {"settings": settings, "seeds": seeds, "original": original, **parts}
+        whole: dict[str, Any] = {
+            **{"settings": settings, "seeds": seeds, "audits": audits, "original": original},
+            **parts,
+        }
         if whole["settings"].tensorboard:  # the former spelling of logger=tensorboard
             loggers.setdefault("tensorboard", TensorBoard())
         whole["loggers"] = loggers
@@ -163,12 +169,17 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield "unlearner repeats the original's training, which is unknown if the original is given (use another one)"
     if experiment.forget.rounds > 1:
         yield from _of_several_rounds(experiment)
-    if experiment.forget.relabels and experiment.weights_file is not None:
-        yield "forget changes labels before the original is trained, but the original is given (try forget=random)"
+    if (changed := experiment.forget.changes) and experiment.weights_file is not None:
+        yield f"forget changes {changed} before the original is trained, but the original is given (try forget=random)"
+    if experiment.forget.perturbs and transformed:
+        yield "forget takes gradients of images, which a function of your own may not have (try dataset.transform=null)"
     yield from (f"dataset.{problem}" for problem in experiment.dataset.problems(info))
     if experiment.shadow_options.queries > 1 and not info.images:
         yield f"attack.queries must be 1 for inputs that are not images, got {experiment.shadow_options.queries}"
     yield from shadow_problems(experiment)
+    if all(attack.needs_original for attack in experiment.attacks.values()):
+        names = ",".join(experiment.attacks)
+        yield f"attack={names} compares two models, and needs an attack on one beside it (try attack=[lira,{names}])"
     if experiment.shadow_options.shard is not None and not (experiment.needs_shadows or experiment.needs_originals):
         yield f"attack.shard={experiment.shadow_options.shard}: no chosen attack has shadow models (try attack=lira)"
     try:

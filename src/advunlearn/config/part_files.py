@@ -18,7 +18,8 @@ LOGGER = "logger"  # of which a run may have several, or none
 SEVERAL = (ATTACK, LOGGER)
 ORIGINAL = "original"
 SEEDS = "seeds"
-BLOCKS = (*SEVERAL, ORIGINAL, SEEDS)  # keys that hold options, and are no group of one part
+AUDITS = "audits"
+BLOCKS = (*SEVERAL, ORIGINAL, SEEDS, AUDITS)  # keys that hold options, and are no group of one part
 PLUGINS = "advunlearn.plugins"  # the group of entry points by which an installed package offers its parts
 
 logger = logging.getLogger(__name__)

@@ -79,6 +79,7 @@ class Pool:
         digest: SHA-256 of the inputs; None if it has not been computed.
         moments: int64, (n, 2, channels), the sum and the sum of squares of each image's pixels; None if not computed.
         names: see `DatasetInfo`.
+        clean_inputs: (m, ...), the images of the forget set as they were, if a forget scenario has changed them.
         true_labels: int64, (n,), if a forget scenario has changed some of the labels; else None.
     """
 
@@ -91,6 +92,7 @@ class Pool:
     moments: NDArray[np.int64] | None = None
     names: Sequence[str] = ()
     true_labels: NDArray[np.int64] | None = None
+    clean_inputs: NDArray[Any] | None = None
 
     @property
     def info(self) -> DatasetInfo:

@@ -153,7 +153,7 @@ class Gap(_GapAddedLater):
         loss_ks, loss_wasserstein: as in `ModelMetrics`.
         attacks: their AUC, by name.
         attacks_low, attacks_high: the 95 % interval of the same difference, from the same examples under both models;
-            see `paired.auc_difference`. Older files lack it.
+            see `paired.auc_difference`. Older files lack it. Attacks on two models have neither.
     """
 
     accuracy: dict[PartName, float]
@@ -468,9 +468,94 @@ class Control(TypedDict):
     failed: list[str]
 
 
+class Relearned(TypedDict):
+    """How one model answers while it is fine-tuned on the retain set alone. Lists have a value for each step measured.
+
+    Attributes:
+        step: how many steps had been made; the first is 0.
+        forget, forget_low, forget_high: share in [0, 1] of the forget set that is classified correctly, with its 95 %
+            interval (Clopper-Pearson).
+        test: share in [0, 1] of the test set that is classified correctly.
+        auc, auc_low, auc_high: of the loss threshold, forget against comparable test examples, with its 95 % interval.
+    """
+
+    step: list[int]
+    forget: list[float]
+    forget_low: list[float]
+    forget_high: list[float]
+    test: list[float]
+    auc: list[float]
+    auc_low: list[float]
+    auc_high: list[float]
+
+
+class Relearning(TypedDict):
+    """The three models while they are fine-tuned on the retain set alone, on the same batches.
+
+    Attributes:
+        models: by name.
+        epochs, lr: of the fine-tuning.
+        examples: of forget and test set.
+        attacked: how many of them the AUC is computed on.
+    """
+
+    models: dict[ModelName, Relearned]
+    epochs: int
+    lr: float
+    examples: dict[str, int]
+    attacked: dict[str, int]
+
+
+class Retained(TypedDict):
+    """What attacks find of examples that are kept, against test examples: as of the retrained model is the aim.
+
+    Attributes:
+        models: by name, each attack by name, with its primary score; attacks that need other models are left out.
+        examples: how many retained and test examples are attacked.
+    """
+
+    models: dict[ModelName, dict[str, AttackMetrics]]
+    examples: dict[CurvePart, int]
+
+
+# How well the gradients of a model show the noise of the forget set; see `canaries.summary`.
+CanaryMetrics = TypedDict(
+    "CanaryMetrics",
+    {
+        # Probability in [0, 1] that an image's statistic exceeds a standard normal number, with its 95 % interval. 0.5
+        # for a model that never saw the noise.
+        "auc": float,
+        "auc_low": float,
+        "auc_high": float,
+        # The share in [0, 1] of statistics above the threshold that 1 % of standard normal numbers exceed, with its
+        # 95 % interval (Clopper-Pearson).
+        "tpr_at_fpr_0.01": float,
+        "tpr_at_fpr_0.01_low": float,
+        "tpr_at_fpr_0.01_high": float,
+        # Probability of so large a mean of the statistics for a model that never saw the noise.
+        "p_value": float,
+    },
+)
+
+
+class CanaryTest(TypedDict):
+    """The models on the noise that the forget set was trained with.
+
+    Attributes:
+        models: by name.
+        examples: how many images carry noise.
+    """
+
+    models: dict[ModelName, CanaryMetrics]
+    examples: int
+
+
 class _AddedLater(TypedDict, total=False):
     probe: Probe
     control: Control
+    canaries: CanaryTest
+    retained: Retained
+    relearning: Relearning
     selection: Selection
     weights: WeightSpace
     distributions: Distributions
@@ -505,6 +590,9 @@ class Metrics(_AddedLater):
         unlearning: what unlearning needed. Older files lack it.
         weights: distances between the models' parameters, and the line between them. Older files lack it.
         distributions: many unlearned against many retrained models, if the run has shadow originals.
+        relearning: the models while they are fine-tuned on the retain set alone, if `audits.relearning` asks for it.
+        retained: attacks on retained examples, if `audits.retained` asks for it.
+        canaries: the test of the noise of the forget set, with `forget=canaries`.
         selection: the models on the selection set, if it has examples of the forget set's classes. Older files lack it.
     """
 

@@ -107,7 +107,7 @@ def attack_models(
                 members,
                 retain=outputs_of(splits.retain),
                 population=outputs_of(splits.selection) if len(splits.selection) else None,
-                white_box=WhiteBox(network, trainer.examples.subset(rows)),
+                white_box=WhiteBox(network, trainer.examples.subset(rows), models.networks["original"]),
             )
             scores, figures[name] = score_model(experiment, target, shadows, unlearned)
             arrays |= {f"{name}/{key}": score for key, score in scores.items()}
@@ -180,7 +180,7 @@ def able_attacks(attacks: dict[str, Attack], members: NDArray[np.bool_]) -> dict
     """Return the attacks that can work with these members and non-members (n,). Each of the others is logged.
 
     Raises:
-        UserError: in one line, if no attack can.
+        UserError: in one line, if no attack can, but for those that compare a model with the original.
     """
     problems: dict[str, UserError] = {}
     for name, attack in attacks.items():
@@ -188,19 +188,21 @@ def able_attacks(attacks: dict[str, Attack], members: NDArray[np.bool_]) -> dict
             attack.check(members)
         except UserError as error:
             problems[name] = error
-    if problems and len(problems) == len(attacks):
+    left = {name: attack for name, attack in attacks.items() if name not in problems}
+    if problems and all(attack.needs_original for attack in left.values()):
         raise next(iter(problems.values()))
     for name, problem in problems.items():
         logger.warning("the attack %s is left out: %s", name, problem)
-    return {name: attack for name, attack in attacks.items() if name not in problems}
+    return left
 
 
 def seen_by(attack: Attack, target: Observations) -> Observations:
-    """Return what an attack may use: the network only if the attack needs it, as a copy that the attack may change."""
-    if not attack.needs_network or target.white_box is None:
+    """Return what an attack may use: networks only if the attack needs them, as copies that the attack may change."""
+    if not attack.needs_network or (given := target.white_box) is None:
         return replace(target, white_box=None)
-    network = copy.deepcopy(target.white_box.network).eval()
-    return replace(target, white_box=replace(target.white_box, network=network))
+    original = copy.deepcopy(given.original).eval() if attack.needs_original and given.original is not None else None
+    network = copy.deepcopy(given.network).eval()
+    return replace(target, white_box=replace(given, network=network, original=original))
 
 
 def score_model(

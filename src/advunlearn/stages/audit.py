@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.evaluation.metrics_file import AUDIT, ModelMetrics, ModelName
+from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.attack import attack_models
@@ -24,6 +25,8 @@ def audit_model(experiment: Experiment, manifest: Manifest) -> ModelMetrics:
     Raises:
         UserError: in one line, if the data is not available, or an attack cannot work with these options.
     """
+    if two := [name for name, attack in experiment.attacks.items() if attack.needs_original]:
+        raise UserError(f"attack={two[0]} compares a model with the original (try advunlearn run attack={two[0]})")
     settings, folder = experiment.settings, manifest.folder
     with clean_state(settings.seed), settings.switches():
         manifest.computes(settings.torch_device(), settings.seed)

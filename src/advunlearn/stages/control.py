@@ -13,7 +13,7 @@ from advunlearn.stages.attack import Evidence
 def probe_retrained(experiment: Experiment, evidence: Evidence) -> Probe:
     """Return whether forget and test examples look alike to the retrained model: to its loss and to every attack."""
     losses, _ = evidence.of("retrained")
-    scores = {LOSS: -losses, **_scores(evidence, "retrained")}
+    scores = {LOSS: -losses, **_scores(experiment, evidence, "retrained")}
     return probe(scores, evidence.members, _cross_fitted(experiment), sampled=experiment.forget.sampled)
 
 
@@ -22,15 +22,15 @@ def judge_control(experiment: Experiment, evidence: Evidence, found: Probe) -> C
     repeats = experiment.shadow_options.repeats
     if not repeats:
         return None
-    *references, candidate = (_scores(evidence, name) for name in ("retrained", *repeats))
+    *references, candidate = (_scores(experiment, evidence, name) for name in ("retrained", *repeats))
     alike = found["sampled"] and not found["void"]
     return control(candidate, references, evidence.members, alike=alike, cross_fitted=_cross_fitted(experiment))
 
 
-def _scores(evidence: Evidence, model: str) -> dict[str, Floats]:
-    """Return the primary member scores of a model by attack."""
+def _scores(experiment: Experiment, evidence: Evidence, model: str) -> dict[str, Floats]:
+    """Return the primary member scores of a model by attack, without those that compare it with the original."""
     _, scores = evidence.of(model)
-    return {name: scores[name] for name in primary(scores)}
+    return {name: scores[name] for name in primary(scores) if not experiment.attacks[name].needs_original}
 
 
 def _cross_fitted(experiment: Experiment) -> list[str]:

@@ -66,7 +66,7 @@ def split(experiment: Experiment, pool: Pool) -> tuple[Experiment, Trainer, Spli
         UserError: in one line, if the run would be refused before its first training.
     """
     splits = splits_of(experiment, pool)
-    pool = relabelled(experiment, pool, splits)
+    pool = perturbed(experiment, relabelled(experiment, pool, splits), splits)
     experiment = check_parts(experiment, splits, pool.labels)
     trainer = trainer_of(experiment, pool, splits.train, Store())
     check_original(experiment, trainer, splits)
@@ -81,6 +81,17 @@ def relabelled(experiment: Experiment, pool: Pool, splits: Splits) -> Pool:
     classes = np.unique(labels[splits.train])
     labels[splits.forget] = experiment.forget.relabelled(labels[splits.forget], classes, rng)
     return replace(pool, labels=labels, true_labels=pool.labels)
+
+
+def perturbed(experiment: Experiment, pool: Pool, splits: Splits) -> Pool:
+    """Return the pool with the images that the forget scenario gives the forget set, by default its own."""
+    if not experiment.forget.perturbs:
+        return pool
+    assert isinstance(pool.inputs, np.ndarray)  # images; see `Canaries.problems`
+    images, forget = np.array(pool.inputs), splits.forget
+    clean = images[forget]
+    images[forget] = experiment.forget.perturbed(clean, forget, experiment.settings.seed)
+    return replace(pool, inputs=images, digest=None, moments=None, clean_inputs=clean)
 
 
 def check_memory(info: DatasetInfo) -> None:

@@ -17,6 +17,7 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.inputs import mapped
 from advunlearn.data.splits import Splits
+from advunlearn.evaluation.metrics_file import MODELS
 from advunlearn.models.model import skeleton
 from advunlearn.runtime.arrays import Rows
 from advunlearn.shadows.model_set import ModelSet, ShadowOptions
@@ -30,6 +31,7 @@ from advunlearn.stages.memorization import STREAM as MEMORIZATION
 from advunlearn.stages.memorization import known_splits, memorization_set, short_trainer
 from advunlearn.stages.models import repeat_stream
 from advunlearn.stages.original import original_key
+from advunlearn.stages.relearning import relearning_key, relearning_trainer
 from advunlearn.stages.rounds import request_splits
 from advunlearn.stages.shadows import original_references, original_set, shadow_set
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
@@ -115,6 +117,7 @@ class Estimator:
                 self._unlearning(found),
                 *(self._shadows(experiment) if "attack" not in found else ()),
                 self._attacks(experiment, "attack" in found),
+                *self._relearning(found),
             ]
             return Estimate(lines, 0.0 if "unlearned" in found else self._seconds(len(self.splits.retain)))
 
@@ -293,6 +296,18 @@ class Estimator:
             outputs = self._outputs(rows, experiment.shadow_options, 3) / torch.get_num_threads()
             seconds = outputs + ATTACK * len(experiment.attacks) + REPORT + self._white_box(experiment)
         return Line("attacks, report", ", ".join(experiment.attacks), 1, int(held), int(not held), seconds)
+
+    def _relearning(self, found: dict[str, Artefact]) -> Iterator[Line]:
+        """Yield the line of the fine-tuning of the three models on the retain set."""
+        if self.experiment.audits.relearning == 0:
+            return
+        trainer, retain = relearning_trainer(self.experiment, self.trainer), self.splits.retain
+        keys = [relearning_key(trainer, self.splits, found[name]) for name in MODELS if name in found]
+        held = sum(trainer.store.holds("relearning", [key]) for key in keys)
+        missing = len(MODELS) - held
+        seconds = missing * self.clock.training.seconds(steps_of(len(retain), trainer)) if missing else 0.0
+        about = f"fine-tuning on the retain set, {trainer.optimizer.epochs} epochs each"
+        yield Line("relearning", about, len(MODELS), held, missing, seconds)
 
     def _white_box(self, experiment: Experiment) -> float:
         """Return the seconds of the white-box attacks on the three models, as if each took one gradient an example."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from advunlearn.evaluation.metrics_file import (
     MODELS,
     AlgorithmMetrics,
     AttackMetrics,
+    CanaryTest,
     ComparedName,
     Distributions,
     Gap,
@@ -27,7 +30,9 @@ from advunlearn.evaluation.metrics_file import (
     ModelMetrics,
     ModelName,
     PartName,
+    Relearning,
     Resources,
+    Retained,
     Selection,
     WeightSpace,
 )
@@ -41,6 +46,18 @@ from advunlearn.stages.unlearn import Models
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Further:
+    """What further stages found, by their names; None of a stage without a result."""
+
+    weights: WeightSpace | None = None
+    distributions: Distributions | None = None
+    selection: Selection | None = None
+    relearning: Relearning | None = None
+    retained: Retained | None = None
+    canaries: CanaryTest | None = None
+
+
 def evaluate(
     experiment: Experiment,
     splits: Splits,
@@ -48,9 +65,7 @@ def evaluate(
     evidence: Evidence,
     given: GivenOriginal | None = None,
     chosen: Memorization | None = None,
-    weights: WeightSpace | None = None,
-    distributions: Distributions | None = None,
-    selection: Selection | None = None,
+    further: Further | None = None,
 ) -> Metrics:
     """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one.
 
@@ -58,7 +73,7 @@ def evaluate(
         experiment, splits, models, evidence: of the run.
         given: what is known of an original that was given.
         chosen: the memorization of the forget set according to the models that chose it, if models did.
-        weights, distributions, selection: of the stages of these names.
+        further: of stages that a run may lack.
     """
     measured = {name: measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
@@ -83,12 +98,7 @@ def evaluate(
         metrics["unlearning"] = _resources(experiment, models)
     if given is not None:
         metrics["original"] = given
-    if weights is not None:
-        metrics["weights"] = weights
-    if distributions is not None:
-        metrics["distributions"] = distributions
-    if selection is not None:
-        metrics["selection"] = selection
+    metrics = cast("Metrics", {**metrics, **_known(further or Further())})
     if models.rounds is not None:
         metrics["rounds"] = models.rounds
     metrics["probe"] = probe_retrained(experiment, evidence)
@@ -108,6 +118,7 @@ def _gap(
 ) -> Gap:
     """Return how far a model lies from the retrained one; of attacks, with intervals."""
     (_, ours), (_, retrained) = evidence.of(name), evidence.of("retrained")
+    of_two = {each for each, attack in experiment.attacks.items() if attack.needs_original}
     ends = {
         key: auc_difference(
             score,
@@ -116,12 +127,18 @@ def _gap(
             cross_fitted=experiment.attacks[key.split("/")[0]].cross_fitted,
         )
         for key, score in ours.items()
+        if key.split("/")[0] not in of_two
     }
     return {
-        **gap(measured[name], measured["retrained"]),
+        **gap(measured[name], measured["retrained"], without=of_two),
         "attacks_low": {key: low for key, (_, low, _) in ends.items()},
         "attacks_high": {key: high for key, (_, _, high) in ends.items()},
     }
+
+
+def _known(further: Further) -> dict[str, object]:
+    """Return what further stages found, without those that found nothing."""
+    return {name: found for name, found in vars(further).items() if found is not None}
 
 
 def _memorization(experiment: Experiment, evidence: Evidence) -> Memorization | None:

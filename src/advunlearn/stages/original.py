@@ -45,7 +45,8 @@ def splits_of(experiment: Experiment, pool: Pool, difficulty: NDArray[np.float64
     where = f"original.run={experiment.original.run}"
     if (read_manifest(folder) or {}).get("dataset_checksum") != pool.checksum:
         raise UserError(
-            f"{where}: it was made with other data, or forget=mislabelled changed its labels (the checksums differ)"
+            f"{where}: it was made with other data, or forget=mislabelled changed its labels, or forget=canaries "
+            "changed its images (the checksums differ)"
         )
     before = Splits.load(folder / SPLITS)
     rows = before.retain

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.metrics_file import MODELS, Metrics, Trace
+from advunlearn.evaluation.metrics_file import MODELS, Metrics
 from advunlearn.models.foreign import own_module
 from advunlearn.report.drawing import drawn
 from advunlearn.report.run.first_page import row_list
@@ -60,7 +60,7 @@ def write_results(
     with manifest.stage("report") as stage:
 
         def draw() -> dict[str, bytes]:
-            kept = kept_pictures(trainer.store, models, evidence, metrics["trace"], scores)
+            kept = kept_pictures(trainer.store, models, evidence, metrics, scores)
             stage.note(reused=kept.reused, artefact=kept.digest or None)
             return {name: picture.tobytes() for name, picture in kept.arrays.items()}
 
@@ -98,7 +98,7 @@ def kept_pictures(
     store: Store,
     models: Models,
     evidence: Evidence,
-    trace: Trace,
+    metrics: Metrics,
     scores: dict[str, NDArray[Any]],
 ) -> Artefact:
     """Return the report's pictures, PNGs by name as arrays of bytes, from the store if available.
@@ -108,15 +108,17 @@ def kept_pictures(
     Raises:
         NotDrawn: if matplotlib fails.
     """
+    relearning = metrics.get("relearning")
 
     def make() -> Artefact:
-        pictures = draw_pictures(trace, scores, models.rounds)
+        pictures = draw_pictures(metrics["trace"], scores, models.rounds, None, relearning)
         return Artefact({}, {}, {name: np.frombuffer(picture, np.uint8) for name, picture in pictures.items()})
 
     key = {
         "schema": PICTURES_SCHEMA,
         "attack": [evidence.artefact.digest, evidence.artefact.content],
         "unlearned": [models.artefacts["unlearned"].digest, models.artefacts["unlearned"].content],
+        **({} if relearning is None else {"relearning": relearning}),
     }
     try:
         return store.get_or_make("pictures", key, make)

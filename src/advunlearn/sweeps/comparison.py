@@ -45,7 +45,7 @@ def comparison_of(overrides: Sequence[str], config_dir: str | Path | None = None
         ConfigError: with every mistake in the overrides, one line each.
     """
     apart = any(word.startswith("seeds.") for word in overrides)
-    words = _by_key(overrides, {"attack": "[lira,rmia]", "seed": "1" if apart else "1,2,3"})
+    words = _by_key(overrides, {"attack": "[lira,rmia,weight_change]", "seed": "1" if apart else "1,2,3"})
     with composer(config_dir, overrides) as here:
         found = Comparison()
         for jobs in _methods(here, words, found.left_out, auditors="auditor" not in words).values():

@@ -72,7 +72,7 @@ def _shadow_key(experiment: Experiment) -> dict[str, Any]:
     if experiment.needs_originals:
         key["unlearner"] = experiment.config["unlearner"]
     forget = experiment.forget
-    if experiment.needs_originals or forget.relabels or len(forget.required_rows(experiment.dataset.info().names)):
+    if experiment.needs_originals or forget.changes or len(forget.required_rows(experiment.dataset.info().names)):
         key["forget"] = experiment.config["forget"]
     return key
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,19 @@ def too_large(options: GradientSteps, group: str) -> str:
     """Return what to lower after divergence: the learning rate, and weight decay if it turns the weights' signs."""
     decay = f" or {group}.weight_decay={options.weight_decay:g}" if options.lr * options.weight_decay > 1 else ""
     return f"lower {group}.lr={options.lr:g}{decay}"
+
+
+class Watch(Protocol):
+    """What follows a training: it is told of every step, and its state is a part of the checkpoint's."""
+
+    def step(self) -> None:
+        """Note that another step has been made."""
+
+    def state_dict(self) -> Any:
+        """Return its state, plain data."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """Restore its state."""
 
 
 class GradientSteps(Protocol):
@@ -138,6 +151,7 @@ def fit(
     stream: str,
     *index: int,
     checkpoint: Checkpoint | None = None,
+    watch: Watch | None = None,
 ) -> float:
     """Fit the network to the examples in place by cross-entropy and return the last epoch's mean loss.
 
@@ -153,12 +167,13 @@ def fit(
     torch_optimizer, schedule = optimizer.create(network.parameters(), steps)
     forward = forward_of(network, settings, optimizer.batch_size)
     total = torch.zeros((), device=examples.labels.device)
-    parts = {
+    parts: dict[str, Any] = {
         "network": network,
         "optimizer": torch_optimizer,
         "schedule": schedule,
         "total": total,
         "global": GlobalGenerators(total.device),
+        **({} if watch is None else {"watch": watch}),
     }
     label = " ".join([stream, *map(str, index)])
     mean_loss = math.nan
@@ -174,6 +189,8 @@ def fit(
                 loss.backward()
                 torch_optimizer.step()
                 schedule.step()
+                if watch is not None:
+                    watch.step()
                 total += loss.detach() * len(labels)
             mean_loss = total.item() / len(examples)
             check_loss(mean_loss, stream, optimizer)

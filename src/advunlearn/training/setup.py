@@ -20,7 +20,7 @@ from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.runtime.settings import Settings
 from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
-from advunlearn.training.fit import GlobalGenerators, check_logits, fit, initialise, place, predict, seeded
+from advunlearn.training.fit import GlobalGenerators, Watch, check_logits, fit, initialise, place, predict, seeded
 from advunlearn.training.stack import fit_stack
 from advunlearn.training.weights import load_weights, tensors_digest, weights_of
 
@@ -93,13 +93,27 @@ class Setup:
     ) -> tuple[nn.Module, dict[str, Any]]:
         """Train a network on these rows, without the store; return it and the mean loss of its last epoch."""
         network = self.fresh(stream, *index)
+        return network, {"loss": self.fit(network, rows, stream, *index, checkpoint=checkpoint)}
+
+    def fit(
+        self,
+        network: nn.Module,
+        rows: NDArray[np.int64],
+        stream: str,
+        *index: int,
+        checkpoint: Checkpoint | None = None,
+        watch: Watch | None = None,
+    ) -> float:
+        """Train a network on these rows, in place, from the weights that it has; return the last epoch's mean loss."""
         # Row order must not matter: the key holds the rows as a set.
         examples = self.examples.subset(np.sort(rows))
         # Only where it is needed: to other threads the process's generators are locked meanwhile.
         with seeded(self.settings, f"fit/{stream}", *index) if self.draws else nullcontext():
-            loss = fit(network, examples, self.optimizer, self.settings, stream, *index, checkpoint=checkpoint)
+            loss = fit(
+                network, examples, self.optimizer, self.settings, stream, *index, checkpoint=checkpoint, watch=watch
+            )
         check_logits(network, examples, stream, self.optimizer)
-        return network, {"loss": loss}
+        return loss
 
     def fitted_stack(
         self,

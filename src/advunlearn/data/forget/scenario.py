@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,15 @@ class Forget(Component):
     sampled: ClassVar[bool] = False
     """Whether the forget set is a random sample of the training examples: test examples are then alike if unseen."""
 
+    perturbs: ClassVar[bool] = False
+    """Whether `perturbed` changes the images of the forget set before the original is trained."""
+
     rounds: int = option(1, at_least=1)
+
+    @property
+    def changes(self) -> str:
+        """Return what it changes of the forget set before the original is trained, in a word; empty by default."""
+        return "labels" if self.relabels else "images" if self.perturbs else ""
 
     def problems(self, info: DatasetInfo, train_size: int) -> list[str]:
         """Return one line for each reason why this is impossible with `train_size` examples of this dataset.
@@ -90,3 +98,13 @@ class Forget(Component):
             rng: the only source of random numbers.
         """
         return labels
+
+    def perturbed(self, images: NDArray[Any], rows: Rows, seed: int) -> NDArray[Any]:
+        """Return the images (n, h, w, c) that the forget set is trained with, given its own; for one that `perturbs`.
+
+        Args:
+            images: of the forget set.
+            rows: (n,) of the pool.
+            seed: root of the random streams.
+        """
+        return images

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from advunlearn.evaluation.metrics_file import MODELS, Metrics
+from advunlearn.evaluation.metrics_file import MODELS, Metrics, ModelName, Relearning
 
 MATCH = "match retrained"
 NO_TARGET = "no target"
@@ -14,7 +15,10 @@ Numbers = tuple[str, str, Sequence[tuple[float, ...]], str, str]
 
 
 def further_numbers(metrics: Metrics) -> Iterator[Numbers]:
-    """Yield what the stages `distributions` and `weights` found; nothing of a stage without a result."""
+    """Yield what further stages found, each by a function of its name; nothing of a stage without a result."""
+    yield from _relearning(metrics)
+    yield from _retained(metrics)
+    yield from _canaries(metrics)
     yield from _distributions(metrics)
     yield from _weights(metrics)
 
@@ -25,6 +29,58 @@ def reasons(metrics: Metrics) -> Iterator[str]:
         yield f"no distance between weights: {reason}"
     if "distributions" in metrics and (reason := metrics["distributions"]["reason"]):
         yield f"no KLoM and no forgetting quality: {reason}"
+
+
+def _relearning(metrics: Metrics) -> Iterator[Numbers]:
+    """Yield what the models answer after fine-tuning on the retain set, and where they differ most on the way."""
+    if (found := metrics.get("relearning")) is None:
+        return
+    models = [found["models"][name] for name in MODELS]
+    section, forget = "relearning", f"{found['examples']['forget']} forget"
+    after = f"after {found['epochs']} epochs"
+    ends = [(each["forget"][-1], each["forget_low"][-1], each["forget_high"][-1]) for each in models]
+    yield section, "accuracy forget", ends, MATCH, f"{forget}, {after}"
+    test = [(each["test"][-1],) for each in models]
+    yield section, "accuracy test", test, "higher", f"{found['examples']['test']} test, {after}"
+    ends = [(each["auc"][-1], each["auc_low"][-1], each["auc_high"][-1]) for each in models]
+    attacked = f"{found['attacked']['forget']} forget, {found['attacked']['test']} test"
+    yield section, "AUC of the loss", ends, MATCH, f"{attacked}, {after}"
+    yield section, "widest gap accuracy", [(widest_gap(found, name, "forget"),) for name in MODELS], MATCH, forget
+    yield section, "widest gap AUC", [(widest_gap(found, name, "auc"),) for name in MODELS], MATCH, attacked
+
+
+def _retained(metrics: Metrics) -> Iterator[Numbers]:
+    """Yield what each attack finds of retained examples."""
+    if (found := metrics.get("retained")) is None:
+        return
+    models = [found["models"][name] for name in MODELS]
+    on = f"{found['examples']['retain']} retain, {found['examples']['test']} test"
+    for attack in models[0]:
+        each = [model[attack] for model in models]
+        yield "retained, AUC", attack, [(one["auc"], one["auc_low"], one["auc_high"]) for one in each], MATCH, on
+    for attack in models[0]:
+        rates = [
+            (one["tpr_at_fpr_0.01"], one["tpr_at_fpr_0.01_low"], one["tpr_at_fpr_0.01_high"])
+            for one in (model[attack] for model in models)
+        ]
+        yield "retained, TPR at 1% FPR", attack, rates, MATCH, on
+
+
+def _canaries(metrics: Metrics) -> Iterator[Numbers]:
+    """Yield how well each model's gradients show the noise of the forget set."""
+    if (found := metrics.get("canaries")) is None:
+        return
+    models, on = [found["models"][name] for name in MODELS], f"{found['examples']} forget, known null"
+    yield "canaries", "AUC", [(one["auc"], one["auc_low"], one["auc_high"]) for one in models], MATCH, on
+    rates = [(one["tpr_at_fpr_0.01"], one["tpr_at_fpr_0.01_low"], one["tpr_at_fpr_0.01_high"]) for one in models]
+    yield "canaries", "TPR at 1% FPR", rates, MATCH, on
+    yield "canaries", "p value", [(one["p_value"],) for one in models], NO_TARGET, on
+
+
+def widest_gap(found: Relearning, model: ModelName, number: Literal["forget", "auc"]) -> float:
+    """Return a model's accuracy on the forget set, or AUC, less the retrained model's, where that is widest."""
+    pairs = zip(found["models"][model][number], found["models"]["retrained"][number], strict=True)
+    return max((ours - theirs for ours, theirs in pairs), key=abs)
 
 
 def _distributions(metrics: Metrics) -> Iterator[Numbers]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import strongest_attack
-from advunlearn.evaluation.metrics_file import MODELS, Metrics, Rounds, Trace, read_metrics
+from advunlearn.evaluation.metrics_file import MODELS, Metrics, Relearning, Rounds, Trace, read_metrics
 from advunlearn.report.drawing import NotDrawn, drawing, drawn
 from advunlearn.report.html import Card, render_page
 from advunlearn.report.run import first_page
@@ -58,7 +58,13 @@ def write_report(folder: Path, pictures: dict[str, bytes] | None = None) -> Path
     metrics, manifest = read_metrics(folder), read_json(folder / "manifest.json", Provenance, optional=True)
     if pictures is None:
         pictures = drawn(
-            lambda: draw_pictures(metrics["trace"], _read_scores(folder / "scores.npz"), metrics.get("rounds"), folder)
+            lambda: draw_pictures(
+                metrics["trace"],
+                _read_scores(folder / "scores.npz"),
+                metrics.get("rounds"),
+                folder,
+                metrics.get("relearning"),
+            )
         )
     for name, picture in pictures.items():
         with atomic_write(folder / f"{name}.png") as temporary:
@@ -101,7 +107,11 @@ def _read_scores(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def draw_pictures(
-    trace: Trace, scores: Mapping[str, NDArray[Any]], rounds: Rounds | None = None, folder: Path | None = None
+    trace: Trace,
+    scores: Mapping[str, NDArray[Any]],
+    rounds: Rounds | None = None,
+    folder: Path | None = None,
+    relearning: Relearning | None = None,
 ) -> dict[str, bytes]:
     """Return the pictures of a run by name; see `pictures.draw`. With a folder, also write them there as PDF and SVG.
 
@@ -111,7 +121,7 @@ def draw_pictures(
     with drawing():
         from advunlearn.report.run.pictures import draw, vector_files  # matplotlib takes a second to import
 
-        return draw(trace, scores, rounds, None if folder is None else vector_files(folder))
+        return draw(trace, scores, rounds, None if folder is None else vector_files(folder), relearning)
 
 
 def render(

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from advunlearn.evaluation.comparison import primary
-from advunlearn.evaluation.metrics_file import MODELS, FollowedName, Rounds, Trace
+from advunlearn.evaluation.metrics_file import MODELS, FollowedName, Relearning, Rounds, Trace
 from advunlearn.report.drawing import literal
 from advunlearn.storage.files import atomic_write
 
@@ -56,14 +56,16 @@ def draw(
     scores: Mapping[str, NDArray[Any]],
     rounds: Rounds | None = None,
     also: Callable[[str, Figure], None] | None = None,
+    relearning: Relearning | None = None,
 ) -> dict[str, bytes]:
-    """Return the pictures of a run by name: `trace` (if there was a game), `roc`, `losses`, and `rounds` (if any).
+    """Return the pictures of a run by name: `trace` (of a game), `roc`, `losses`, `rounds` and `relearning` (if any).
 
     Args:
         trace: of `metrics.json`.
         scores: the arrays of `scores.npz`.
         rounds: of `metrics.json`, if there are several requests.
         also: is called with each name and figure, such as `vector_files`.
+        relearning: of `metrics.json`.
     """
     with rc_context(STYLE):
         figures = {"roc": roc_figure(scores), "losses": loss_figure(scores)}
@@ -71,6 +73,8 @@ def draw(
             figures = {"trace": trace_figure(trace), **figures}
         if rounds is not None:
             figures["rounds"] = rounds_figure(rounds)
+        if relearning is not None:
+            figures["relearning"] = relearning_figure(relearning)
         return pngs(figures, also)
 
 
@@ -197,6 +201,23 @@ def rounds_figure(rounds: Rounds) -> Figure:
             axes.plot(last, rounds["retrained"][name][request], color=color, marker="o")
         axes.set_xticks(range(last + 1), ["original", *map(str, range(1, last)), "retrained"])
         axes.set(title=title, xlabel="after request")
+    panels[1].axhline(0.5, color="#bbbbbb", linestyle=":", linewidth=1)
+    panels[0].legend(loc="best")
+    return figure
+
+
+def relearning_figure(found: Relearning) -> Figure:
+    """Return how the three models answer while they are fine-tuned on the retain set, with 95 % intervals."""
+    titles = {"forget": "accuracy on the forget set", "auc": "AUC of the loss"}
+    figure, panels = _figure(1, 2, 6, 3.2)
+    for axes, (number, title) in zip(panels, titles.items(), strict=True):
+        for name in MODELS:
+            curve: Mapping[str, Any] = found["models"][name]
+            low, high = curve[f"{number}_low"], curve[f"{number}_high"]
+            axes.plot(curve["step"], curve[number], color=COLORS[name], marker=".", label=name)
+            axes.fill_between(curve["step"], low, high, color=COLORS[name], alpha=0.15, linewidth=0)
+        axes.set_xscale("symlog", linthresh=1)  # 0, and powers of two
+        axes.set(title=title, xlabel="step of fine-tuning on retain examples")
     panels[1].axhline(0.5, color="#bbbbbb", linestyle=":", linewidth=1)
     panels[0].legend(loc="best")
     return figure

@@ -103,7 +103,8 @@ def notes(metrics: Metrics) -> list[str]:
     attacks = metrics["models"]["unlearned"]["attacks"]
     for name, found in attacks.items():
         if found["excluded"]:
-            lines.append(f"{name}: {found['excluded']} test examples outside the shadow models' pool have no score")
+            which = "test examples outside the shadow models' pool have" if found["shadows"] else "examples have"
+            lines.append(f"{name}: {found['excluded']} {which} no score")
     lines += audit_notes(metrics)
     lines += [_self_test(attack, questions) for attack, questions in metrics.get("algorithm", {}).items()]
     lines += attack_notes(metrics["models"]["unlearned"])

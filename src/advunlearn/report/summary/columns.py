@@ -10,15 +10,17 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from advunlearn.evaluation.comparison import average_gap, tug_of_war
+from advunlearn.evaluation.comparison import average_gap, primary, tug_of_war
 from advunlearn.evaluation.metrics_file import (
     DistributionMetrics,
     Gap,
     Metrics,
     ModelName,
     PartName,
+    Relearning,
     WeightMetrics,
 )
+from advunlearn.report.run.further import widest_gap
 from advunlearn.report.summary.folders import Run, level_of
 
 SHOWN_PARTS: tuple[PartName, ...] = ("test", "forget", "retain")
@@ -232,9 +234,39 @@ def method_columns(attacks: Iterable[str]) -> list[Column]:
     ]
 
 
+def two_model_columns(runs: Iterable[Run]) -> list[Column]:
+    """Return the AUC of each attack that these runs have and that compares two models, so that it has no gap."""
+    found = [run.metrics for run in runs if run.metrics is not None]
+    names = (
+        name
+        for each in found
+        for name in primary(each["models"][_UNLEARNED]["attacks"])
+        if name not in each["gap"][_UNLEARNED]["attacks"]
+    )
+    return [_auc(name) for name in dict.fromkeys(names)]
+
+
+def retained_columns(runs: Iterable[Run]) -> list[Column]:
+    """Return the AUC on retained examples of each attack for which these runs have it."""
+    found = [run.metrics.get("retained") for run in runs if run.metrics is not None]
+    names = dict.fromkeys(name for each in found if each is not None for name in each["models"][_UNLEARNED])
+    return [_of_retained(name) for name in names]
+
+
+def _of_retained(attack: str) -> Column:
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        found = metrics["retained"]["models"][model].get(attack) if "retained" in metrics else None
+        return None if found is None else found["auc"]
+
+    return Column("retained AUC", attack, "retained_auc", attack, find, terminal=False)
+
+
 def further_columns() -> list[Column]:
     """Return the columns for which a terminal has no room; those that no run has are left out."""
     return [
+        _of_relearning("accuracy forget", lambda found, model: found["models"][model]["forget"][-1], RATE),
+        _of_relearning("widest gap", lambda found, model: widest_gap(found, model, "forget"), DIFFERENCE),
+        Column("canaries", "AUC", "canaries_auc", "", _canaries, terminal=False),
         _of_distributions("KLoM forget", lambda found: found["klom"]["forget"]),
         _of_distributions("forgetting quality", lambda found: found["forgetting_quality"]),
         _of_weights("from original", lambda found: found["from_original"]),
@@ -272,6 +304,17 @@ def _precision(prior: str, attack: str) -> Column:
         return None if math.isnan(found) else float(found)
 
     return Column(section, attack, key, attack, find)
+
+
+def _of_relearning(name: str, measure: Callable[[Relearning, ModelName], float], bounds: tuple[float, float]) -> Column:
+    def find(metrics: Metrics, model: ModelName) -> float | None:
+        return measure(metrics["relearning"], model) if "relearning" in metrics else None
+
+    return Column("relearning", name, f"relearning_{name}".replace(" ", "_"), "", find, bounds, terminal=False)
+
+
+def _canaries(metrics: Metrics, model: ModelName) -> float | None:
+    return metrics["canaries"]["models"][model]["auc"] if "canaries" in metrics else None
 
 
 def _of_distributions(name: str, measure: Callable[[DistributionMetrics], float]) -> Column:

@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from advunlearn.evaluation.metrics_file import MODELS
-from advunlearn.report.summary.columns import every_column
+from advunlearn.report.summary.columns import every_column, retained_columns, two_model_columns
 from advunlearn.report.summary.folders import Run
 from advunlearn.report.summary.runs import Summary
 
@@ -37,6 +37,6 @@ def _numbers(run: Run, summary: Summary) -> dict[str, float]:
     found = {
         f"{model} {column.metric} {column.attack}".strip(): column.find(run.metrics, model)
         for model in MODELS
-        for column in every_column(summary.attacks)
+        for column in (*every_column(summary.attacks), *two_model_columns([run]), *retained_columns([run]))
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -22,7 +22,9 @@ from advunlearn.report.summary.columns import (
     Estimate,
     gap,
     method_columns,
+    retained_columns,
     run_columns,
+    two_model_columns,
 )
 from advunlearn.report.summary.folders import LEVELS, METHOD, TARGET, Run, level_of, read_run
 from advunlearn.runtime.settings import NUMERIC, Settings
@@ -144,7 +146,8 @@ def summarise(folders: Sequence[Path]) -> Summary:
     attacks = attacks_of(finished)
     if named:
         groups = tuple(sorted(groups, key=lambda group: group.distance(attacks)))
-    wanted = [*(method_columns if named else run_columns)(attacks), *algorithm_columns(finished)]
+    of_attacks = (method_columns if named else run_columns)(attacks)
+    wanted = [*of_attacks, *two_model_columns(finished), *algorithm_columns(finished), *retained_columns(finished)]
     columns = tuple(column for column in wanted if any(column.of(finished, model) for model in MODELS))
     missing = tuple(run for run in runs if run.metrics is None)
     return Summary(tuple(keys), columns, tuple(_rows(keys, groups)), groups, attacks, missing, repeats)
