@@ -43,6 +43,7 @@ GUARDED = {
     "stages.report.PICTURES_SCHEMA": ["report/run/pictures.py"],
     "stages.weights.WEIGHTS_SCHEMA": ["stages/weights.py"],
     "stages.selection.SELECTION_SCHEMA": ["stages/selection.py"],
+    "stages.neighbours.NEIGHBOURS_SCHEMA": ["stages/neighbours.py", "evaluation/neighbours.py"],
     "stages.distributions.DISTRIBUTIONS_SCHEMA": ["stages/distributions.py", "evaluation/distributions.py"],
 }
 WORDS = ["dataset.train_size=40", "attack=[ulira,threshold]", "attack.originals=4", "optimizer.epochs=1", "device=cpu"]

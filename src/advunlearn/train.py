@@ -13,6 +13,7 @@ This file is the chain of its stages:
                      with shadow models to compare with                             stages/shadows.py
     weights          how far they lie from each other                               stages/weights.py
     distributions    many unlearned against many retrained models, if there are     stages/distributions.py
+    neighbours       which other classes forgotten classes are taken for            stages/neighbours.py
     selection        the models on the selection set, for a search for options      stages/selection.py
     evaluate         the three models compared                                      stages/evaluate.py
     report           metrics, scores, weights, pictures and the page                stages/report.py
@@ -60,6 +61,7 @@ from advunlearn.stages.distributions import DISTRIBUTIONS_SCHEMA, compare_distri
 from advunlearn.stages.evaluate import evaluate
 from advunlearn.stages.memorization import choose_forget_set, memorization_keys
 from advunlearn.stages.models import make_models
+from advunlearn.stages.neighbours import NEIGHBOURS_SCHEMA, compare_neighbours
 from advunlearn.stages.original import given_original, original_key, provenance
 from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
 from advunlearn.stages.selection import SELECTION_SCHEMA, measure_selection
@@ -128,7 +130,8 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         weights = compare_weights(trainer, splits, models, manifest)
         many = compare_distributions(experiment, trainer, splits, evidence, manifest)
         selection = measure_selection(trainer, splits, models, manifest)
-        metrics = evaluate(experiment, splits, models, evidence, given, chosen, weights, many, selection)
+        neighbours = compare_neighbours(trainer, splits, models, manifest)
+        metrics = evaluate(experiment, splits, models, evidence, given, chosen, weights, many, selection, neighbours)
         write_results(manifest, trainer, models, evidence, metrics, pictures=pictures)
         trackers.finish(metrics)
         reuse.note(trainer.store, key, folder)
@@ -150,7 +153,7 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     The splits may be those of `prepare`: with the models that choose the forget set they determine the final ones.
     """
     _, chosen_by = memorization_keys(experiment, trainer, splits.train)
-    later = (PICTURES_SCHEMA, WEIGHTS_SCHEMA, DISTRIBUTIONS_SCHEMA, SELECTION_SCHEMA)
+    later = (PICTURES_SCHEMA, WEIGHTS_SCHEMA, DISTRIBUTIONS_SCHEMA, SELECTION_SCHEMA, NEIGHBOURS_SCHEMA)
     choice: dict[str, Any] = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
     if experiment.forget.rounds > 1:
         choice["rounds"] = experiment.forget.rounds

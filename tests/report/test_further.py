@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,15 @@ def full(scale: float = 1.0) -> Metrics:
         "reason": "",
         "each": 32,
         "examples": {"retain": 200, "forget": 50, "test": 200},
+    }
+    found["neighbours"] = {
+        "models": {
+            "original": {"distance": 0.25, "null_high": 0.0625, "p_value": 0.5},
+            "unlearned": {"distance": 0.125 * scale, "null_high": 0.03125, "p_value": 0.25},
+        },
+        "floor": math.nan if scale > 1 else 0.1875,
+        "examples": 75,
+        "references": 3,
     }
     found["weights"] = {
         "models": {
@@ -84,6 +94,14 @@ def test_every_number_is_in_the_records_and_in_the_csv_of_a_run() -> None:
     assert lines["retrained", "weights_barrier_retain"] == "0.01"
 
 
+def test_neighbour_classes_have_a_floor_if_it_is_known() -> None:
+    lines = [line.split() for line in comparison_table(full()).splitlines() if "75 of the class, 3 retrained" in line]
+    assert lines[0][2:7] == ["distance", "0.250", "0.188", "0.125", "-0.062"]
+    assert "none" in lines[1]
+    (line,) = (line for line in comparison_table(full(2.0)).splitlines() if line.startswith("neighbour classes"))
+    assert line.split()[2:6] == ["distance", "0.250", "none", "0.250"]
+
+
 def test_precision_is_in_the_table_and_among_the_numbers_to_choose(tmp_path: Path) -> None:
     found = metrics({"lira": 0.1, "threshold": 0.1})
     for model, above in zip(MODELS, (5, 2, 0), strict=True):
@@ -121,6 +139,7 @@ def test_metrics_with_them_are_read_from_a_file(tmp_path: Path) -> None:
 def test_a_document_and_a_paper_have_columns_for_which_a_terminal_has_no_room(summary: Summary) -> None:
     head, *_ = FORMATS["markdown"](summary).splitlines()
     names = [
+        "neighbour classes distance",
         "many models KLoM forget",
         "many models forgetting quality",
         "weights from original",
@@ -137,6 +156,8 @@ def test_a_document_and_a_paper_have_columns_for_which_a_terminal_has_no_room(su
 def test_the_summary_has_the_mean_over_seeds_of_each_model(summary: Summary) -> None:
     lines = list(csv.DictReader(io.StringIO(FORMATS["csv"](summary))))
     of = {(line["model"], line["metric"]): float(line["mean"]) for line in lines}
+    assert of["unlearned", "neighbour_distance"] == 0.125 * 1.5
+    assert of["retrained", "neighbour_distance"] == 0.1875
     assert of["unlearned", "klom_forget"] == 1.5 * 3  # factors of 2 and 4
     assert of["retrained", "forgetting_quality"] == 0.125
     assert of["original", "weights_from_original"] == 0.375 * 3

@@ -21,6 +21,7 @@ def test_the_last_retrained_model_goes_through_every_attack_as_a_candidate(workp
     plain = advunlearn.run(QUICK)
     assert whole.metrics["models"] == plain.metrics["models"]
     assert "control" not in plain.metrics
+    assert "neighbours" not in plain.metrics  # no whole class is forgotten
     found = whole.metrics["control"]
     assert found["models"] == 3
     with np.load(whole.folder / "scores.npz") as scores:

@@ -26,6 +26,7 @@ from advunlearn.evaluation.metrics_file import (
     Metrics,
     ModelMetrics,
     ModelName,
+    Neighbours,
     PartName,
     Resources,
     Selection,
@@ -51,6 +52,7 @@ def evaluate(
     weights: WeightSpace | None = None,
     distributions: Distributions | None = None,
     selection: Selection | None = None,
+    neighbours: Neighbours | None = None,
 ) -> Metrics:
     """Return the contents of `metrics.json`: the three models, and two of them compared with the retrained one.
 
@@ -58,7 +60,7 @@ def evaluate(
         experiment, splits, models, evidence: of the run.
         given: what is known of an original that was given.
         chosen: the memorization of the forget set according to the models that chose it, if models did.
-        weights, distributions, selection: of the stages of these names.
+        weights, distributions, selection, neighbours: of the stages of these names.
     """
     measured = {name: measure_model(experiment, splits, evidence, name) for name in MODELS}
     record = evidence.artefact.record
@@ -89,6 +91,8 @@ def evaluate(
         metrics["distributions"] = distributions
     if selection is not None:
         metrics["selection"] = selection
+    if neighbours is not None:
+        metrics["neighbours"] = neighbours
     if models.rounds is not None:
         metrics["rounds"] = models.rounds
     metrics["probe"] = probe_retrained(experiment, evidence)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
-from advunlearn.evaluation.metrics_file import MODELS, Metrics
+from advunlearn.evaluation.metrics_file import COMPARED, MODELS, Metrics
 
 MATCH = "match retrained"
 NO_TARGET = "no target"
@@ -14,7 +16,8 @@ Numbers = tuple[str, str, Sequence[tuple[float, ...]], str, str]
 
 
 def further_numbers(metrics: Metrics) -> Iterator[Numbers]:
-    """Yield what the stages `distributions` and `weights` found; nothing of a stage without a result."""
+    """Yield what the stages `neighbours`, `distributions` and `weights` found; nothing of a stage without a result."""
+    yield from _neighbours(metrics)
     yield from _distributions(metrics)
     yield from _weights(metrics)
 
@@ -25,6 +28,21 @@ def reasons(metrics: Metrics) -> Iterator[str]:
         yield f"no distance between weights: {reason}"
     if "distributions" in metrics and (reason := metrics["distributions"]["reason"]):
         yield f"no KLoM and no forgetting quality: {reason}"
+
+
+def _neighbours(metrics: Metrics) -> Iterator[Numbers]:
+    """Yield how far the neighbour classes of forgotten classes are from those of retrained models."""
+    if (found := metrics.get("neighbours")) is None:
+        return
+    original, unlearned = (found["models"][name] for name in COMPARED)
+    on, section = f"{found['examples']} of the class, {found['references']} retrained", "neighbour classes"
+
+    def row(key: Literal["distance", "null_high", "p_value"], retrained: float = math.nan) -> list[tuple[float, ...]]:
+        return [(original[key],), (retrained,), (unlearned[key],)]
+
+    yield section, "distance", row("distance", found["floor"]), "lower", on
+    yield section, "chance of examples", row("null_high"), NO_TARGET, on
+    yield section, "p value", row("p_value"), NO_TARGET, on
 
 
 def _distributions(metrics: Metrics) -> Iterator[Numbers]:

@@ -235,6 +235,7 @@ def method_columns(attacks: Iterable[str]) -> list[Column]:
 def further_columns() -> list[Column]:
     """Return the columns for which a terminal has no room; those that no run has are left out."""
     return [
+        Column("neighbour classes", "distance", "neighbour_distance", "", _neighbours, wanted="lower", terminal=False),
         _of_distributions("KLoM forget", lambda found: found["klom"]["forget"]),
         _of_distributions("forgetting quality", lambda found: found["forgetting_quality"]),
         _of_weights("from original", lambda found: found["from_original"]),
@@ -289,6 +290,14 @@ def _of_weights(name: str, measure: Callable[[WeightMetrics], float]) -> Column:
         return measure(found[model]) if model in found else None
 
     return Column("weights", name, f"weights_{name}".replace(" ", "_"), "", find, POSITIVE, terminal=False)
+
+
+def _neighbours(metrics: Metrics, model: ModelName) -> float | None:
+    """Return the distance of the neighbour classes to retrained models; of these, the floor, if it is known."""
+    if (found := metrics.get("neighbours")) is None:
+        return None
+    distance = found["floor"] if model == _RETRAINED else found["models"][model]["distance"]
+    return None if math.isnan(distance) else distance
 
 
 def _control_passed(metrics: Metrics, model: ModelName) -> float | None:
