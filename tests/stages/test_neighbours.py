@@ -24,6 +24,7 @@ def test_a_forgotten_class_is_compared_with_all_retrained_models(
         return seen[-1]
 
     monkeypatch.setattr("advunlearn.stages.neighbours.nearest_other", watched)
+    monkeypatch.setattr("advunlearn.stages.report.draw_pictures", lambda *args: {})
     words = ["forget=class", "forget.classes=[3]", "attack=threshold", "attack.retrained=3", "unlearner=none"]
     result = advunlearn.run([*words, "optimizer.epochs=5", "threads=1"])
     found = result.metrics["neighbours"]
