@@ -46,6 +46,7 @@ GUARDED = {
     "stages.relearning.RELEARNING_SCHEMA": ["stages/relearning.py"],
     "stages.retained.RETAINED_SCHEMA": ["stages/retained.py"],
     "stages.canaries.CANARIES_SCHEMA": ["stages/canaries.py", "data/forget/canaries.py"],
+    "stages.neighbours.NEIGHBOURS_SCHEMA": ["stages/neighbours.py", "evaluation/neighbours.py"],
     "stages.distributions.DISTRIBUTIONS_SCHEMA": ["stages/distributions.py", "evaluation/distributions.py"],
 }
 WORDS = ["dataset.train_size=40", "attack=[ulira,threshold]", "attack.originals=4", "optimizer.epochs=1", "device=cpu"]

@@ -16,6 +16,7 @@ This file is the chain of its stages:
     retained         the attacks on examples that are kept                          stages/retained.py
     canaries         the noise of the forget set, if it was trained with noise      stages/canaries.py
     distributions    many unlearned against many retrained models, if there are     stages/distributions.py
+    neighbours       which other classes forgotten classes are taken for            stages/neighbours.py
     selection        the models on the selection set, for a search for options      stages/selection.py
     evaluate         the three models compared                                      stages/evaluate.py
     report           metrics, scores, weights, pictures and the page                stages/report.py
@@ -64,6 +65,7 @@ from advunlearn.stages.distributions import DISTRIBUTIONS_SCHEMA, compare_distri
 from advunlearn.stages.evaluate import Further, evaluate
 from advunlearn.stages.memorization import choose_forget_set, memorization_keys
 from advunlearn.stages.models import make_models
+from advunlearn.stages.neighbours import NEIGHBOURS_SCHEMA, compare_neighbours
 from advunlearn.stages.original import given_original, original_key, provenance
 from advunlearn.stages.relearning import RELEARNING_SCHEMA, relearn
 from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
@@ -137,7 +139,8 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         canaries = find_canaries(experiment, trainer, splits, models, manifest)
         many = compare_distributions(experiment, trainer, splits, evidence, manifest)
         selection = measure_selection(trainer, splits, models, manifest)
-        further = Further(weights, many, selection, relearned, retained, canaries)
+        neighbours = compare_neighbours(trainer, splits, models, manifest)
+        further = Further(weights, many, selection, neighbours, relearned, retained, canaries)
         metrics = evaluate(experiment, splits, models, evidence, given, chosen, further)
         write_results(manifest, trainer, models, evidence, metrics, pictures=pictures)
         trackers.finish(metrics)
@@ -160,7 +163,7 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     The splits may be those of `prepare`: with the models that choose the forget set they determine the final ones.
     """
     _, chosen_by = memorization_keys(experiment, trainer, splits.train)
-    later = (PICTURES_SCHEMA, WEIGHTS_SCHEMA, DISTRIBUTIONS_SCHEMA, SELECTION_SCHEMA)
+    later = (PICTURES_SCHEMA, WEIGHTS_SCHEMA, DISTRIBUTIONS_SCHEMA, SELECTION_SCHEMA, NEIGHBOURS_SCHEMA)
     choice: dict[str, Any] = {"memorization": [experiment.forget.identity(), *chosen_by]} if chosen_by else {}
     if experiment.forget.perturbs:
         choice["canaries"] = CANARIES_SCHEMA

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from advunlearn.evaluation.comparison import gap, measure_attack
 from advunlearn.evaluation.metrics_file import MODELS, Metrics, ModelMetrics
+from advunlearn.storage.files import write_json
 
 
 def config(seed: int = 0, **options: Any) -> dict[str, Any]:
@@ -96,5 +97,5 @@ def write(
     OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
     (folder / "manifest.json").write_text(json.dumps({"status": status, "error": error, "finished": finished}))
     if metrics is not None:
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        write_json(folder / "metrics.json", metrics)
     return folder

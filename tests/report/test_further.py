@@ -38,6 +38,15 @@ def full(scale: float = 1.0) -> Metrics:
         "each": 32,
         "examples": {"retain": 200, "forget": 50, "test": 200},
     }
+    found["neighbours"] = {
+        "models": {
+            "original": {"distance": 0.25, "null_high": 0.0625, "p_value": 0.5},
+            "unlearned": {"distance": 0.125 * scale, "null_high": 0.03125, "p_value": 0.25},
+        },
+        "floor": None if scale > 1 else 0.1875,
+        "examples": 75,
+        "references": 3,
+    }
     found["weights"] = {
         "models": {
             name: {
@@ -112,6 +121,14 @@ def test_every_number_is_in_the_records_and_in_the_csv_of_a_run() -> None:
     assert lines["retrained", "weights_barrier_retain"] == "0.01"
 
 
+def test_neighbour_classes_have_a_floor_if_it_is_known() -> None:
+    lines = [line.split() for line in comparison_table(full()).splitlines() if "75 of the class, 3 retrained" in line]
+    assert lines[0][2:7] == ["distance", "0.250", "0.188", "0.125", "-0.062"]
+    assert "none" in lines[1]
+    (line,) = (line for line in comparison_table(full(2.0)).splitlines() if line.startswith("neighbour classes"))
+    assert line.split()[2:6] == ["distance", "0.250", "none", "0.250"]
+
+
 def test_precision_is_in_the_table_and_among_the_numbers_to_choose(tmp_path: Path) -> None:
     found = metrics({"lira": 0.1, "threshold": 0.1})
     for model, above in zip(MODELS, (5, 2, 0), strict=True):
@@ -127,7 +144,7 @@ def test_precision_is_in_the_table_and_among_the_numbers_to_choose(tmp_path: Pat
     lines = csv.DictReader(io.StringIO(FORMATS["csv"](select(summarise(find_runs([tmp_path])), ["precision"]))))
     assert {line["metric"] for line in lines} == {f"precision_at_prior_{prior}" for prior in PRIORS}
     point = read_metrics(tmp_path / "run")["models"]["unlearned"]["attacks"]["lira"]["operating"]
-    assert np.isnan(point["precision_at_prior_0.01"])
+    assert point["precision_at_prior_0.01"] is None
 
 
 def test_a_run_without_them_says_why_or_nothing() -> None:
@@ -152,6 +169,7 @@ def test_a_document_and_a_paper_have_columns_for_which_a_terminal_has_no_room(su
         "relearning accuracy forget",
         "relearning widest gap",
         "canaries AUC",
+        "neighbour classes distance",
         "many models KLoM forget",
         "many models forgetting quality",
         "weights from original",
@@ -171,6 +189,8 @@ def test_the_summary_has_the_mean_over_seeds_of_each_model(summary: Summary) -> 
     assert of["unlearned", "relearning_accuracy_forget"] == 0.1875 * 3
     assert of["original", "relearning_widest_gap"] == 0.1875 * (3 - 1)
     assert of["unlearned", "canaries_auc"] == 0.15625 * 3
+    assert of["unlearned", "neighbour_distance"] == 0.125 * 1.5
+    assert of["retrained", "neighbour_distance"] == 0.1875
     assert of["unlearned", "klom_forget"] == 1.5 * 3  # factors of 2 and 4
     assert of["retrained", "forgetting_quality"] == 0.125
     assert of["original", "weights_from_original"] == 0.375 * 3

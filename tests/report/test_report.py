@@ -69,8 +69,10 @@ def test_the_table_holds_every_number_of_the_metrics(finished: Path) -> None:
 def test_what_a_run_writes_has_the_defined_keys(finished: Path) -> None:
     metrics = read_metrics(finished / "sg")
     assert metrics == metrics_of(finished / "sg")
-    # A given original, wrong labels, several requests, shadow originals, further audits.
-    of_other_runs = {"original", "mislabelled", "rounds", "distributions", "relearning", "retained", "canaries"}
+    # A given original, wrong labels, several requests, shadow originals, several retrained models, whole classes,
+    # further audits.
+    of_other_runs = {"original", "mislabelled", "rounds", "distributions", "control", "neighbours"}
+    of_other_runs |= {"relearning", "retained", "canaries"}
     assert set(metrics) == set(Metrics.__annotations__) - of_other_runs
     assert set(metrics["trace"]) == set(Trace.__annotations__) - {"epochs", "collapsed"}
     for model in metrics["models"].values():

@@ -31,6 +31,7 @@ from advunlearn.stages.attack import attack_models
 from advunlearn.stages.data import check_parts
 from advunlearn.stages.distributions import compare_distributions
 from advunlearn.stages.evaluate import Further, evaluate
+from advunlearn.stages.neighbours import compare_neighbours
 from advunlearn.stages.report import result_of
 from advunlearn.stages.unlearn import Models
 from advunlearn.stages.weights import compare_weights
@@ -122,7 +123,8 @@ def compare(
             evidence = attack_models(experiment, trainer, splits, models, manifest)
             weights = compare_weights(trainer, splits, models, manifest)
             many = compare_distributions(experiment, trainer, splits, evidence, manifest)
-            found = Further(weights=weights, distributions=many)
+            near = compare_neighbours(trainer, splits, models, manifest)
+            found = Further(weights=weights, distributions=many, neighbours=near)
             metrics = evaluate(experiment, splits, models, evidence, further=found)
             return result_of(None, trainer, splits, models, evidence, metrics, manifest.data)
 

@@ -88,14 +88,14 @@ OperatingPoint = TypedDict(
         "fpr_low": float,
         "fpr_high": float,
         # The share of members among the examples that are called members, where this share of all examples are
-        # members, with its interval. NaN if none is called a member.
-        "precision_at_prior_0.01": float,
+        # members, with its interval. None if none is called a member.
+        "precision_at_prior_0.01": float | None,
         "precision_at_prior_0.01_low": float,
         "precision_at_prior_0.01_high": float,
-        "precision_at_prior_0.1": float,
+        "precision_at_prior_0.1": float | None,
         "precision_at_prior_0.1_low": float,
         "precision_at_prior_0.1_high": float,
-        "precision_at_prior_0.5": float,
+        "precision_at_prior_0.5": float | None,
         "precision_at_prior_0.5_low": float,
         "precision_at_prior_0.5_high": float,
     },
@@ -550,7 +550,38 @@ class CanaryTest(TypedDict):
     examples: int
 
 
+class NeighbourMetrics(TypedDict):
+    """How far one model's neighbour classes of forgotten classes are from those of retrained models.
+
+    Attributes:
+        distance: total variation, in [0, 1]; see `neighbours.neighbour_distance`.
+        null_high: the 95th percentile of the distance if assignments are exchanged at random between the models.
+        p_value: the share of models, this one and the retrained ones, that lie as far from all others.
+    """
+
+    distance: float
+    null_high: float
+    p_value: float
+
+
+class Neighbours(TypedDict):
+    """Which other classes the examples of forgotten classes are taken for, if whole classes are forgotten.
+
+    Attributes:
+        models: original and unlearned model, against the retrained ones.
+        floor: the largest distance of a retrained model to the others; None for fewer than three.
+        examples: how many, of the forget set and test examples of its classes.
+        references: how many retrained models they are compared with.
+    """
+
+    models: dict[ComparedName, NeighbourMetrics]
+    floor: float | None
+    examples: int
+    references: int
+
+
 class _AddedLater(TypedDict, total=False):
+    neighbours: Neighbours
     probe: Probe
     control: Control
     canaries: CanaryTest
@@ -578,6 +609,7 @@ class Metrics(_AddedLater):
         original: the original, if it was given.
         memorization: of the forget set, if it is known.
         probe: whether forget and test examples look alike to the retrained model. Older files lack it.
+        neighbours: of forgotten classes, if whole classes are forgotten.
         control: of the audit, if the run has at least three retrained models.
         rounds: if the forget set is divided into several requests. The unlearned model is that after the last one.
         mislabelled: of each model, if the forget set was trained with wrong labels.

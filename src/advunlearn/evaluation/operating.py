@@ -29,8 +29,8 @@ def threshold_of(scores: Sequence[Floats], fpr: float = FPR) -> Threshold | None
     return {"value": value, "models": len(scores), "scores": len(found)}
 
 
-def precision(tpr: float, fpr: float, prior: float) -> float:
-    """Return the share of members among the examples that are called members; NaN if none is.
+def precision(tpr: float, fpr: float, prior: float) -> float | None:
+    """Return the share of members among the examples that are called members; None if none is.
 
     Args:
         tpr, fpr: rates at a threshold, in [0, 1].
@@ -42,7 +42,7 @@ def precision(tpr: float, fpr: float, prior: float) -> float:
             attack with an unbalanced prior)
     """
     called = prior * tpr + (1 - prior) * fpr
-    return prior * tpr / called if called else math.nan
+    return prior * tpr / called if called else None
 
 
 def operating_point(scores: Floats, members: Mask, threshold: Threshold) -> OperatingPoint:
@@ -58,9 +58,9 @@ def operating_point(scores: Floats, members: Mask, threshold: Threshold) -> Oper
     (tpr_low, tpr_high), (fpr_low, fpr_high) = (clopper_pearson(*each) for each in counts)
     (least_true, most_true), (least_false, most_false) = (clopper_pearson(*each, BOTH) for each in counts)
 
-    def of(prior: float) -> tuple[float, float, float]:
+    def of(prior: float) -> tuple[float | None, float, float]:
         ends = precision(least_true, most_false, prior), precision(most_true, least_false, prior)
-        return precision(tpr, fpr, prior), *ends
+        return precision(tpr, fpr, prior), ends[0] or 0.0, ends[1] or 0.0
 
     rare, tenth, half = of(0.01), of(0.1), of(0.5)
     return {

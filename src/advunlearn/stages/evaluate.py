@@ -29,6 +29,7 @@ from advunlearn.evaluation.metrics_file import (
     Metrics,
     ModelMetrics,
     ModelName,
+    Neighbours,
     PartName,
     Relearning,
     Resources,
@@ -53,6 +54,7 @@ class Further:
     weights: WeightSpace | None = None
     distributions: Distributions | None = None
     selection: Selection | None = None
+    neighbours: Neighbours | None = None
     relearning: Relearning | None = None
     retained: Retained | None = None
     canaries: CanaryTest | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from advunlearn.evaluation.metrics_file import MODELS, Metrics, ModelName, Relearning
+from advunlearn.evaluation.metrics_file import COMPARED, MODELS, Metrics, ModelName, Relearning
 
 MATCH = "match retrained"
 NO_TARGET = "no target"
@@ -19,6 +20,7 @@ def further_numbers(metrics: Metrics) -> Iterator[Numbers]:
     yield from _relearning(metrics)
     yield from _retained(metrics)
     yield from _canaries(metrics)
+    yield from _neighbours(metrics)
     yield from _distributions(metrics)
     yield from _weights(metrics)
 
@@ -81,6 +83,22 @@ def widest_gap(found: Relearning, model: ModelName, number: Literal["forget", "a
     """Return a model's accuracy on the forget set, or AUC, less the retrained model's, where that is widest."""
     pairs = zip(found["models"][model][number], found["models"]["retrained"][number], strict=True)
     return max((ours - theirs for ours, theirs in pairs), key=abs)
+
+
+def _neighbours(metrics: Metrics) -> Iterator[Numbers]:
+    """Yield how far the neighbour classes of forgotten classes are from those of retrained models."""
+    if (found := metrics.get("neighbours")) is None:
+        return
+    original, unlearned = (found["models"][name] for name in COMPARED)
+    on, section = f"{found['examples']} of the class, {found['references']} retrained", "neighbour classes"
+
+    def row(key: Literal["distance", "null_high", "p_value"], retrained: float = math.nan) -> list[tuple[float, ...]]:
+        return [(original[key],), (retrained,), (unlearned[key],)]
+
+    floor = math.nan if found["floor"] is None else found["floor"]
+    yield section, "distance", row("distance", floor), "lower", on
+    yield section, "chance of examples", row("null_high"), NO_TARGET, on
+    yield section, "p value", row("p_value"), NO_TARGET, on
 
 
 def _distributions(metrics: Metrics) -> Iterator[Numbers]:

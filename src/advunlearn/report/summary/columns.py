@@ -267,6 +267,7 @@ def further_columns() -> list[Column]:
         _of_relearning("accuracy forget", lambda found, model: found["models"][model]["forget"][-1], RATE),
         _of_relearning("widest gap", lambda found, model: widest_gap(found, model, "forget"), DIFFERENCE),
         Column("canaries", "AUC", "canaries_auc", "", _canaries, terminal=False),
+        Column("neighbour classes", "distance", "neighbour_distance", "", _neighbours, wanted="lower", terminal=False),
         _of_distributions("KLoM forget", lambda found: found["klom"]["forget"]),
         _of_distributions("forgetting quality", lambda found: found["forgetting_quality"]),
         _of_weights("from original", lambda found: found["from_original"]),
@@ -300,8 +301,8 @@ def _precision(prior: str, attack: str) -> Column:
     def find(metrics: Metrics, model: ModelName) -> float | None:
         measured = metrics["models"][model]["attacks"].get(attack)
         point: Mapping[str, Any] = {} if measured is None else measured.get("operating", {})
-        found = point.get(key, math.nan)
-        return None if math.isnan(found) else float(found)
+        found: float | None = point.get(key)
+        return found
 
     return Column(section, attack, key, attack, find)
 
@@ -332,6 +333,13 @@ def _of_weights(name: str, measure: Callable[[WeightMetrics], float]) -> Column:
         return measure(found[model]) if model in found else None
 
     return Column("weights", name, f"weights_{name}".replace(" ", "_"), "", find, POSITIVE, terminal=False)
+
+
+def _neighbours(metrics: Metrics, model: ModelName) -> float | None:
+    """Return the distance of the neighbour classes to retrained models; of these, the floor, if it is known."""
+    if (found := metrics.get("neighbours")) is None:
+        return None
+    return found["floor"] if model == _RETRAINED else found["models"][model]["distance"]
 
 
 def _control_passed(metrics: Metrics, model: ModelName) -> float | None:
