@@ -24,6 +24,7 @@ def trace(length: int, level: float) -> dict:
     return {"step": list(range(length)), "auditor_accuracy": [level] * length, "base_loss": [level / 2] * length}
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_page_holds_verdict_table_pictures_and_what_is_missing(tmp_path: Path) -> None:
     for seed in range(3):
         done = metrics({"lira": 0.1 * seed, "rmia": 0.0}, trace=trace(4, 0.6))

@@ -155,6 +155,7 @@ def test_the_csv_holds_the_metrics(finished: Path) -> None:
     assert float(found["original", "", "accuracy_test"]) == metrics["models"]["original"]["accuracy"]["test"]
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_report_written_again_is_the_same(finished: Path) -> None:
     before = (finished / "sg" / "report.html").read_bytes()
     write_report(finished / "sg")
