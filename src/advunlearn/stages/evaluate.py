@@ -31,6 +31,7 @@ from advunlearn.evaluation.metrics_file import (
     Resources,
     Retained,
     Selection,
+    Swap,
     WeightSpace,
 )
 from advunlearn.report.run.table import memorization_in_words
@@ -51,6 +52,7 @@ class Further:
     relearning: Relearning | None = None
     retained: Retained | None = None
     canaries: CanaryTest | None = None
+    swap: Swap | None = None
 
 
 def evaluate(
