@@ -296,3 +296,14 @@ def test_the_table_is_aligned() -> None:
     head, first, second, total = table(Estimate(lines)).splitlines()
     assert len(head) == len(first) == len(second)
     assert total == "total: about 2.0 s without unlearning, whose time is unknown"
+
+
+@pytest.mark.usefixtures("fake_clock", "workplace")
+def test_further_audits_are_counted_only_if_they_are_asked_for() -> None:
+    words = [*QUICK, "attack=threshold", "unlearner=finetune", "unlearner.epochs=1"]
+    assert "relearning" not in lines_of(*words)
+    lines = lines_of(*words, "audits.relearning=3", "audits.swap=true")
+    assert counts(lines["relearning"]) == (3, 0, 3)
+    assert lines["relearning"].seconds == pytest.approx(3 * 0.01 * 12)  # 3 models, 4 batches an epoch
+    assert counts(lines["swap"]) == (1, 0, 1)
+    assert lines["swap"].seconds == pytest.approx(0.01 * 10 + lines["unlearning"].seconds)

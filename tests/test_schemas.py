@@ -45,6 +45,7 @@ GUARDED = {
     "stages.selection.SELECTION_SCHEMA": ["stages/selection.py"],
     "stages.relearning.RELEARNING_SCHEMA": ["stages/relearning.py"],
     "stages.retained.RETAINED_SCHEMA": ["stages/retained.py"],
+    "stages.swap.SWAP_SCHEMA": ["stages/swap.py"],
     "stages.canaries.CANARIES_SCHEMA": ["stages/canaries.py", "data/forget/canaries.py"],
     "stages.neighbours.NEIGHBOURS_SCHEMA": ["stages/neighbours.py", "evaluation/neighbours.py"],
     "stages.distributions.DISTRIBUTIONS_SCHEMA": ["stages/distributions.py", "evaluation/distributions.py"],
@@ -131,6 +132,7 @@ def keys(workplace: Path) -> Callable[[], dict[str, Any]]:
         ("stages.selection.SELECTION_SCHEMA", {"run"}),
         ("stages.relearning.RELEARNING_SCHEMA", {"run"}),
         ("stages.retained.RETAINED_SCHEMA", {"run"}),
+        ("stages.swap.SWAP_SCHEMA", {"run"}),
         ("stages.canaries.CANARIES_SCHEMA", {"run"}),
     ],
 )

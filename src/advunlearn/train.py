@@ -15,6 +15,7 @@ This file is the chain of its stages:
     relearning       do they relearn what they forgot, from retain examples         stages/relearning.py
     retained         the attacks on examples that are kept                          stages/retained.py
     canaries         the noise of the forget set, if it was trained with noise      stages/canaries.py
+    swap             once more, with forget and test examples swapped              stages/swap.py
     distributions    many unlearned against many retrained models, if there are     stages/distributions.py
     neighbours       which other classes forgotten classes are taken for            stages/neighbours.py
     selection        the models on the selection set, for a search for options      stages/selection.py
@@ -72,6 +73,7 @@ from advunlearn.stages.report import PICTURES_SCHEMA, result_of, write_results
 from advunlearn.stages.retained import RETAINED_SCHEMA, attack_retained
 from advunlearn.stages.selection import SELECTION_SCHEMA, measure_selection
 from advunlearn.stages.shadows import original_set, shadow_set
+from advunlearn.stages.swap import SWAP_SCHEMA, swap
 from advunlearn.stages.unlearn import UNLEARN_SCHEMA
 from advunlearn.stages.weights import WEIGHTS_SCHEMA, compare_weights
 from advunlearn.storage.artefacts import index_digest
@@ -137,10 +139,11 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
         relearned = relearn(experiment, trainer, splits, models, manifest)
         retained = attack_retained(experiment, trainer, splits, models, manifest)
         canaries = find_canaries(experiment, trainer, splits, models, manifest)
+        swapped = swap(experiment, trainer, splits, models, manifest)
         many = compare_distributions(experiment, trainer, splits, evidence, manifest)
         selection = measure_selection(trainer, splits, models, manifest)
         neighbours = compare_neighbours(trainer, splits, models, manifest)
-        further = Further(weights, many, selection, neighbours, relearned, retained, canaries)
+        further = Further(weights, many, selection, neighbours, relearned, retained, canaries, swapped)
         metrics = evaluate(experiment, splits, models, evidence, given, chosen, further)
         write_results(manifest, trainer, models, evidence, metrics, pictures=pictures)
         trackers.finish(metrics)
@@ -168,7 +171,7 @@ def run_key(experiment: Experiment, trainer: Trainer, splits: Splits) -> dict[st
     if experiment.forget.perturbs:
         choice["canaries"] = CANARIES_SCHEMA
     if audits := experiment.audits.chosen():
-        choice["audits"] = [audits, RELEARNING_SCHEMA, RETAINED_SCHEMA]
+        choice["audits"] = [audits, RELEARNING_SCHEMA, RETAINED_SCHEMA, SWAP_SCHEMA]
     if experiment.forget.rounds > 1:
         choice["rounds"] = experiment.forget.rounds
         if (seed := experiment.settings.seed) != experiment.seed_of("training"):

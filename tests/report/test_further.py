@@ -87,6 +87,13 @@ def full(scale: float = 1.0) -> Metrics:
         },
         "examples": 50,
     }
+    found["swap"] = {
+        "models": {
+            name: {"advantage": 0.0625 * factor, "advantage_low": 0.0, "advantage_high": 0.5}
+            for name, factor in factors.items()
+        },
+        "examples": 50,
+    }
     found["unlearning"] = {"reads": ["retain"], "peak_memory": 1_234_000_000, "device": "cuda"}
     return found
 
@@ -170,6 +177,7 @@ def test_a_document_and_a_paper_have_columns_for_which_a_terminal_has_no_room(su
         "relearning widest gap",
         "canaries AUC",
         "neighbour classes distance",
+        "swap advantage",
         "many models KLoM forget",
         "many models forgetting quality",
         "weights from original",
@@ -188,6 +196,7 @@ def test_the_summary_has_the_mean_over_seeds_of_each_model(summary: Summary) -> 
     of = {(line["model"], line["metric"]): float(line["mean"]) for line in lines}
     assert of["unlearned", "relearning_accuracy_forget"] == 0.1875 * 3
     assert of["original", "relearning_widest_gap"] == 0.1875 * (3 - 1)
+    assert of["unlearned", "swap_advantage"] == 0.0625 * 3
     assert of["unlearned", "canaries_auc"] == 0.15625 * 3
     assert of["unlearned", "neighbour_distance"] == 0.125 * 1.5
     assert of["retrained", "neighbour_distance"] == 0.1875

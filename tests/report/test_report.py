@@ -72,7 +72,7 @@ def test_what_a_run_writes_has_the_defined_keys(finished: Path) -> None:
     # A given original, wrong labels, several requests, shadow originals, several retrained models, whole classes,
     # further audits.
     of_other_runs = {"original", "mislabelled", "rounds", "distributions", "control", "neighbours"}
-    of_other_runs |= {"relearning", "retained", "canaries"}
+    of_other_runs |= {"relearning", "retained", "canaries", "swap"}
     assert set(metrics) == set(Metrics.__annotations__) - of_other_runs
     assert set(metrics["trace"]) == set(Trace.__annotations__) - {"epochs", "collapsed"}
     for model in metrics["models"].values():

@@ -105,15 +105,16 @@ def per_class_thresholds(scores: Floats, labels: Labels, members: NDArray[np.boo
     """
     if members.all() or not members.any():
         raise UserError("thresholds need members and non-members, got one of the two alone")
-    thresholds = np.full(classes, _best_threshold(scores[members], scores[~members]))
+    thresholds = np.full(classes, best_threshold(scores[members], scores[~members]))
     for label, own in positions_by_class(labels).items():
         inside, outside = scores[own[members[own]]], scores[own[~members[own]]]
         if len(inside) and len(outside):
-            thresholds[label] = _best_threshold(inside, outside)
+            thresholds[label] = best_threshold(inside, outside)
     return thresholds
 
 
-def _best_threshold(members: Floats, nonmembers: Floats) -> float:
+def best_threshold(members: Floats, nonmembers: Floats) -> float:
+    """Return the score t at which (TPR + TNR) / 2 of `score >= t` is largest, given scores (n,) and (m,)."""
     candidates = np.concatenate([members, nonmembers])
     found = len(members) - np.searchsorted(np.sort(members), candidates)
     rejected = np.searchsorted(np.sort(nonmembers), candidates)

@@ -39,8 +39,8 @@ class WeightChange(Attack):
     have no counterpart in the original, such as an ensemble, with a warning.
 
     Li et al. attack the update of a client in federated learning, whose cosine with -g(x) is large where the client has
-    trained on x. Unlearning is the reverse. Maheri et al. attack unlearning by a likelihood ratio of the same two
-    quantities.
+    trained on x. Unlearning is the reverse. Maheri et al. attack unlearning in the same setting, by another test of
+    gradients and the difference of the weights.
 
     Attributes:
         examples: forget examples, and as many test examples, that are scored; random ones if there are more.

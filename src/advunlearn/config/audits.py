@@ -18,11 +18,13 @@ class Audits(Component):
             comes back; 0: none. See `stages/relearning.py`.
         relearning_lr: its learning rate; null: that of the optimizer.
         retained: attack retained examples as well. See `stages/retained.py`.
+        swap: train and unlearn once more with forget and test examples in each other's place. See `stages/swap.py`.
     """
 
     relearning: int = option(0, at_least=0)
     relearning_lr: float | None = option(None, above=0)
     retained: bool = option(False)
+    swap: bool = option(False)
 
     def chosen(self) -> dict[str, Any]:
         """Return the options that are not at their defaults: the audits' part in the key of a run."""

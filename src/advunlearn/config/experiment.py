@@ -20,6 +20,7 @@ from advunlearn.config.audits import Audits
 from advunlearn.config.original import Original, given_problems
 from advunlearn.config.part_files import ATTACK, AUDITS, BLOCKS, GROUPS, LOGGER, ORIGINAL, SEEDS
 from advunlearn.data.dataset import Dataset
+from advunlearn.data.forget.random import Random
 from advunlearn.data.forget.scenario import Forget
 from advunlearn.data.splits import check_sizes
 from advunlearn.loggers.logger import Logger
@@ -171,6 +172,8 @@ def _combinations(experiment: Experiment) -> Iterable[str]:
         yield from _of_several_rounds(experiment)
     if (changed := experiment.forget.changes) and experiment.weights_file is not None:
         yield f"forget changes {changed} before the original is trained, but the original is given (try forget=random)"
+    if experiment.audits.swap:
+        yield from _of_swap(experiment)
     if experiment.forget.perturbs and transformed:
         yield "forget takes gradients of images, which a function of your own may not have (try dataset.transform=null)"
     yield from (f"dataset.{problem}" for problem in experiment.dataset.problems(info))
@@ -203,6 +206,16 @@ def _of_several_rounds(experiment: Experiment) -> Iterable[str]:
         yield f"{key}: shadow originals are unlearned in one request (leave out attacks such as ulira)"
     if experiment.original.run is not None:
         yield f"{key}: with original.run, each run is a request (try forget.rounds=1)"
+
+
+def _of_swap(experiment: Experiment) -> Iterable[str]:
+    """Yield why forget and test examples cannot take each other's place."""
+    if type(experiment.forget) is not Random:
+        yield "audits.swap is for random forget sets: the test set is one as well (try forget=random)"
+    if experiment.forget.rounds > 1:
+        yield f"audits.swap is for one request, got forget.rounds={experiment.forget.rounds} (try forget.rounds=1)"
+    if experiment.weights_file is not None:
+        yield "audits.swap trains another original, and the original is given (try audits.swap=false)"
 
 
 def _build_attacks(node: Any, problems: list[str]) -> tuple[dict[str, Attack], ShadowOptions]:

@@ -580,10 +580,31 @@ class Neighbours(TypedDict):
     references: int
 
 
+class Advantage(TypedDict):
+    """The advantage in [0, 1] of an attacker in the swap, with its 95 % interval; see `swap.advantage`."""
+
+    advantage: float
+    advantage_low: float
+    advantage_high: float
+
+
+class Swap(TypedDict):
+    """The models with forget and test examples in each other's place as well; 0 is the aim, and the retrained model's.
+
+    Attributes:
+        models: by name.
+        examples: how many of each are swapped.
+    """
+
+    models: dict[ModelName, Advantage]
+    examples: int
+
+
 class _AddedLater(TypedDict, total=False):
     neighbours: Neighbours
     probe: Probe
     control: Control
+    swap: Swap
     canaries: CanaryTest
     retained: Retained
     relearning: Relearning
@@ -625,6 +646,7 @@ class Metrics(_AddedLater):
         relearning: the models while they are fine-tuned on the retain set alone, if `audits.relearning` asks for it.
         retained: attacks on retained examples, if `audits.retained` asks for it.
         canaries: the test of the noise of the forget set, with `forget=canaries`.
+        swap: the advantage over both splits of a swap, if `audits.swap` asks for it.
         selection: the models on the selection set, if it has examples of the forget set's classes. Older files lack it.
     """
 

@@ -29,6 +29,7 @@ from advunlearn.runtime.seeding import numpy_stream
 from advunlearn.stages.attack import able_attacks
 from advunlearn.stages.original import check_original, source_of, splits_of
 from advunlearn.stages.rounds import request_splits
+from advunlearn.stages.swap import swapped_splits
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import first_logits, largest
 from advunlearn.training.trainer import Trainer
@@ -120,6 +121,8 @@ def check_parts(experiment: Experiment, splits: Splits, labels: NDArray[np.int64
     members, others, remark = comparable(labels[splits.forget], labels[splits.test])
     if remark:
         logger.warning(remark)
+    if experiment.audits.swap:
+        swapped_splits(splits, labels, experiment.settings.seed)
     able = able_attacks(experiment.attacks, np.arange(len(members) + len(others)) < len(members))
     try:
         after = request_splits(experiment, splits, labels)

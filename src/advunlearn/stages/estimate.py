@@ -34,6 +34,7 @@ from advunlearn.stages.original import original_key
 from advunlearn.stages.relearning import relearning_key, relearning_trainer
 from advunlearn.stages.rounds import request_splits
 from advunlearn.stages.shadows import original_references, original_set, shadow_set
+from advunlearn.stages.swap import swapped_splits
 from advunlearn.stages.unlearn import make_task, reference_set, unlearned_key
 from advunlearn.storage.artefacts import Artefact
 from advunlearn.training.trainer import Trainer
@@ -118,6 +119,7 @@ class Estimator:
                 *(self._shadows(experiment) if "attack" not in found else ()),
                 self._attacks(experiment, "attack" in found),
                 *self._relearning(found),
+                *self._swap(),
             ]
             return Estimate(lines, 0.0 if "unlearned" in found else self._seconds(len(self.splits.retain)))
 
@@ -296,6 +298,16 @@ class Estimator:
             outputs = self._outputs(rows, experiment.shadow_options, 3) / torch.get_num_threads()
             seconds = outputs + ATTACK * len(experiment.attacks) + REPORT + self._white_box(experiment)
         return Line("attacks, report", ", ".join(experiment.attacks), 1, int(held), int(not held), seconds)
+
+    def _swap(self) -> Iterator[Line]:
+        """Yield the line of the original that is trained and unlearned once more; unlearning is not counted if held."""
+        if not self.experiment.audits.swap:
+            return
+        swapped = swapped_splits(self.splits, self.trainer.pool.labels, self.experiment.settings.seed).splits
+        held = self.trainer.store.holds("model", [self.trainer.key(swapped.train, "original")])
+        unlearning = None if held else self._unlearn({}, swapped.retain, swapped.forget, 0)
+        seconds = 0.0 if held else None if unlearning is None else self._seconds(len(swapped.train)) + unlearning
+        yield Line("swap", "one more original, unlearned", 1, int(held), int(not held), seconds)
 
     def _relearning(self, found: dict[str, Artefact]) -> Iterator[Line]:
         """Yield the line of the fine-tuning of the three models on the retain set."""

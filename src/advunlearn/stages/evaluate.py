@@ -35,6 +35,7 @@ from advunlearn.evaluation.metrics_file import (
     Resources,
     Retained,
     Selection,
+    Swap,
     WeightSpace,
 )
 from advunlearn.evaluation.paired import auc_difference
@@ -58,6 +59,7 @@ class Further:
     relearning: Relearning | None = None
     retained: Retained | None = None
     canaries: CanaryTest | None = None
+    swap: Swap | None = None
 
 
 def evaluate(

@@ -28,8 +28,8 @@ class Canaries(Random):
     needs no other models. Held-out images carry no noise: an attack separates the forget set from them by the noise
     alone, also under the retrained model, and only its distance to the retrained model is meaningful.
 
-    Pawelczyk et al. add the noise to poison the training set, and do not round it to pixels. Rounding, clipping and
-    augmentation weaken the test, and do not change its null distribution.
+    Rounding, clipping and augmentation weaken the test, and do not change its null distribution: that depends on the
+    noise that was drawn, not on what the training made of it.
 
     Attributes:
         fraction: of the training images.

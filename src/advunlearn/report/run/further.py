@@ -21,6 +21,7 @@ def further_numbers(metrics: Metrics) -> Iterator[Numbers]:
     yield from _retained(metrics)
     yield from _canaries(metrics)
     yield from _neighbours(metrics)
+    yield from _swap(metrics)
     yield from _distributions(metrics)
     yield from _weights(metrics)
 
@@ -77,6 +78,15 @@ def _canaries(metrics: Metrics) -> Iterator[Numbers]:
     rates = [(one["tpr_at_fpr_0.01"], one["tpr_at_fpr_0.01_low"], one["tpr_at_fpr_0.01_high"]) for one in models]
     yield "canaries", "TPR at 1% FPR", rates, MATCH, on
     yield "canaries", "p value", [(one["p_value"],) for one in models], NO_TARGET, on
+
+
+def _swap(metrics: Metrics) -> Iterator[Numbers]:
+    """Yield the advantage over both splits of a swap."""
+    if (found := metrics.get("swap")) is None:
+        return
+    models = [found["models"][name] for name in MODELS]
+    values = [(one["advantage"], one["advantage_low"], one["advantage_high"]) for one in models]
+    yield "swap", "advantage", values, MATCH, f"{found['examples']} forget, {found['examples']} test"
 
 
 def widest_gap(found: Relearning, model: ModelName, number: Literal["forget", "auc"]) -> float:

@@ -268,6 +268,7 @@ def further_columns() -> list[Column]:
         _of_relearning("widest gap", lambda found, model: widest_gap(found, model, "forget"), DIFFERENCE),
         Column("canaries", "AUC", "canaries_auc", "", _canaries, terminal=False),
         Column("neighbour classes", "distance", "neighbour_distance", "", _neighbours, wanted="lower", terminal=False),
+        Column("swap", "advantage", "swap_advantage", "", _advantage, wanted="zero", terminal=False),
         _of_distributions("KLoM forget", lambda found: found["klom"]["forget"]),
         _of_distributions("forgetting quality", lambda found: found["forgetting_quality"]),
         _of_weights("from original", lambda found: found["from_original"]),
@@ -316,6 +317,10 @@ def _of_relearning(name: str, measure: Callable[[Relearning, ModelName], float],
 
 def _canaries(metrics: Metrics, model: ModelName) -> float | None:
     return metrics["canaries"]["models"][model]["auc"] if "canaries" in metrics else None
+
+
+def _advantage(metrics: Metrics, model: ModelName) -> float | None:
+    return metrics["swap"]["models"][model]["advantage"] if "swap" in metrics else None
 
 
 def _of_distributions(name: str, measure: Callable[[DistributionMetrics], float]) -> Column:
