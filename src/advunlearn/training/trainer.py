@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -27,8 +27,12 @@ class Trainer(Setup):
 
     @cached_property
     def policy(self) -> Policy:
-        """Return the policy of this setup."""
-        return Policy(self)
+        """Return the policy of this setup.
+
+        It gets a copy, which shares the data: two objects that refer to each other, and so the data of each run of a
+        sweep, would stay in memory until Python's garbage collector comes, which counts objects and not bytes.
+        """
+        return Policy(Setup(**{each.name: getattr(self, each.name) for each in fields(Setup)}))
 
     def checkpoint(self, kind: str, key: Mapping[str, Any]) -> Checkpoint:
         """Return the checkpoint of a training for an artefact; it is deleted once the artefact is stored."""
