@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -23,7 +21,7 @@ from advunlearn.evaluation.operating import operating_point, precision, threshol
 )
 def test_precision_is_bayes_rule(tpr: float, fpr: float, prior: float, expected: float) -> None:
     assert precision(tpr, fpr, prior) == pytest.approx(expected)
-    assert math.isnan(precision(0.0, 0.0, prior))
+    assert precision(0.0, 0.0, prior) is None
 
 
 def test_at_most_one_percent_of_the_shadow_models_scores_lie_above_the_threshold() -> None:
@@ -37,6 +35,7 @@ def test_at_most_one_percent_of_the_shadow_models_scores_lie_above_the_threshold
     assert few is not None
     assert few["value"] == 49
     assert threshold_of([]) is None
+    assert threshold_of([np.array([1.0, np.inf])]) is None
 
 
 def test_the_rates_are_those_of_the_scores_above_it_and_bound_the_precision() -> None:
@@ -53,5 +52,5 @@ def test_the_rates_are_those_of_the_scores_above_it_and_bound_the_precision() ->
 
 def test_without_a_positive_there_is_no_precision_and_anything_is_possible() -> None:
     found = operating_point(np.zeros(20), np.arange(20) < 10, {"value": 1.0, "models": 4, "scores": 300})
-    assert math.isnan(found["precision_at_prior_0.01"])
+    assert found["precision_at_prior_0.01"] is None
     assert (found["precision_at_prior_0.01_low"], found["precision_at_prior_0.01_high"]) == (0, 1)

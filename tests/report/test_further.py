@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,7 @@ def full(scale: float = 1.0) -> Metrics:
             "original": {"distance": 0.25, "null_high": 0.0625, "p_value": 0.5},
             "unlearned": {"distance": 0.125 * scale, "null_high": 0.03125, "p_value": 0.25},
         },
-        "floor": math.nan if scale > 1 else 0.1875,
+        "floor": None if scale > 1 else 0.1875,
         "examples": 75,
         "references": 3,
     }
@@ -117,7 +116,7 @@ def test_precision_is_in_the_table_and_among_the_numbers_to_choose(tmp_path: Pat
     lines = csv.DictReader(io.StringIO(FORMATS["csv"](select(summarise(find_runs([tmp_path])), ["precision"]))))
     assert {line["metric"] for line in lines} == {f"precision_at_prior_{prior}" for prior in PRIORS}
     point = read_metrics(tmp_path / "run")["models"]["unlearned"]["attacks"]["lira"]["operating"]
-    assert np.isnan(point["precision_at_prior_0.01"])
+    assert point["precision_at_prior_0.01"] is None
 
 
 def test_a_run_without_them_says_why_or_nothing() -> None:

@@ -88,14 +88,14 @@ OperatingPoint = TypedDict(
         "fpr_low": float,
         "fpr_high": float,
         # The share of members among the examples that are called members, where this share of all examples are
-        # members, with its interval. NaN if none is called a member.
-        "precision_at_prior_0.01": float,
+        # members, with its interval. None if no example is called a member.
+        "precision_at_prior_0.01": float | None,
         "precision_at_prior_0.01_low": float,
         "precision_at_prior_0.01_high": float,
-        "precision_at_prior_0.1": float,
+        "precision_at_prior_0.1": float | None,
         "precision_at_prior_0.1_low": float,
         "precision_at_prior_0.1_high": float,
-        "precision_at_prior_0.5": float,
+        "precision_at_prior_0.5": float | None,
         "precision_at_prior_0.5_low": float,
         "precision_at_prior_0.5_high": float,
     },
@@ -487,13 +487,13 @@ class Neighbours(TypedDict):
 
     Attributes:
         models: original and unlearned model, against the retrained ones.
-        floor: the largest distance of a retrained model to the others; NaN for fewer than three.
+        floor: the largest distance of a retrained model to the others; None for fewer than three.
         examples: how many, of the forget set and test examples of its classes.
         references: how many retrained models they are compared with.
     """
 
     models: dict[ComparedName, NeighbourMetrics]
-    floor: float
+    floor: float | None
     examples: int
     references: int
 

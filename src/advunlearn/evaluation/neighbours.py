@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -82,6 +80,6 @@ def neighbour_distance(candidate: Rows, references: Rows, classes: int, *, seed:
     }
 
 
-def floor(references: Rows, classes: int) -> float:
-    """Return the largest distance of a retrained model to the others, NaN for fewer than three; see `distances`."""
-    return float(distances(references, classes).max()) if len(references) > 2 else math.nan
+def floor(references: Rows, classes: int) -> float | None:
+    """Return the largest distance of a retrained model to the others, None for fewer than three; see `distances`."""
+    return float(distances(references, classes).max()) if len(references) > 2 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -51,8 +52,8 @@ def algorithm_numbers(metrics: Metrics) -> Iterator[Numbers]:
 
 
 def with_ends(found: Any, key: str) -> tuple[float, ...]:
-    """Return a number of a dictionary with the ends of its interval."""
-    return found[key], found[f"{key}_low"], found[f"{key}_high"]
+    """Return a number of a dictionary, NaN for None, with the ends of its interval."""
+    return math.nan if found[key] is None else found[key], found[f"{key}_low"], found[f"{key}_high"]
 
 
 def attacked(found: AttackMetrics) -> str:

@@ -269,8 +269,8 @@ def _precision(prior: str, attack: str) -> Column:
     def find(metrics: Metrics, model: ModelName) -> float | None:
         measured = metrics["models"][model]["attacks"].get(attack)
         point: Mapping[str, Any] = {} if measured is None else measured.get("operating", {})
-        found = point.get(key, math.nan)
-        return None if math.isnan(found) else float(found)
+        found: float | None = point.get(key)
+        return found
 
     return Column(section, attack, key, attack, find)
 
@@ -296,8 +296,7 @@ def _neighbours(metrics: Metrics, model: ModelName) -> float | None:
     """Return the distance of the neighbour classes to retrained models; of these, the floor, if it is known."""
     if (found := metrics.get("neighbours")) is None:
         return None
-    distance = found["floor"] if model == _RETRAINED else found["models"][model]["distance"]
-    return None if math.isnan(distance) else distance
+    return found["floor"] if model == _RETRAINED else found["models"][model]["distance"]
 
 
 def _control_passed(metrics: Metrics, model: ModelName) -> float | None:
