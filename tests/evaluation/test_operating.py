@@ -35,6 +35,7 @@ def test_at_most_one_percent_of_the_shadow_models_scores_lie_above_the_threshold
     assert few is not None
     assert few["value"] == 49
     assert threshold_of([]) is None
+    assert threshold_of([np.array([1.0, np.inf])]) is None
 
 
 def test_the_rates_are_those_of_the_scores_above_it_and_bound_the_precision() -> None:

@@ -88,7 +88,7 @@ OperatingPoint = TypedDict(
         "fpr_low": float,
         "fpr_high": float,
         # The share of members among the examples that are called members, where this share of all examples are
-        # members, with its interval. None if none is called a member.
+        # members, with its interval. None if no example is called a member.
         "precision_at_prior_0.01": float | None,
         "precision_at_prior_0.01_low": float,
         "precision_at_prior_0.01_high": float,

@@ -16,7 +16,9 @@ BOTH = (1 + CONFIDENCE) / 2  # the level of each of two intervals that hold join
 
 
 def threshold_of(scores: Sequence[Floats], fpr: float = FPR) -> Threshold | None:
-    """Return the smallest threshold that at most a share `fpr` of the scores exceeds; None without a score.
+    """Return the smallest threshold that at most a share `fpr` of the scores exceeds.
+
+    None without a score, and if the threshold is not finite.
 
     Args:
         scores: (n,) each, member scores of non-members under one shadow model in the place of the target.
@@ -26,7 +28,7 @@ def threshold_of(scores: Sequence[Floats], fpr: float = FPR) -> Threshold | None
     if not len(found):
         return None
     value = float(found[min(math.floor(fpr * len(found) * (1 + 1e-12)), len(found) - 1)])
-    return {"value": value, "models": len(scores), "scores": len(found)}
+    return {"value": value, "models": len(scores), "scores": len(found)} if math.isfinite(value) else None
 
 
 def precision(tpr: float, fpr: float, prior: float) -> float | None:
@@ -60,7 +62,7 @@ def operating_point(scores: Floats, members: Mask, threshold: Threshold) -> Oper
 
     def of(prior: float) -> tuple[float | None, float, float]:
         ends = precision(least_true, most_false, prior), precision(most_true, least_false, prior)
-        return precision(tpr, fpr, prior), ends[0] or 0.0, ends[1] or 0.0
+        return precision(tpr, fpr, prior), ends[0] or 0.0, ends[1] or 0.0  # upper ends of rates are above 0
 
     rare, tenth, half = of(0.01), of(0.1), of(0.5)
     return {

@@ -52,7 +52,7 @@ def algorithm_numbers(metrics: Metrics) -> Iterator[Numbers]:
 
 
 def with_ends(found: Any, key: str) -> tuple[float, ...]:
-    """Return a number of a dictionary with the ends of its interval; NaN for none."""
+    """Return a number of a dictionary, NaN for None, with the ends of its interval."""
     return math.nan if found[key] is None else found[key], found[f"{key}_low"], found[f"{key}_high"]
 
 

@@ -22,12 +22,12 @@ def control_numbers(metrics: Metrics) -> Iterator[Numbers]:
         yield "control", name, [(original,), (each["reference"],), (each["auc"], *ends)], MATCH, on
 
 
-def audit_records(metrics: Metrics) -> Iterator[tuple[str, str, str, float]]:
+def audit_records(metrics: Metrics) -> Iterator[tuple[str, str, str, object]]:
     """Yield the lines of `metrics.csv`: the model, the attack, the metric and its value."""
     for attack, probed in metrics["probe"]["attacks"].items() if "probe" in metrics else ():
-        yield from (("retrained", attack, f"probe_{name}", float(str(value))) for name, value in probed.items())
+        yield from (("retrained", attack, f"probe_{name}", value) for name, value in probed.items())
     for attack, judged in metrics["control"]["attacks"].items() if "control" in metrics else ():
-        yield from (("retrained", attack, f"control_{name}", float(str(value))) for name, value in judged.items())
+        yield from (("retrained", attack, f"control_{name}", value) for name, value in judged.items())
 
 
 def audit_notes(metrics: Metrics) -> Iterator[str]:

@@ -102,8 +102,10 @@ def _neighbours(metrics: Metrics) -> Iterator[Numbers]:
     original, unlearned = (found["models"][name] for name in COMPARED)
     on, section = f"{found['examples']} of the class, {found['references']} retrained", "neighbour classes"
 
-    def row(key: Literal["distance", "null_high", "p_value"], retrained: float = math.nan) -> list[tuple[float, ...]]:
-        return [(original[key],), (retrained,), (unlearned[key],)]
+    def row(
+        key: Literal["distance", "null_high", "p_value"], retrained: float | None = None
+    ) -> list[tuple[float, ...]]:
+        return [(original[key],), (math.nan if retrained is None else retrained,), (unlearned[key],)]
 
     floor = math.nan if found["floor"] is None else found["floor"]
     yield section, "distance", row("distance", floor), "lower", on
