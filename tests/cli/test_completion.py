@@ -12,6 +12,7 @@ from advunlearn.cli import VERBS, main
 from advunlearn.cli.completion import OVERRIDES, SCRIPTS, completed
 from advunlearn.config.compose import experiment_from
 from advunlearn.config.part_files import files, groups
+from advunlearn.runtime.terminal import FLAGS
 from tests.config.test_own_parts import yaml_of
 
 
@@ -94,4 +95,4 @@ def test_the_flags_of_a_verb_are_those_of_its_help(verb: str, capsys: pytest.Cap
         main([verb, "--help"])
     options = capsys.readouterr().out.split("options:")[1].split("\n\n")[0]
     flags = {flags.split()[-1] for flags in re.findall(r"^  (-\S+(?:, --\S+)?)", options, re.M)}
-    assert {flag.rstrip(",") for flag in flags} - {"-h", "--help"} == set(OVERRIDES[verb])
+    assert {flag.rstrip(",") for flag in flags} - {"-h", "--help", *FLAGS} == set(OVERRIDES[verb])

@@ -103,7 +103,7 @@ def test_parts_of_an_installed_package_are_offered_by_every_verb(
     plugin: Path, command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["list", "unlearner"]) == 0
-    assert "  halve                  scale every weight\n" in capsys.readouterr().out
+    assert "  halve                   scale every weight\n" in capsys.readouterr().out
     assert main(["describe", "unlearner", "halve"]) == 0
     assert "class scaler_code.Scale" in capsys.readouterr().out
     assert main(["check", "unlearner=halv"]) == 2

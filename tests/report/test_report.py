@@ -129,7 +129,7 @@ def test_the_notes_say_whether_the_audit_of_the_algorithm_passes_its_own_test(
 
 def test_examples_without_a_score_are_counted_in_the_notes() -> None:
     found = metrics({"lira": 0.1})
-    found["models"]["unlearned"]["attacks"]["lira"]["excluded"] = 525
+    found["models"]["unlearned"]["attacks"]["lira"] |= {"excluded": 525, "shadows": 128}
     assert "lira: 525 test examples outside the shadow models' pool have no score" in notes(found)
 
 
