@@ -39,7 +39,7 @@ def print_group(group: str, folders: Sequence[Path]) -> None:
     from advunlearn.config import part_files
 
     options = part_files.files(group, folders).items()
-    rows = [(f"  {name:<22}", f"{part_files.summary(path)}{_citation(path)}") for name, path in options]
+    rows = [(f"  {name:<21}", f"{part_files.summary(path)}{_citation(path)}") for name, path in options]
     if rows:
         print_text("\n".join(align(rows, fold=1, width=table_width())) + "\n")
 
