@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import binom
 
 from advunlearn.evaluation.control import control, joint, probe
+from advunlearn.evaluation.further_metrics import Control, Probe
 from advunlearn.evaluation.metrics import auc_interval
-from advunlearn.evaluation.metrics_file import Control, Probe
 
 Array = np.ndarray
 RUNS = 100

@@ -10,7 +10,8 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from advunlearn.evaluation.comparison import gap, measure_attack
-from advunlearn.evaluation.metrics_file import MODELS, Metrics, ModelMetrics
+from advunlearn.evaluation.metrics_file import Metrics, ModelMetrics
+from advunlearn.evaluation.names import MODELS
 from advunlearn.storage.files import write_json
 
 

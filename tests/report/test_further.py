@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advunlearn.evaluation.metrics_file import MODELS, Metrics, read_metrics
+from advunlearn.evaluation.metrics_file import Metrics, read_metrics
+from advunlearn.evaluation.names import MODELS
 from advunlearn.evaluation.operating import operating_point
 from advunlearn.report.run.table import metrics_csv, records
 from advunlearn.report.run.terminal import comparison_table

@@ -15,7 +15,9 @@ import pytest
 
 import advunlearn
 from advunlearn.cli import main
-from advunlearn.evaluation.metrics_file import MODELS, AttackMetrics, Gap, Metrics, ModelMetrics, Trace, read_metrics
+from advunlearn.evaluation.attack_metrics import AttackMetrics
+from advunlearn.evaluation.metrics_file import Gap, Metrics, ModelMetrics, Trace, read_metrics
+from advunlearn.evaluation.names import MODELS
 from advunlearn.loggers.values import trace_values
 from advunlearn.report.run.page import render, write_report
 from advunlearn.report.run.pictures import draw, trace_figure

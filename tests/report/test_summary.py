@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from advunlearn.evaluation.metrics_file import MODELS
+from advunlearn.evaluation.names import MODELS
 from advunlearn.report.summary.columns import Estimate
 from advunlearn.report.summary.folders import find_runs, read_run
 from advunlearn.report.summary.formats import FORMATS

@@ -17,7 +17,7 @@ from advunlearn.config.compose import experiment_from
 from advunlearn.data.digits import Digits
 from advunlearn.data.examples import Examples
 from advunlearn.data.forget.canaries import PIXEL, Canaries, standard_noise
-from advunlearn.evaluation.metrics_file import CanaryMetrics, CanaryTest
+from advunlearn.evaluation.further_metrics import CanaryMetrics, CanaryTest
 from advunlearn.options import ConfigError
 from advunlearn.report.run.table import records
 from advunlearn.stages.canaries import statistics, summary

@@ -11,7 +11,7 @@ from torch import nn
 
 from advunlearn.attacks.statistics import query_margins
 from advunlearn.evaluation.distributions import epsilons, klom
-from advunlearn.evaluation.metrics_file import Distributions
+from advunlearn.evaluation.further_metrics import Distributions
 from advunlearn.runtime.settings import Settings
 from advunlearn.shadows.originals import OriginalSet
 from advunlearn.stages import distributions

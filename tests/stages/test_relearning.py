@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 import advunlearn
 from advunlearn.config.compose import experiment_from
-from advunlearn.evaluation.metrics_file import Relearned, Relearning
+from advunlearn.evaluation.further_metrics import Relearned, Relearning
 from advunlearn.options import ConfigError
 from advunlearn.report.run.further import widest_gap
 from advunlearn.runs.manifest import Manifest

@@ -12,7 +12,8 @@ import advunlearn
 from advunlearn.attacks.attack import Attack
 from advunlearn.config.compose import experiment_from
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.metrics_file import MODELS, Retained
+from advunlearn.evaluation.further_metrics import Retained
+from advunlearn.evaluation.names import MODELS
 from advunlearn.report.run.table import records
 from advunlearn.report.summary.columns import retained_columns
 from advunlearn.report.summary.folders import find_runs

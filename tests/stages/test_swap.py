@@ -11,7 +11,7 @@ import pytest
 import advunlearn
 from advunlearn.config.compose import experiment_from
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.metrics_file import Advantage, Swap
+from advunlearn.evaluation.further_metrics import Advantage, Swap
 from advunlearn.options import ConfigError, UserError
 from advunlearn.report.run.table import records
 from advunlearn.stages.swap import advantage, swapped_splits

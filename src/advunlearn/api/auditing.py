@@ -19,8 +19,8 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.data.comparable import comparable
 from advunlearn.data.dataset import Transform
 from advunlearn.data.examples import Examples
+from advunlearn.evaluation.attack_metrics import AttackMetrics
 from advunlearn.evaluation.comparison import measure_attack
-from advunlearn.evaluation.metrics_file import AttackMetrics
 from advunlearn.models.foreign import Forward
 from advunlearn.options import UserError
 from advunlearn.runtime.seeding import clean_state

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from advunlearn.attacks.attack import STDERR, Attack, Observations
 from advunlearn.attacks.lira import CENTERS, VARIANCES, log_likelihood_ratio, ratio_error, separation
 from advunlearn.attacks.statistics import query_margins
-from advunlearn.evaluation.metrics_file import TENTH
+from advunlearn.evaluation.attack_metrics import TENTH
 from advunlearn.options import UserError, option
 from advunlearn.runtime.arrays import Floats, Mask
 from advunlearn.shadows.outputs import ShadowOutputs, UnlearnedOutputs

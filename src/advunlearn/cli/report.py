@@ -64,7 +64,7 @@ def _words(text: str) -> list[str]:
 
 def _unknown(flag: str, words: list[str]) -> list[str]:
     """Return a line for each word that the flag does not know."""
-    from advunlearn.evaluation.metrics_file import MODELS
+    from advunlearn.evaluation.names import MODELS
     from advunlearn.options import nearest
     from advunlearn.report.summary.columns import METRICS
 

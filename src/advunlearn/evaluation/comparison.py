@@ -11,15 +11,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.evaluation.metrics_file import (
-    AlgorithmMetrics,
-    AttackMetrics,
-    Gap,
-    Metrics,
-    ModelMetrics,
-    PartName,
-    Threshold,
-)
+from advunlearn.evaluation.attack_metrics import AlgorithmMetrics, AttackMetrics, Threshold
+from advunlearn.evaluation.metrics_file import Gap, Metrics, ModelMetrics
+from advunlearn.evaluation.names import PartName
 
 
 def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import t as student
 
+from advunlearn.evaluation.further_metrics import Control, ControlledAttack, Probe, ProbedAttack
 from advunlearn.evaluation.metrics import CONFIDENCE, auc_interval
-from advunlearn.evaluation.metrics_file import Control, ControlledAttack, Probe, ProbedAttack
 from advunlearn.evaluation.paired import auc_difference
 from advunlearn.runtime.arrays import Floats, Mask
 

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedKFold
 
-from advunlearn.evaluation.metrics_file import RocMetrics
+from advunlearn.evaluation.attack_metrics import RocMetrics
 from advunlearn.runtime.arrays import Floats
 
 CONFIDENCE = 0.95

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.evaluation.metrics_file import NeighbourMetrics
+from advunlearn.evaluation.further_metrics import NeighbourMetrics
 from advunlearn.runtime.arrays import Rows
 
 DRAWS = 1000

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from advunlearn.evaluation.attack_metrics import OperatingPoint, Threshold
 from advunlearn.evaluation.metrics import CONFIDENCE, clopper_pearson
-from advunlearn.evaluation.metrics_file import OperatingPoint, Threshold
 from advunlearn.runtime.arrays import Floats, Mask
 
 FPR = 0.01  # at which shadow models choose the threshold

@@ -18,7 +18,7 @@ from advunlearn.config.experiment import LOSS, Experiment
 from advunlearn.data.comparable import comparable
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
-from advunlearn.evaluation.metrics_file import ModelName
+from advunlearn.evaluation.names import ModelName
 from advunlearn.evaluation.operating import FPR
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest

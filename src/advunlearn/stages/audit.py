@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from advunlearn.config.experiment import Experiment
-from advunlearn.evaluation.metrics_file import AUDIT, ModelMetrics, ModelName
+from advunlearn.evaluation.metrics_file import AUDIT, ModelMetrics
+from advunlearn.evaluation.names import ModelName
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import clean_state

@@ -18,8 +18,9 @@ from advunlearn.data.examples import Examples
 from advunlearn.data.forget.canaries import Canaries, standard_noise
 from advunlearn.data.inputs import held, pieces
 from advunlearn.data.splits import Splits
+from advunlearn.evaluation.further_metrics import CanaryMetrics, CanaryTest
 from advunlearn.evaluation.metrics import CONFIDENCE, clopper_pearson
-from advunlearn.evaluation.metrics_file import MODELS, CanaryMetrics, CanaryTest
+from advunlearn.evaluation.names import MODELS
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Floats
 from advunlearn.stages.unlearn import Models

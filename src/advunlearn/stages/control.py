@@ -5,7 +5,7 @@ from __future__ import annotations
 from advunlearn.config.experiment import LOSS, Experiment
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.control import control, probe
-from advunlearn.evaluation.metrics_file import Control, Probe
+from advunlearn.evaluation.further_metrics import Control, Probe
 from advunlearn.runtime.arrays import Floats
 from advunlearn.stages.attack import Evidence
 

@@ -11,7 +11,8 @@ from advunlearn.attacks.statistics import query_margins
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.distributions import epsilons, forgetting_quality, klom
-from advunlearn.evaluation.metrics_file import MODELS, DistributionMetrics, Distributions, ModelName, PartName
+from advunlearn.evaluation.further_metrics import DistributionMetrics, Distributions
+from advunlearn.evaluation.names import MODELS, ModelName, PartName
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Floats, Mask, Rows
 from advunlearn.shadows.originals import OriginalSet

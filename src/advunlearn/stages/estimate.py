@@ -17,7 +17,7 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.data.dataset import DatasetInfo, Pool
 from advunlearn.data.inputs import mapped
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.metrics_file import MODELS
+from advunlearn.evaluation.names import MODELS
 from advunlearn.models.model import skeleton
 from advunlearn.runtime.arrays import Rows
 from advunlearn.shadows.model_set import ModelSet, ShadowOptions

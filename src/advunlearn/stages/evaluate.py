@@ -14,30 +14,20 @@ from numpy.typing import NDArray
 from advunlearn.attacks.attack import Attack
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.evaluation.attack_metrics import AlgorithmMetrics, AttackMetrics
 from advunlearn.evaluation.comparison import gap, measure, measure_algorithm, measure_attack
-from advunlearn.evaluation.metrics_file import (
-    COMPARED,
-    MODELS,
-    AlgorithmMetrics,
-    AttackMetrics,
+from advunlearn.evaluation.further_metrics import (
     CanaryTest,
-    ComparedName,
     Distributions,
-    Gap,
-    GivenOriginal,
-    Memorization,
-    Metrics,
-    ModelMetrics,
-    ModelName,
     Neighbours,
-    PartName,
     Relearning,
-    Resources,
     Retained,
     Selection,
     Swap,
     WeightSpace,
 )
+from advunlearn.evaluation.metrics_file import Gap, GivenOriginal, Memorization, Metrics, ModelMetrics, Resources
+from advunlearn.evaluation.names import COMPARED, MODELS, ComparedName, ModelName, PartName
 from advunlearn.evaluation.paired import auc_difference
 from advunlearn.report.run.table import memorization_in_words
 from advunlearn.shadows.model_set import ShadowOptions

@@ -7,7 +7,8 @@ from typing import cast
 import numpy as np
 
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.metrics_file import COMPARED, Neighbours
+from advunlearn.evaluation.further_metrics import Neighbours
+from advunlearn.evaluation.names import COMPARED
 from advunlearn.evaluation.neighbours import floor, nearest_other, neighbour_distance
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Rows

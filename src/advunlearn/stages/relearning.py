@@ -15,8 +15,9 @@ from advunlearn.config.experiment import Experiment
 from advunlearn.data.examples import batch_sizes
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
+from advunlearn.evaluation.further_metrics import Relearning
 from advunlearn.evaluation.metrics import auc_interval, clopper_pearson
-from advunlearn.evaluation.metrics_file import MODELS, ModelName, Relearning
+from advunlearn.evaluation.names import MODELS, ModelName
 from advunlearn.optimizers.optimizer import Optimizer
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.curves import unheard

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.metrics_file import MODELS, Metrics
+from advunlearn.evaluation.metrics_file import Metrics
+from advunlearn.evaluation.names import MODELS
 from advunlearn.models.foreign import own_module
 from advunlearn.report.drawing import drawn
 from advunlearn.report.run.first_page import row_list

@@ -13,8 +13,10 @@ from advunlearn.attacks.attack import Attack, Observations, Outputs, WhiteBox
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.comparable import comparable
 from advunlearn.data.splits import Splits
+from advunlearn.evaluation.attack_metrics import AttackMetrics
 from advunlearn.evaluation.comparison import measure_attack, primary
-from advunlearn.evaluation.metrics_file import MODELS, AttackMetrics, Retained
+from advunlearn.evaluation.further_metrics import Retained
+from advunlearn.evaluation.names import MODELS
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.seeding import numpy_stream

@@ -6,7 +6,8 @@ import numpy as np
 from torch import nn
 
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.metrics_file import MODELS, Selection, SelectionMetrics
+from advunlearn.evaluation.further_metrics import Selection, SelectionMetrics
+from advunlearn.evaluation.names import MODELS
 from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.unlearn import Models, make_task
 from advunlearn.storage.artefacts import Artefact, index_digest

@@ -15,8 +15,9 @@ from advunlearn.attacks.threshold import best_threshold
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.by_class import positions_by_class
 from advunlearn.data.splits import Splits
+from advunlearn.evaluation.further_metrics import Advantage, Swap
 from advunlearn.evaluation.metrics import CONFIDENCE
-from advunlearn.evaluation.metrics_file import MODELS, Advantage, ModelName, Swap
+from advunlearn.evaluation.names import MODELS, ModelName
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Floats, Mask, Rows

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from advunlearn.attacks.attack import Attack, Observations, Outputs
 from advunlearn.config.experiment import Experiment
-from advunlearn.evaluation.metrics_file import Threshold
+from advunlearn.evaluation.attack_metrics import Threshold
 from advunlearn.evaluation.operating import threshold_of
 from advunlearn.runtime.arrays import Floats
 from advunlearn.runtime.seeding import numpy_stream

@@ -15,7 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from advunlearn.data.examples import Examples
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import accuracy
-from advunlearn.evaluation.metrics_file import MODELS, CurvePart, ModelName, WeightMetrics, WeightSpace
+from advunlearn.evaluation.further_metrics import WeightMetrics, WeightSpace
+from advunlearn.evaluation.names import MODELS, CurvePart, ModelName
 from advunlearn.runs.manifest import Manifest
 from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.seeding import numpy_stream

@@ -6,17 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from advunlearn.evaluation.attack_metrics import AlgorithmMetrics, AttackMetrics, is_tenth, question_in_words
 from advunlearn.evaluation.comparison import primary
-from advunlearn.evaluation.metrics_file import (
-    MODELS,
-    AlgorithmMetrics,
-    AttackMetrics,
-    Metrics,
-    ModelMetrics,
-    ModelName,
-    is_tenth,
-    question_in_words,
-)
+from advunlearn.evaluation.metrics_file import Metrics, ModelMetrics
+from advunlearn.evaluation.names import MODELS, ModelName
 from advunlearn.report.run.further import MATCH, Numbers
 
 # The rows at a threshold of shadow models: their sections, and the keys of `OperatingPoint`.

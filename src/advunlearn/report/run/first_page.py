@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from advunlearn.evaluation.attack_metrics import AttackMetrics
 from advunlearn.evaluation.comparison import primary, strongest_attack
-from advunlearn.evaluation.metrics_file import MODELS, AttackMetrics, Metrics
+from advunlearn.evaluation.metrics_file import Metrics
+from advunlearn.evaluation.names import MODELS
 from advunlearn.report.run.table import attack_notes
 from advunlearn.runtime.arrays import Rows
 

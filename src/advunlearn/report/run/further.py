@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from advunlearn.evaluation.metrics_file import COMPARED, MODELS, Metrics, ModelName, Relearning
+from advunlearn.evaluation.further_metrics import Relearning
+from advunlearn.evaluation.metrics_file import Metrics
+from advunlearn.evaluation.names import COMPARED, MODELS, ModelName
 
 MATCH = "match retrained"
 NO_TARGET = "no target"

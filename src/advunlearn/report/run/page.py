@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.comparison import strongest_attack
-from advunlearn.evaluation.metrics_file import MODELS, Metrics, Relearning, Rounds, Trace, read_metrics
+from advunlearn.evaluation.further_metrics import Relearning
+from advunlearn.evaluation.metrics_file import Metrics, Rounds, Trace, read_metrics
+from advunlearn.evaluation.names import MODELS
 from advunlearn.report.drawing import NotDrawn, drawing, drawn
 from advunlearn.report.html import Card, render_page
 from advunlearn.report.run import first_page

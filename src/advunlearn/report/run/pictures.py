@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from advunlearn.evaluation.comparison import primary
-from advunlearn.evaluation.metrics_file import MODELS, FollowedName, Relearning, Rounds, Trace
+from advunlearn.evaluation.further_metrics import Relearning
+from advunlearn.evaluation.metrics_file import Rounds, Trace
+from advunlearn.evaluation.names import MODELS, FollowedName
 from advunlearn.report.drawing import literal
 from advunlearn.storage.files import atomic_write
 

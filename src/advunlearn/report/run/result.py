@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.metrics_file import Metrics, ModelName
+from advunlearn.evaluation.metrics_file import Metrics
+from advunlearn.evaluation.names import ModelName
 from advunlearn.options import UserError
 from advunlearn.report.drawing import drawn
 from advunlearn.report.run.page import Provenance, draw_pictures, render

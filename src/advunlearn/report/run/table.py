@@ -9,19 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from advunlearn.evaluation.attack_metrics import AlgorithmMetrics, AttackMetrics, is_tenth
 from advunlearn.evaluation.comparison import primary, strongest_attack
-from advunlearn.evaluation.metrics_file import (
-    MODELS,
-    AlgorithmMetrics,
-    AttackMetrics,
-    FollowedName,
-    Memorization,
-    Metrics,
-    ModelMetrics,
-    ModelName,
-    PartName,
-    is_tenth,
-)
+from advunlearn.evaluation.metrics_file import Memorization, Metrics, ModelMetrics
+from advunlearn.evaluation.names import MODELS, FollowedName, ModelName, PartName
 from advunlearn.report.run.attack_numbers import algorithm_numbers, attacked, precisions, with_ends
 from advunlearn.report.run.audit_numbers import audit_notes, audit_records, control_numbers
 from advunlearn.report.run.further import MATCH, further_numbers, reasons

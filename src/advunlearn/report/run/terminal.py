@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 
-from advunlearn.evaluation.metrics_file import MODELS, Metrics, ModelMetrics
+from advunlearn.evaluation.metrics_file import Metrics, ModelMetrics
+from advunlearn.evaluation.names import MODELS
 from advunlearn.options import one_line
 from advunlearn.report.plain_text import align, wrapped
 from advunlearn.report.run.further import MATCH

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from advunlearn.evaluation.metrics_file import Metrics, ModelName, is_tenth, question_in_words
+from advunlearn.evaluation.attack_metrics import is_tenth, question_in_words
+from advunlearn.evaluation.metrics_file import Metrics
+from advunlearn.evaluation.names import ModelName
 from advunlearn.report.summary.columns import Column
 from advunlearn.report.summary.folders import Run
 

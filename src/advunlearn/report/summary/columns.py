@@ -11,15 +11,9 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from advunlearn.evaluation.comparison import average_gap, primary, tug_of_war
-from advunlearn.evaluation.metrics_file import (
-    DistributionMetrics,
-    Gap,
-    Metrics,
-    ModelName,
-    PartName,
-    Relearning,
-    WeightMetrics,
-)
+from advunlearn.evaluation.further_metrics import DistributionMetrics, Relearning, WeightMetrics
+from advunlearn.evaluation.metrics_file import Gap, Metrics
+from advunlearn.evaluation.names import ModelName, PartName
 from advunlearn.report.run.further import widest_gap
 from advunlearn.report.summary.folders import Run, level_of
 

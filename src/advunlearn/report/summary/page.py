@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from advunlearn.evaluation.metrics_file import COMPARED, MODELS
+from advunlearn.evaluation.names import COMPARED, MODELS
 from advunlearn.report.drawing import drawing, drawn
 from advunlearn.report.html import Card, render_page
 from advunlearn.report.summary.columns import accuracy, time_over_retraining

@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from advunlearn.evaluation.metrics_file import MODELS
+from advunlearn.evaluation.names import MODELS
 from advunlearn.report.summary.columns import every_column, retained_columns, two_model_columns
 from advunlearn.report.summary.folders import Run
 from advunlearn.report.summary.runs import Summary

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from advunlearn.evaluation.metrics_file import MODELS, ModelName
+from advunlearn.evaluation.names import MODELS, ModelName
 from advunlearn.report.drawing import literal
 from advunlearn.report.run.pictures import COLORS, DARK, STYLE, TEST, pngs
 from advunlearn.report.summary.columns import RATE, Estimate, accuracy, estimate, time_over_retraining

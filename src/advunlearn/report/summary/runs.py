@@ -13,7 +13,8 @@ import numpy as np
 
 from advunlearn.config.part_files import LOGGER
 from advunlearn.evaluation.comparison import primary
-from advunlearn.evaluation.metrics_file import MODELS, Gap, ModelMetrics, ModelName
+from advunlearn.evaluation.metrics_file import Gap, ModelMetrics
+from advunlearn.evaluation.names import MODELS, ModelName
 from advunlearn.options import one_line
 from advunlearn.report.summary.algorithm import algorithm_columns
 from advunlearn.report.summary.columns import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from advunlearn.evaluation.metrics_file import ModelName
+from advunlearn.evaluation.names import ModelName
 from advunlearn.report.summary.columns import Column, chosen_columns
 from advunlearn.report.summary.methods import CONTROLS
 from advunlearn.report.summary.runs import ModelRow, Summary
