@@ -51,6 +51,21 @@ def test_a_difference_that_the_audit_cannot_see_is_the_sum_of_half_intervals() -
     assert any("below about 0.10 cannot be seen" in line for line in limits(with_intervals(0.8, 0.5, 0.5, 0.05), {}))
 
 
+def test_an_attack_that_compares_two_models_has_no_part_in_the_conclusion() -> None:
+    found = with_intervals(0.8, 0.5, 0.5, 0.05)
+    for model, auc in (("original", 0.5), ("retrained", 0.5), ("unlearned", 0.9)):
+        attacks = found["models"][model]["attacks"]  # type: ignore[index]
+        attacks["weight_change"] = {**attacks["lira"], "auc": auc, "auc_low": auc - 0.05, "auc_high": auc + 0.05}
+    assert conclusion(found)[0].startswith("No difference beyond chance was found: the attack lira does not tell")
+
+
+def test_a_control_that_failed_is_said_on_the_first_page() -> None:
+    found = with_intervals(0.8, 0.5, 0.5, 0.05)
+    apart = {"auc": 0.6, "reference": 0.5, "spread": 0.01, "difference": 0.1, "low": 0.05, "high": 0.15}
+    found["control"] = {"models": 3, "attacks": {"lira": apart}, "failed": ["lira"]}  # type: ignore[typeddict-item]
+    assert any("do not trust the gaps" in line for line in limits(found, {}))
+
+
 def test_a_model_that_is_of_no_use_is_called_so() -> None:
     found = metrics({"lira": 0.0}, trace={"collapsed": True})
     assert any("of no use" in sentence for sentence in conclusion(found))

@@ -10,6 +10,7 @@ from advunlearn.evaluation.attack_metrics import AttackMetrics
 from advunlearn.evaluation.comparison import primary, strongest_attack
 from advunlearn.evaluation.metrics_file import Metrics
 from advunlearn.evaluation.names import MODELS
+from advunlearn.report.run.audit_numbers import audit_notes
 from advunlearn.report.run.table import attack_notes
 from advunlearn.runtime.arrays import Rows
 
@@ -74,7 +75,9 @@ def done(metrics: Metrics, about: Mapping[str, Any], command: str) -> Facts:
 
 def conclusion(metrics: Metrics) -> list[str]:
     """Return what the attacks found, in sentences for a reader who does not know them."""
-    names, strongest = primary(metrics["models"]["original"]["attacks"]), strongest_attack([metrics])
+    compared = metrics["gap"]["unlearned"]["attacks"]  # without those that compare a model with the original
+    names = [name for name in primary(metrics["models"]["original"]["attacks"]) if name in compared]
+    strongest = strongest_attack([metrics])
     before, after = ([name for name in names if _apart(metrics, model, name)] for model in ("original", "unlearned"))
     if after:
         first = (
@@ -111,6 +114,7 @@ def limits(metrics: Metrics, about: Mapping[str, Any]) -> list[str]:
         "(seed=1,2,3 repeats it).",
         "Not examined: copies of the examples in files, backups and logs, copies of the original model, and models "
         "derived from it.",
+        *audit_notes(metrics),
         *attack_notes(metrics["models"]["unlearned"]),
     ]
 
