@@ -260,6 +260,9 @@ def test_what_a_run_says_of_the_algorithm(workplace: Path) -> None:
         assert "ulira, algorithm" in text
         assert "efficacy, worst tenth" in text
         assert "ulira, TPR at 5% FPR" in text
+    for model in ("original", "unlearned"):
+        gaps = result.metrics["gap"][model]["algorithm"]["ulira"]
+        assert gaps == {question: each[model]["auc"] - each["retrained"]["auc"] for question, each in found.items()}
     with np.load(result.folder / "scores.npz") as scores:
         for question, models in found.items():
             for model, each in models.items():

@@ -22,7 +22,7 @@ from advunlearn.data.examples import Examples
 from advunlearn.evaluation.comparison import gap
 from advunlearn.evaluation.metrics import auc_interval
 from advunlearn.options import ConfigError, UserError
-from advunlearn.report.summary.columns import two_model_columns
+from advunlearn.report.summary.column_sets import two_model_columns
 from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.formats import text
 from advunlearn.report.summary.runs import summarise

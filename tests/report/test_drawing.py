@@ -17,7 +17,7 @@ import pytest
 import advunlearn
 from advunlearn.cli import main
 from advunlearn.report.run.page import draw_pictures
-from advunlearn.report.run.pictures import FLOOR  # noqa: F401 - imports matplotlib
+from advunlearn.report.run.pictures import algorithm_figure
 from advunlearn.report.summary.at_end import print_sweep_report
 from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.pictures import draw_overview
@@ -57,6 +57,23 @@ def test_settings_of_the_user_change_no_picture() -> None:
     plain = draw_pictures({}, scores("lira"))
     with matplotlib.rc_context({"text.usetex": True, "savefig.facecolor": "black", "figure.facecolor": "red"}):
         assert draw_pictures({}, scores("lira")) == plain
+
+
+def test_questions_on_the_unlearner_have_a_curve_for_each_model() -> None:
+    """Scores that separate all models rise at once; equal ones for both models lie on the diagonal; NaN has no part."""
+    apart = np.stack([np.full((4, 10), 2.0), np.full((4, 10), 1.0)])
+    equal = np.broadcast_to(np.linspace(0, 1, 10), (2, 4, 10))
+    for ratios in (equal, np.where(np.arange(10) < 5, equal, np.nan)):
+        found = dict(zip(("original", "retrained", "unlearned"), (apart, ratios, ratios), strict=True))
+        asked = {f"algorithm/ulira/efficacy/{model}": each for model, each in found.items()}
+        assert draw_pictures({}, {**scores("lira"), **asked}).keys() == {"roc", "losses", "algorithm"}
+        (axes,) = algorithm_figure(asked, [("ulira", "efficacy")]).axes
+        curves = {line.get_label(): np.array(line.get_xydata()) for line in axes.lines}
+        least = 0.5 / np.isfinite(ratios[1]).sum()
+        assert curves["original"][curves["original"][:, 0] <= least, 1].max() == 1
+        on = curves["retrained"][curves["retrained"] > least].reshape(-1, 2)
+        np.testing.assert_allclose(on[:, 0], on[:, 1])
+        assert axes.get_title() == "ulira: efficacy"
 
 
 @pytest.mark.parametrize("name", ["$\\frac{$", "a$b", "100 %", "\x1b[31m"])

@@ -113,8 +113,8 @@ def test_names_of_attacks_and_what_was_typed_are_text_and_not_html(finished: Pat
     for words in (f"AUC of {hostile}", f"{hostile}/variant", f"advunlearn run {hostile}", f"report: {hostile}"):
         assert words in text
     # Beyond the terminal's table: title and heading, command and time, a card, splits, device and versions; then, of
-    # the first page, the conclusion, the list of attacks, and the limits with a note on the attack.
-    assert text.count(hostile) == comparison_table(metrics).count(hostile) + 2 + 2 + 1 + 2 + 1 + 2 + 1 + 1 + 1 + 2
+    # the first page, the conclusion (twice), the list of attacks, and the limits with a note on the attack.
+    assert text.count(hostile) == comparison_table(metrics).count(hostile) + 2 + 2 + 1 + 2 + 1 + 2 + 2 + 1 + 1 + 2
 
 
 @pytest.mark.parametrize(("low", "high", "words"), [(0.4, 0.6, "0.5, as it must be"), (0.51, 0.6, DOUBT)])

@@ -141,5 +141,20 @@ def test_an_attack_on_the_unlearner_has_a_column_per_question(tmp_path: Path) ->
     assert "ulira AUC" in FORMATS["text"](summary)
 
 
+def test_methods_are_judged_by_questions_on_the_algorithm_as_by_attacks(tmp_path: Path) -> None:
+    for name, gap in (("misled", 0.4), ("honest", 0.1)):
+        found: Any = metrics({"lira": 0.05})
+        found["gap"]["unlearned"]["algorithm"] = {"ulira": {"efficacy": gap, "efficacy_tenth": 0.5}}
+        found["gap"]["original"]["algorithm"] = {"ulira": {"efficacy": 0.45, "efficacy_tenth": 0.5}}
+        folder = write(tmp_path / name, config(unlearner__alpha=gap), found)
+        (folder / "job.json").write_text(json.dumps({"method": name}))
+    summary = summarise(find_runs([tmp_path]))
+    assert summary.attacks == ("lira", "ulira efficacy")
+    found_of = {group.name: group.gap("ulira efficacy") for group in summary.groups}
+    assert {name: each.mean for name, each in found_of.items() if each} == {"misled": 0.4, "honest": 0.1}
+    assert "ulira efficacy" in FORMATS["text"](summary)
+    assert "ulira efficacy" in FORMATS["latex"](summary)
+
+
 def test_what_changes_a_number_is_what_identifies_a_result() -> None:
     assert set(NUMERIC) == {"deterministic", *Settings(device="cpu").identity()}

@@ -15,7 +15,7 @@ from advunlearn.data.splits import Splits
 from advunlearn.evaluation.further_metrics import Retained
 from advunlearn.evaluation.names import MODELS
 from advunlearn.report.run.table import records
-from advunlearn.report.summary.columns import retained_columns
+from advunlearn.report.summary.column_sets import retained_columns
 from advunlearn.report.summary.folders import find_runs
 from advunlearn.report.summary.runs import summarise
 from advunlearn.stages import retained as module

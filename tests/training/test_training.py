@@ -23,6 +23,7 @@ from advunlearn.optimizers.sgd import SGD
 from advunlearn.runtime.settings import Settings
 from advunlearn.storage.store import Store
 from advunlearn.training.fit import Diverged, fit, initialise, mode, predict
+from advunlearn.training.setup import Setup
 from advunlearn.training.trainer import Trainer
 from tests.unlearners.tasks import same
 
@@ -192,7 +193,7 @@ def test_a_failing_device_is_no_reason_to_fit_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     trainer = digits_trainer(tmp_path)
-    monkeypatch.setattr(Trainer, "fitted_stack", raising(error))
+    monkeypatch.setattr(Setup, "fitted_stack", raising(error))
     with pytest.raises(type(error)):
         trainer.policy.try_stack()
 
@@ -200,7 +201,7 @@ def test_a_failing_device_is_no_reason_to_fit_one_by_one(
 def test_why_networks_are_not_stacked_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(Trainer, "fitted_stack", raising(ValueError("no batching rule\nfor this")))
+    monkeypatch.setattr(Setup, "fitted_stack", raising(ValueError("no batching rule\nfor this")))
     with caplog.at_level(logging.INFO):
         assert not digits_trainer(tmp_path).policy.try_stack()
     assert caplog.messages == ["networks are fitted one by one, not as a stack: ValueError: no batching rule"]

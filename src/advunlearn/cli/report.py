@@ -66,7 +66,7 @@ def _unknown(flag: str, words: list[str]) -> list[str]:
     """Return a line for each word that the flag does not know."""
     from advunlearn.evaluation.names import MODELS
     from advunlearn.options import nearest
-    from advunlearn.report.summary.columns import METRICS
+    from advunlearn.report.summary.column_sets import METRICS
 
     known = list(METRICS) if flag == "--metrics" else list(MODELS)
     return [

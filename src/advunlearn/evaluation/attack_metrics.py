@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypedDict
+
+from advunlearn.evaluation.names import ModelName
 
 TENTH = "_tenth"  # the suffix of questions that are asked of the most vulnerable tenth of the forgotten examples
 
@@ -136,6 +139,15 @@ class AlgorithmMetrics(AlgorithmRates):
     interval: str
     originals: int
     scores: int
+
+
+# The numbers of each question that an attack asks of an algorithm, by question and model.
+Questions = Mapping[str, Mapping[ModelName, AlgorithmMetrics]]
+
+
+def asked_name(attack: str, question: str) -> str:
+    """Return the name of an attack's question on the algorithm, beside the names of attacks on one model."""
+    return f"{attack} {question}"
 
 
 def is_tenth(question: str) -> bool:

@@ -11,9 +11,16 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from advunlearn.evaluation.attack_metrics import AlgorithmMetrics, AttackMetrics, Threshold
+from advunlearn.evaluation.attack_metrics import (
+    AlgorithmMetrics,
+    AttackMetrics,
+    Questions,
+    Threshold,
+    asked_name,
+    is_tenth,
+)
 from advunlearn.evaluation.metrics_file import Gap, Metrics, ModelMetrics
-from advunlearn.evaluation.names import PartName
+from advunlearn.evaluation.names import ComparedName, PartName
 
 
 def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
@@ -95,6 +102,29 @@ def gap(model: ModelMetrics, retrained: ModelMetrics, without: Container[str] = 
             if name.split("/")[0] not in without
         },
     }
+
+
+def algorithm_gap(algorithm: Mapping[str, Questions], model: ComparedName) -> dict[str, dict[str, float]]:
+    """Return by attack and question how far an AUC lies above that of the algorithm that retrains."""
+    return {
+        attack: {question: asked[model]["auc"] - asked["retrained"]["auc"] for question, asked in questions.items()}
+        for attack, questions in algorithm.items()
+    }
+
+
+def gaps_of(found: Gap) -> dict[str, float]:
+    """Return the gaps by which methods are judged.
+
+    They are those of all attacks by name, such as `lira`, and of questions on the algorithm by attack and question,
+    such as `ulira efficacy`, where all forgotten examples are asked about.
+    """
+    asked = {
+        asked_name(attack, question): value
+        for attack, questions in found.get("algorithm", {}).items()
+        for question, value in questions.items()
+        if not is_tenth(question)
+    }
+    return {**found["attacks"], **asked}
 
 
 def average_gap(found: Gap) -> float:

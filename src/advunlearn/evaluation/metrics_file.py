@@ -48,6 +48,7 @@ class ModelMetrics(TypedDict):
 class _GapAddedLater(TypedDict, total=False):
     attacks_low: dict[str, float]
     attacks_high: dict[str, float]
+    algorithm: dict[str, dict[str, float]]
 
 
 class Gap(_GapAddedLater):
@@ -59,6 +60,8 @@ class Gap(_GapAddedLater):
         attacks: their AUC, by name.
         attacks_low, attacks_high: the 95 % interval of the same difference, from the same examples under both models;
             see `paired.auc_difference`. Older files lack it. Attacks on two models have neither.
+        algorithm: the AUC of each question on the algorithm, by attack and question, less that of the algorithm that
+            retrains. Older files lack it.
     """
 
     accuracy: dict[PartName, float]

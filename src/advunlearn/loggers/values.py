@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from advunlearn.evaluation.comparison import gaps_of
 from advunlearn.evaluation.metrics_file import Metrics, Trace
 
 
@@ -38,8 +39,8 @@ def metric_values(metrics: Metrics) -> Iterator[tuple[str, float]]:
         for attack, each in found["attacks"].items():
             yield f"{model}/auc_{attack}", each["auc"]
     for compared, gap in metrics["gap"].items():
-        for attack, value in gap["attacks"].items():
-            yield f"gap/{compared}_{attack}", value
+        for attack, value in gaps_of(gap).items():
+            yield f"gap/{compared}_{attack}".replace(" ", "_"), value
     if "selection" in metrics:
         for model, judged in metrics["selection"]["models"].items():
             yield f"selection/{model}_accuracy", judged["accuracy"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from advunlearn.attacks.attack import Attack
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
-from advunlearn.evaluation.attack_metrics import AlgorithmMetrics, AttackMetrics
-from advunlearn.evaluation.comparison import gap, measure, measure_algorithm, measure_attack
+from advunlearn.evaluation.attack_metrics import AlgorithmMetrics, AttackMetrics, Questions
+from advunlearn.evaluation.comparison import algorithm_gap, gap, measure, measure_algorithm, measure_attack
 from advunlearn.evaluation.further_metrics import (
     CanaryTest,
     Distributions,
@@ -70,6 +70,7 @@ def evaluate(
         further: of stages that a run may lack.
     """
     measured = {name: measure_model(experiment, splits, evidence, name) for name in MODELS}
+    algorithm = _measure_algorithms(evidence, experiment.seed_of("audit"))
     record = evidence.artefact.record
     stages = zip(("pretrain", "retrain", "unlearn"), MODELS, strict=True)
     records = {stage: models.artefacts[name].record for stage, name in stages}
@@ -81,8 +82,8 @@ def evaluate(
     metrics: Metrics = {
         "schema": 1,
         "models": measured,
-        "gap": {name: _gap(experiment, evidence, measured, name) for name in COMPARED},
-        "algorithm": _measure_algorithms(evidence, experiment.seed_of("audit")),
+        "gap": {name: _gap(experiment, evidence, measured, algorithm, name) for name in COMPARED},
+        "algorithm": algorithm,
         "seconds": seconds | record["seconds"],
         "unlearning_over_retraining": seconds.get("unlearn", math.nan) / seconds.get("retrain", math.nan),
         "references_over_retraining": seconds.get("references", 0.0) / seconds.get("retrain", math.inf),
@@ -108,9 +109,13 @@ def evaluate(
 
 
 def _gap(
-    experiment: Experiment, evidence: Evidence, measured: Mapping[ModelName, ModelMetrics], name: ComparedName
+    experiment: Experiment,
+    evidence: Evidence,
+    measured: Mapping[ModelName, ModelMetrics],
+    algorithm: Mapping[str, Questions],
+    name: ComparedName,
 ) -> Gap:
-    """Return how far a model lies from the retrained one; of attacks, with intervals."""
+    """Return how far a model lies from the retrained one; of attacks on one model, with intervals."""
     (_, ours), (_, retrained) = evidence.of(name), evidence.of("retrained")
     of_two = {each for each, attack in experiment.attacks.items() if attack.needs_original}
     ends = {
@@ -127,6 +132,7 @@ def _gap(
         **gap(measured[name], measured["retrained"], without=of_two),
         "attacks_low": {key: low for key, (_, low, _) in ends.items()},
         "attacks_high": {key: high for key, (_, _, high) in ends.items()},
+        "algorithm": algorithm_gap(algorithm, name),
     }
 
 

@@ -29,7 +29,7 @@ from advunlearn.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 FORGET_LIST = "forget.txt"
-PICTURES_SCHEMA = 4  # raise it when the pictures change, as that of stage `unlearn`
+PICTURES_SCHEMA = 5  # raise it when the pictures change, as that of stage `unlearn`
 
 
 def write_results(

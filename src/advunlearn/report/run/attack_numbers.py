@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from advunlearn.evaluation.attack_metrics import AlgorithmMetrics, AttackMetrics, is_tenth, question_in_words
+from advunlearn.evaluation.attack_metrics import AttackMetrics, Questions, is_tenth, question_in_words
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.metrics_file import Metrics, ModelMetrics
-from advunlearn.evaluation.names import MODELS, ModelName
+from advunlearn.evaluation.names import MODELS
 from advunlearn.report.run.further import MATCH, Numbers
 
 # The rows at a threshold of shadow models: their sections, and the keys of `OperatingPoint`.
@@ -19,7 +19,6 @@ PRECISION = {
     "precision, prior 50%": "precision_at_prior_0.5",
     "FPR at its threshold": "fpr",
 }
-Questions = Mapping[str, Mapping[ModelName, AlgorithmMetrics]]
 
 
 def precisions(models: Sequence[ModelMetrics]) -> Iterator[Numbers]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from advunlearn.evaluation.attack_metrics import question_in_words
 from advunlearn.evaluation.comparison import primary
 from advunlearn.evaluation.further_metrics import Relearning
 from advunlearn.evaluation.metrics_file import Rounds, Trace
@@ -60,7 +61,9 @@ def draw(
     also: Callable[[str, Figure], None] | None = None,
     relearning: Relearning | None = None,
 ) -> dict[str, bytes]:
-    """Return the pictures of a run by name: `trace` (of a game), `roc`, `losses`, `rounds` and `relearning` (if any).
+    """Return the pictures of a run by name: `roc` and `losses`, and as far as there are, the others.
+
+    The others are `trace` (of a game), `algorithm` (of attacks on it), `rounds` and `relearning`.
 
     Args:
         trace: of `metrics.json`.
@@ -73,6 +76,8 @@ def draw(
         figures = {"roc": roc_figure(scores), "losses": loss_figure(scores)}
         if trace.get("step") and trace.keys() >= GAME:
             figures = {"trace": trace_figure(trace), **figures}
+        if asked := _asked(scores):
+            figures["algorithm"] = algorithm_figure(scores, asked)
         if rounds is not None:
             figures["rounds"] = rounds_figure(rounds)
         if relearning is not None:
@@ -163,6 +168,35 @@ def roc_figure(scores: Mapping[str, NDArray[Any]]) -> Figure:
         axes.plot([least, 1], [least, 1], color="#bbbbbb", linestyle=":", linewidth=1)
         _log_axes(axes, least)
         axes.set(title=literal(attack), xlabel="false-positive rate")
+    panels[0].set_ylabel("true-positive rate")
+    panels[0].legend(loc="lower right")
+    return figure
+
+
+def _asked(scores: Mapping[str, NDArray[Any]]) -> list[tuple[str, str]]:
+    """Return each attack and question on the algorithm that has scores: `algorithm/attack/question/model`."""
+    names = (name.split("/") for name in scores if name.startswith("algorithm/"))
+    return list(dict.fromkeys((attack, question) for _, attack, question, _ in names))
+
+
+def algorithm_figure(scores: Mapping[str, NDArray[Any]], asked: Sequence[tuple[str, str]]) -> Figure:
+    """Return one log-log ROC panel for each question on the algorithm, over the scores of all its models."""
+    from advunlearn.evaluation.metrics import roc_curve_points
+
+    figure, panels = _figure(1, len(asked), 4 * max(1, 2 / len(asked)), 3.8)
+    least = 1.0
+    for axes, (attack, question) in zip(panels, asked, strict=True):
+        for model in MODELS:
+            ratios = scores[f"algorithm/{attack}/{question}/{model}"]
+            known = ~np.isnan(ratios)
+            first = np.broadcast_to(np.arange(2)[:, None, None] == 0, ratios.shape)
+            fpr, tpr = roc_curve_points(ratios[known], first[known])
+            least = min(least, 0.5 / max(1, int(known[1].sum())))
+            axes.plot(fpr.clip(least), tpr.clip(least), color=COLORS[model], label=model, drawstyle="steps-post")
+        axes.set(title=literal(f"{attack}: {question_in_words(question)}"), xlabel="false-positive rate")
+    for axes in panels:
+        axes.plot([least, 1], [least, 1], color="#bbbbbb", linestyle=":", linewidth=1)
+        _log_axes(axes, least)
     panels[0].set_ylabel("true-positive rate")
     panels[0].legend(loc="lower right")
     return figure

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from advunlearn.evaluation.attack_metrics import AlgorithmMetrics, AttackMetrics, is_tenth
+from advunlearn.evaluation.attack_metrics import AttackMetrics, Questions, is_tenth
 from advunlearn.evaluation.comparison import primary, strongest_attack
 from advunlearn.evaluation.metrics_file import Memorization, Metrics, ModelMetrics
-from advunlearn.evaluation.names import MODELS, FollowedName, ModelName, PartName
+from advunlearn.evaluation.names import MODELS, FollowedName, PartName
 from advunlearn.report.run.attack_numbers import algorithm_numbers, attacked, precisions, with_ends
 from advunlearn.report.run.audit_numbers import audit_notes, audit_records, control_numbers
 from advunlearn.report.run.further import MATCH, further_numbers, reasons
@@ -157,7 +157,7 @@ def _unlearning(metrics: Metrics) -> Iterator[str]:
         yield "unlearning collapsed: the unlearned model is no better on retain examples than one class for all"
 
 
-def _self_test(attack: str, questions: Mapping[str, Mapping[ModelName, AlgorithmMetrics]]) -> str:
+def _self_test(attack: str, questions: Questions) -> str:
     """Return whether the audit of the algorithm passes its own test: retrained models look like retrained ones."""
     found = {question: models["retrained"] for question, models in questions.items() if not is_tenth(question)}
     aucs = [f"{name} {each['auc']:.3f} [{each['auc_low']:.3f}, {each['auc_high']:.3f}]" for name, each in found.items()]

@@ -18,13 +18,13 @@ def algorithm_columns(runs: Iterable[Run]) -> list[Column]:
     """Return the columns of each question, such as `efficacy`, of the attacks on the unlearner that these runs have."""
     found = [run.metrics.get("algorithm", {}) for run in runs if run.metrics is not None]
     names = dict.fromkeys((attack, question) for each in found for attack, asked in each.items() for question in asked)
-    columns = [_of_algorithm(attack, question, "auc") for attack, question in names]
+    columns = [of_question(attack, question, "auc") for attack, question in names]
     rates: tuple[AlgorithmNumber, ...] = ("tpr_at_fpr_0.01", "tpr_at_fpr_0.05")
-    return columns + [_of_algorithm(attack, question, rate) for rate in rates for attack, question in names]
+    return columns + [of_question(attack, question, rate) for rate in rates for attack, question in names]
 
 
-def _of_algorithm(attack: str, question: str, number: AlgorithmNumber) -> Column:
-    """Return the column of one number; a terminal has room for the AUC of all forgotten examples."""
+def of_question(attack: str, question: str, number: AlgorithmNumber) -> Column:
+    """Return the column of one number of a question; a terminal has room for the AUC of all forgotten examples."""
 
     def find(metrics: Metrics, model: ModelName) -> float | None:
         found = metrics.get("algorithm", {}).get(attack, {}).get(question, {}).get(model)

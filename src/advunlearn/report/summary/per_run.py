@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 from advunlearn.evaluation.names import MODELS
-from advunlearn.report.summary.columns import every_column, retained_columns, two_model_columns
+from advunlearn.report.summary.column_sets import every_column, retained_columns, two_model_columns
 from advunlearn.report.summary.folders import Run
 from advunlearn.report.summary.runs import Summary
 

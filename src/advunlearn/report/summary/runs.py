@@ -12,21 +12,12 @@ from typing import Final
 import numpy as np
 
 from advunlearn.config.part_files import LOGGER
-from advunlearn.evaluation.comparison import primary
+from advunlearn.evaluation.comparison import gaps_of, primary
 from advunlearn.evaluation.metrics_file import Gap, ModelMetrics
 from advunlearn.evaluation.names import MODELS, ModelName
 from advunlearn.options import one_line
-from advunlearn.report.summary.algorithm import algorithm_columns
-from advunlearn.report.summary.columns import (
-    RATE,
-    Column,
-    Estimate,
-    gap,
-    method_columns,
-    retained_columns,
-    run_columns,
-    two_model_columns,
-)
+from advunlearn.report.summary.column_sets import default_columns
+from advunlearn.report.summary.columns import RATE, Column, Estimate, gap
 from advunlearn.report.summary.folders import LEVELS, METHOD, TARGET, Run, level_of, read_run
 from advunlearn.runtime.settings import NUMERIC, Settings
 
@@ -62,7 +53,7 @@ class Group:
 
     def gaps(self, attack: str) -> list[tuple[Run, float]]:
         """Return the runs that have this attack, each with the unlearned model's gap."""
-        found = [(run, run.metrics["gap"][_UNLEARNED]["attacks"].get(attack)) for run in self.runs if run.metrics]
+        found = [(run, gaps_of(run.metrics["gap"][_UNLEARNED]).get(attack)) for run in self.runs if run.metrics]
         return [(run, value) for run, value in found if value is not None]
 
     def sizes(self, attack: str, level: str | None = None) -> dict[str, float]:
@@ -147,16 +138,15 @@ def summarise(folders: Sequence[Path]) -> Summary:
     attacks = attacks_of(finished)
     if named:
         groups = tuple(sorted(groups, key=lambda group: group.distance(attacks)))
-    of_attacks = (method_columns if named else run_columns)(attacks)
-    wanted = [*of_attacks, *two_model_columns(finished), *algorithm_columns(finished), *retained_columns(finished)]
+    wanted = default_columns(finished, attacks, methods=named)
     columns = tuple(column for column in wanted if any(column.of(finished, model) for model in MODELS))
     missing = tuple(run for run in runs if run.metrics is None)
     return Summary(tuple(keys), columns, tuple(_rows(keys, groups)), groups, attacks, missing, repeats)
 
 
 def attacks_of(runs: Iterable[Run]) -> tuple[str, ...]:
-    """Return the attacks that any of these runs has, without their variants."""
-    return tuple(primary(name for run in runs if run.metrics for name in run.metrics["gap"][_UNLEARNED]["attacks"]))
+    """Return what any of these runs is judged by, without variants of attacks; see `gaps_of`."""
+    return tuple(primary(name for run in runs if run.metrics for name in gaps_of(run.metrics["gap"][_UNLEARNED])))
 
 
 def _group(keys: Sequence[str], labels: tuple[str, ...], runs: Sequence[Run]) -> Group:

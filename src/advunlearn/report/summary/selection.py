@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from advunlearn.evaluation.names import ModelName
-from advunlearn.report.summary.columns import Column, chosen_columns
+from advunlearn.report.summary.column_sets import chosen_columns
+from advunlearn.report.summary.columns import Column
 from advunlearn.report.summary.methods import CONTROLS
 from advunlearn.report.summary.runs import ModelRow, Summary
 from advunlearn.report.summary.verdict import retrains, shown
@@ -19,7 +20,7 @@ def select(
 
     Args:
         summary: of the runs.
-        metrics: keys of `columns.METRICS`; none leaves the columns as they are.
+        metrics: keys of `column_sets.METRICS`; none leaves the columns as they are.
         models: none leaves the rows as they are.
         best: mark the best number of each column.
     """
