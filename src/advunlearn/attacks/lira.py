@@ -31,13 +31,13 @@ def log_likelihood_ratio(
     variance: str = "student_t",
     side: str = "both",
 ) -> Floats:
-    """Return each example's log-likelihood ratio (n,), LARGE for members, the mean over its queries.
+    """Return the log-likelihood ratios (n,), LARGE for members, the means over the queries; (m, n) of m models.
 
     An example that has no shadow model on a side that is needed gets NaN. Where no example has two of them on a side,
     all residuals are zero and so is sigma: the order of the ratios still counts, their size does not.
 
     Args:
-        target: (n, q) logit margins of the attacked model on n examples, q queries each.
+        target: (n, q) logit margins of the attacked model on n examples, q queries each; or (m, n, q) of m models.
         shadows: (k, n, q), the same of k shadow models.
         membership: (k, n), True where the example is in the shadow model's training set.
         center: of each example's margins: `median` or `mean`.
@@ -224,13 +224,13 @@ def _check(target: Floats, shadows: Floats, membership: Mask, center: str, varia
         if value not in choices:
             raise UserError(f"{name} must be one of {', '.join(choices)}, got {value}")
     if (
-        target.ndim != 2
+        target.ndim not in (2, 3)
         or shadows.ndim != 3
-        or shadows.shape[1:] != target.shape
+        or shadows.shape[1:] != target.shape[-2:]
         or membership.shape != shadows.shape[:2]
     ):
         raise UserError(
-            "target (n, q), shadows (k, n, q) and membership (k, n) must fit together, got "
+            "target (n, q) or (m, n, q), shadows (k, n, q) and membership (k, n) must fit together, got "
             f"{target.shape}, {shadows.shape} and {membership.shape}"
         )
     if len(shadows) == 0:

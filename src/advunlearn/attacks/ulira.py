@@ -53,11 +53,10 @@ def cross_fitted_ratios(
     for judge in range(len(unlearned)):
         rows = forgotten[judge]
         rest = fold != fold[judge]
-        judged = unlearned[judge], others[judge ^ 1 if partner else judge]
-        for side, target in enumerate(judged):
-            ratios[side, judge, rows] = log_likelihood_ratio(
-                target[rows], shadows[rest][:, rows], forgotten[rest][:, rows], center=center, variance=variance
-            )
+        judged = np.stack([unlearned[judge, rows], others[judge ^ 1 if partner else judge, rows]])
+        ratios[:, judge, rows] = log_likelihood_ratio(
+            judged, shadows[rest][:, rows], forgotten[rest][:, rows], center=center, variance=variance
+        )
     return ratios
 
 
