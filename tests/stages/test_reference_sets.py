@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+import advunlearn
+from advunlearn.cli import main
 from advunlearn.config.compose import experiment_from
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
 from advunlearn.stages.data import prepare
 from advunlearn.stages.original import original
 from advunlearn.stages.shadows import original_references, original_set
 from advunlearn.stages.unlearn import make_task, reference_set, run_unlearner
+from advunlearn.storage.store import Store
 from advunlearn.training.trainer import Trainer
 
 World = tuple[Experiment, Trainer, Splits]
@@ -53,6 +58,22 @@ def test_references_know_nothing_of_a_class_that_is_forgotten_as_a_whole(tmp_pat
     (forgotten,) = np.unique(labels[splits.forget])
     assert forgotten not in labels[references.pool]
     assert len(references.rows(0)) == len(splits.retain)
+
+
+@pytest.mark.parametrize("attack", ["threshold", "ulira"])
+def test_too_few_references_are_refused_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], attack: str
+) -> None:
+    """Most of the examples that the models are drawn from are kept: each leaves out few, so that many are needed."""
+    words = ["dataset.train_size=600", "forget.fraction=0.05", f"attack={attack}", "auditor=calibrated"]
+    with pytest.raises(UserError, match=r"leave out some of the \d+ examples") as raised:
+        advunlearn.run([*words, "auditor.references=4"])
+    (enough,) = re.findall(r"try auditor.references=(\d+)", str(raised.value))
+    assert not any(entry.kind in ("model", "reference") for entry in Store().entries())
+    assert main(["check", *words, "auditor.references=4"]) != 0
+    assert f"try auditor.references={enough}" in capsys.readouterr().err
+    assert main(["check", *words, f"auditor.references={enough}"]) == 0
+    assert main(["check", *words, f"auditor.references={int(enough) - 2}"]) != 0
 
 
 def test_references_of_shadow_originals_are_drawn_from_the_originals_rows(tmp_path: Path) -> None:

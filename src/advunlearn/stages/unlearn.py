@@ -12,6 +12,7 @@ from torch import nn
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
 from advunlearn.evaluation.metrics_file import Rounds
+from advunlearn.options import UserError
 from advunlearn.runtime.memory import PeakMemory
 from advunlearn.shadows.model_set import ShadowOptions
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
@@ -79,10 +80,30 @@ def drawn_like(
     """Return reference models that are trained as a retrained model is: on as many rows of the pool, of its classes.
 
     So a class that is forgotten as a whole is unknown to them as well.
+
+    Raises:
+        UserError: if there are so few that an example is not left out by at least two of them: what is expected of it
+            after retraining would not be known.
     """
     labels = trainer.pool.labels
     of_classes = pool[np.isin(labels[pool], labels[retain])]
-    return ShadowSet(trainer, ShadowOptions(count), of_classes, observed, "reference", len(retain))
+    found = ShadowSet(trainer, ShadowOptions(count), of_classes, observed, "reference", len(retain))
+    if (enough := enough_references(found)) > count:
+        raise UserError(
+            f"auditor.references={count}: fewer than two reference models leave out some of the {len(of_classes)} "
+            f"examples that they are drawn from (try auditor.references={enough})"
+        )
+    return found
+
+
+def enough_references(references: ShadowSet) -> int:
+    """Return how many reference models, an even number, leave out each example of their pool at least twice."""
+    left_out = np.zeros(len(references.pool), np.int64)
+    index = 0
+    while index % 2 or left_out.min() < 2:
+        left_out += ~np.isin(references.pool, references.rows(index))
+        index += 1
+    return index
 
 
 def make_task(
