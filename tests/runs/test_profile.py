@@ -126,7 +126,7 @@ def test_own_time_is_without_what_is_called() -> None:
     def event(start: float, length: float, thread: int = 1) -> dict[str, Any]:
         return {"ts": start, "dur": length, "pid": 0, "tid": thread}
 
-    # One call of two, the second of which calls another; beside it, on another thread, one that overlaps; then one more.
+    # A call of two, the second of which calls another; on another thread, one at the same time; then one more.
     events = [event(0, 10), event(1, 2), event(4, 5), event(5, 1), event(2, 4, thread=2), event(10, 3)]
     assert self_times(events) == [10 - 2 - 5, 2, 5 - 1, 1, 4, 3]
 
@@ -178,7 +178,7 @@ def test_a_training_that_fails_leaves_no_profiler(workplace: Path) -> None:
 def test_another_profiler_is_refused_in_one_line(workplace: Path) -> None:
     with (
         torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]),
-        pytest.raises(UserError, match="^profile=true: another profiler records in this thread") as refused,
+        pytest.raises(UserError, match=r"^profile=true: another profiler records in this thread") as refused,
     ):
         advunlearn.run([*QUICK, "profile=true"], workplace / "run")
     assert "\n" not in str(refused.value)
