@@ -175,6 +175,15 @@ def test_a_training_that_fails_leaves_no_profiler(workplace: Path) -> None:
     assert stages_in(workplace / "run") <= {"data"}
 
 
+def test_a_training_that_is_left_after_the_recording_starts_nothing() -> None:
+    recording = Recording(CPU)
+    recording.begin()
+    with recording.training("left") as step:
+        step()
+        recording.end()
+    assert not torch._C._autograd._profiler_enabled()
+
+
 def test_another_profiler_is_refused_in_one_line(workplace: Path) -> None:
     with (
         torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]),

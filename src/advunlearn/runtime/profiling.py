@@ -108,7 +108,7 @@ class Recording:
             self._start()
 
     def _start(self) -> None:
-        if self._ended:  # a failed training may be left after its stage, with the traceback
+        if self._ended:  # a training that failed may be left after its stage
             return
         self._running = _profile(self.device)
         self._running.start()
