@@ -56,6 +56,7 @@ from advunlearn.report.run.result import Result
 from advunlearn.report.summary.folders import flat
 from advunlearn.runs import reuse
 from advunlearn.runs.manifest import Manifest
+from advunlearn.runs.profile import profiled
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.shadows import originals
 from advunlearn.stages.attack import ATTACK_SCHEMA, added, attack_models
@@ -103,6 +104,7 @@ def run_experiment(experiment: Experiment, manifest: Manifest, *, adopt: bool = 
     with (
         clean_state(settings.seed),
         settings.switches(),
+        profiled(folder, settings.torch_device(), wanted=settings.profile) as manifest.profile,
         tracked(experiment.loggers, _logged(experiment, manifest)) as trackers,
     ):
         manifest.computes(settings.torch_device(), settings.seed)

@@ -14,7 +14,7 @@ from typing import Any
 from advunlearn.runtime.terminal import remark
 
 RUN_DIR = "hydra.run.dir="
-# Their results depend on more than the words, the files that these name, and this package.
+# Their results depend on more than the words, the files that these name, and this package; or they show how it runs.
 OUTSIDE = (
     "hydra",
     "dataset=huggingface",
@@ -22,6 +22,7 @@ OUTSIDE = (
     "dataset=torchvision",
     "model.pretrained=",
     "tensorboard=",
+    "profile=",
     "logger",
 )
 PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow")

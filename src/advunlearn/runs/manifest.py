@@ -30,6 +30,8 @@ from advunlearn.storage.locks import claim
 if TYPE_CHECKING:
     import torch
 
+    from advunlearn.runs.profile import Profile
+
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("advunlearn", "torch", "torchvision", "hydra-core", "omegaconf", "numpy", "scikit-learn", "safetensors")
@@ -89,6 +91,7 @@ class Manifest:
         self._damage = state.error if state.name == "damaged" else None
         folder.mkdir(parents=True, exist_ok=True)
         self.device: torch.device | None = None  # known when the run computes something
+        self.profile: Profile | None = None  # of a run that asks for it
         self.data: dict[str, Any] = {
             "schema": 1,
             "status": "running",
@@ -181,14 +184,19 @@ class Manifest:
             import torch
 
             torch.cuda.reset_peak_memory_stats(self._on_cuda)
+        recording = self.profile.begin() if self.profile is not None else None
         try:
             yield stage
             stage.note(completed=True)
         finally:
             seconds = time.perf_counter() - start
+            if recording is not None:
+                recording.end()
             stage.note(peak_memory=self._peak_memory())
             self.data["stages"].append({"name": name, "seconds": seconds, **stage.notes})
         self.write()
+        if self.profile is not None and recording is not None:
+            self.profile.write(name, recording, seconds, reused=stage.notes["reused"])
         logger.info("%-9s %6.1f s%s", name, seconds, "  (from the store)" if stage.notes["reused"] else "")
 
     def _peak_memory(self) -> int:

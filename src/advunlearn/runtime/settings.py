@@ -48,6 +48,8 @@ class Settings(Component):
             or `attack`, all on the selection set, or `time` (of unlearning over retraining); does not affect results.
         tensorboard: the former spelling of `logger=tensorboard`; does not affect results.
         request: the identifier of the request to forget, for the report; does not affect results.
+        profile: write a trace and a table of the operations of each stage that computes something; does not affect
+            results.
     """
 
     seed: int = option(0, at_least=0, below=2**32)
@@ -63,6 +65,7 @@ class Settings(Component):
     objective: str = option("utility", choices=tuple(OBJECTIVES))
     tensorboard: bool = False
     request: str | None = None
+    profile: bool = False
 
     def conflicts(self) -> list[str]:
         """Return what is wrong with the device, the budget and the choice of TensorBoard; see `Component.conflicts`."""

@@ -24,6 +24,7 @@ import torch
 
 from advunlearn.runtime import signals
 from advunlearn.runtime.memory import ShortOfMemory
+from advunlearn.runtime.profiling import in_workers
 from advunlearn.runtime.progress import silence
 from advunlearn.runtime.threads import one_thread
 
@@ -64,10 +65,9 @@ def run_tasks(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, No
     with one_thread():
         if workers == 1 or hasattr(signals.worker, "halt"):
             yield from (task() for task in tasks)
-        elif forks():
-            yield from _in_processes(tasks, workers)
         else:
-            yield from _in_threads(tasks, workers)
+            with in_workers(workers):
+                yield from (_in_processes if forks() else _in_threads)(tasks, workers)
 
 
 def _in_processes(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, None, None]:

@@ -7,6 +7,7 @@ from advunlearn.evaluation.metrics_file import AUDIT, ModelMetrics
 from advunlearn.evaluation.names import ModelName
 from advunlearn.options import UserError
 from advunlearn.runs.manifest import Manifest
+from advunlearn.runs.profile import profiled
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.stages.attack import attack_models
 from advunlearn.stages.data import prepare
@@ -29,7 +30,11 @@ def audit_model(experiment: Experiment, manifest: Manifest) -> ModelMetrics:
     if two := [name for name, attack in experiment.attacks.items() if attack.needs_original]:
         raise UserError(f"attack={two[0]} compares a model with the original (try advunlearn run attack={two[0]})")
     settings, folder = experiment.settings, manifest.folder
-    with clean_state(settings.seed), settings.switches():
+    with (
+        clean_state(settings.seed),
+        settings.switches(),
+        profiled(folder, settings.torch_device(), wanted=settings.profile) as manifest.profile,
+    ):
         manifest.computes(settings.torch_device(), settings.seed)
         experiment, trainer, splits = prepare(experiment, manifest)
         given = given_original(experiment, splits)

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from advunlearn.runtime.profiling import training
 from advunlearn.runtime.progress import progress
 from advunlearn.runtime.signals import halt_point
 from advunlearn.training.checkpoint import Checkpoint, restore, state_of
@@ -51,14 +52,16 @@ class Loop(Generic[T]):
     def __iter__(self) -> Iterator[tuple[int, Iterator[T]]]:
         """Yield (epoch, its batches), starting at the first epoch that is not done."""
         first, done = self._restore()
-        for epoch in progress(range(first, self.epochs), self.label, total=self.epochs, initial=first):
-            before = [state_of(order) for order in self.orders]
-            yield epoch, self._batches(epoch, before, done if epoch == first else 0)
+        with training(self.label) as step:
+            for epoch in progress(range(first, self.epochs), self.label, total=self.epochs, initial=first):
+                before = [state_of(order) for order in self.orders]
+                yield epoch, self._batches(epoch, before, done if epoch == first else 0, step)
 
-    def _batches(self, epoch: int, before: list[Any], done: int) -> Iterator[T]:
+    def _batches(self, epoch: int, before: list[Any], done: int, step: Callable[[], None]) -> Iterator[T]:
         for position, batch in enumerate(self.draw()):
             if position < done:
                 continue
+            step()
             yield batch
             if self.checkpoint is not None:
                 self.checkpoint.step(partial(self._state, epoch, position + 1, before))
