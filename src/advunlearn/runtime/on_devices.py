@@ -37,8 +37,10 @@ logger = logging.getLogger(__name__)
 A = TypeVar("A")
 T = TypeVar("T")
 
-_PATH = "import json, sys; sys.path[:] = json.loads(sys.argv[1])"  # first: a user's own modules are found as here
+# What a worker's Python is told. First, the user's own modules are found as they are here.
+_PATH = "import json, os, sys; sys.path[:] = json.loads(sys.argv[1])"
 _SERVE = "from advunlearn.runtime.on_devices import serve; serve(sys.argv[2], *map(int, sys.argv[3:]))"
+_LEAVE = "sys.stdout.flush(); os._exit(0)"  # to take torch apart takes a second
 
 
 def run_on_devices(
@@ -95,8 +97,8 @@ def _share_out(waiting: list[Any], workers: Sequence[_Worker]) -> Generator[Any,
             except DeviceFull as error:
                 if not busy and not idle:
                     raise
-                logger.warning("%s; fewer devices do the rest: all but %s", error, worker.device)
-                waiting.insert(0, worker.task)
+                logger.warning("%s; the other devices do the rest, without %s", error, worker.device)
+                waiting.append(worker.task)
                 worker.connection.close()
             else:
                 idle.append(worker)
@@ -132,7 +134,7 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
             try:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-c", f"{_PATH}; {_SERVE}", *words],
+                    [sys.executable, "-c", f"{_PATH}\n{_SERVE}\n{_LEAVE}", *words],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[*inherited, *files],
                 )
