@@ -102,8 +102,8 @@ class Settings(Component):
         if self.devices is not None:
             count = torch.cuda.device_count()
             if max(self.devices) >= count:
-                there = f"there are {count}, from 0" if count else "there is no GPU"
-                raise UserError(f"devices={self.devices}: no GPU has the number {max(self.devices)}, {there}")
+                there = f"GPUs are numbered from 0, and there are {count}" if count else "there is no GPU"
+                raise UserError(f"devices={self.devices}: GPU {max(self.devices)} is not available, {there}")
             return torch.device("cuda", self.devices[0])
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
