@@ -54,11 +54,9 @@ def test_under_torchrun(workplace: Path, script: list[str]) -> None:
     assert "seed: 7" in done.stdout
 
 
-def test_one_run_uses_one_device(
+def test_several_processes_of_torchrun_are_refused(
     workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["run", "attack=threshold"]) == 2
-    assert (
-        capsys.readouterr().err == "error: WORLD_SIZE=2: one run uses one device (try advunlearn submit, or a sweep)\n"
-    )
+    assert capsys.readouterr().err == "error: WORLD_SIZE=2: one run uses all GPUs by itself (leave out torchrun)\n"

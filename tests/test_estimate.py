@@ -128,6 +128,20 @@ def test_the_estimate_leaves_no_trace(workplace: Path, monkeypatch: pytest.Monke
     assert without_seconds(without) == without_seconds(with_estimate)
 
 
+@pytest.mark.usefixtures("fake_clock", "workplace")
+def test_several_gpus_divide_the_time_of_sets_of_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["attack=[lira,ulira]", "attack.shadows=8", "attack.originals=6", "attack.stacked=false", "workers=1"]
+    alone = lines_of(*words)
+    monkeypatch.setattr(Settings, "all_devices", lambda settings: [f"cuda:{number}" for number in range(4)])
+    assert lines_of(*words)["shadow models"].seconds == alone["shadow models"].seconds  # workers=1 is one GPU
+    several = lines_of(*words[:-1])
+    for name, times in {"shadow models": 8 / 2, "shadow originals": 6 / 2, "unlearned shadow originals": 6 / 2}.items():
+        assert several[name].seconds == pytest.approx(alone[name].seconds / times)
+        assert several[name].about.endswith(", on 4 GPUs")
+    assert several["original"] == alone["original"]
+    assert lines_of(*words[:-1], "workers=2")["shadow models"].seconds == alone["shadow models"].seconds / 2
+
+
 def test_real_timings_are_of_every_kind_of_work(workplace: Path) -> None:
     lines = lines_of(*QUICK, "attack=[lira,ulira]", "attack.originals=4", "attack.stacked=true")
     assert all(line.seconds is not None and line.seconds > 0 for line in lines.values())

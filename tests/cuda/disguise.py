@@ -221,12 +221,13 @@ class _Mode(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def disguised() -> Iterator[Counter[str]]:
-    """Give the process a GPU, `cuda:0`, inside; yields `waits`, which starts empty."""
+def disguised(gpus: int = 1) -> Iterator[Counter[str]]:
+    """Give the process GPUs inside; yields `waits`, which starts empty. Tensors on any of them say `cuda:0`."""
     waits.clear()
     autocast, state = torch.autocast, torch.zeros(1, dtype=torch.uint8)
     gpu = {
-        "device_count": lambda: 1,
+        "device_count": lambda: gpus,
+        "set_device": lambda device: None,
         "get_device_name": lambda device=None: "a CPU in disguise",
         "is_bf16_supported": lambda including_emulation=True: True,
         "reset_peak_memory_stats": lambda device=None: None,

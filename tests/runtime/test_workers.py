@@ -142,7 +142,7 @@ def test_a_worker_that_is_killed_names_memory_and_the_option_that_lowers_it(half
     def task() -> Any:
         if half_sent:
             # The length of a message, and a part of it.
-            os.write(sys._getframe(1).f_locals["writing"].fileno(), b"\0\0\1\0half")
+            os.write(sys._getframe(2).f_locals["writing"].fileno(), b"\0\0\1\0half")
         os.kill(os.getpid(), signal.SIGKILL)
 
     words = r"the system killed one of 4 worker processes, most likely because memory ran out \(try workers=2,"

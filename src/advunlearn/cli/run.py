@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     """`advunlearn run`: check every override, then hand them to Hydra."""
     processes = os.environ.get("WORLD_SIZE", "1")  # what torchrun sets
     if processes != "1":
-        return refuse([f"WORLD_SIZE={processes}: one run uses one device (try advunlearn submit, or a sweep)"])
+        return refuse([f"WORLD_SIZE={processes}: one run uses all GPUs by itself (leave out torchrun)"])
     # Hydra takes overrides on both sides of a flag for mistakes.
     overrides = [word for word in arguments if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     arguments = overrides + [word for word in arguments if word not in overrides]

@@ -8,6 +8,8 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from advunlearn.options import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -68,3 +70,7 @@ class ShortOfMemory(Exception):
     def fewer(self) -> int:
         """Return the number of workers for the next attempt."""
         return max(1, self.workers // 2)
+
+
+class DeviceFull(UserError):
+    """The memory of a GPU is not enough for a task that another GPU may be able to do."""

@@ -31,7 +31,9 @@ class Settings(Component):
 
     Attributes:
         seed: root of every random stream, but for those that `Seeds` sets apart.
-        device: `cpu`, `cuda`, `cuda:N`, or `auto`, which is CUDA if it is available.
+        device: `cpu`, `cuda`, `cuda:N`, or `auto`, which is CUDA if it is available. `cuda` and `auto` train sets of
+            models, such as shadow models, on all GPUs, and single models on the first one; `cuda:N` uses one GPU.
+        devices: the numbers of the GPUs that `cuda` and `auto` use, in this order; null: all. Does not affect results.
         precision: of training on CUDA. `fp32` is true float32; `tf32` lets convolutions and matrix products round their
             inputs to TF32; `bf16` is mixed precision (float32 weights, bfloat16 autocast), also on a CPU; `auto` is
             `bf16` on a GPU that supports it, else `fp32`. Logits for attacks are computed in float32 in any case.
@@ -40,8 +42,8 @@ class Settings(Component):
         deterministic: on CUDA, use only deterministic algorithms, which are slower; without it, a repeated or resumed
             run on CUDA differs in the last bits. On a CPU, runs are always deterministic.
         threads: CPU threads of torch; null chooses them by the size of a training step.
-        workers: number of shadow models, or stacks of them, that a CPU trains at the same time, each in a process;
-            null: one per core. Fewer need less memory; does not affect results.
+        workers: number of shadow models, or stacks of them, that are trained at the same time, each in a process; null:
+            one per CPU core, or one per GPU. Fewer need less memory; does not affect results.
         checkpoint_seconds: seconds between the checkpoints of a training; does not affect results.
         budget: a run whose estimated time is longer does not start: `90s`, `30min`, `2h` or `1d`.
         objective: what a run returns to a search, of the unlearned model: `utility` (accuracy minus attack), `accuracy`
@@ -54,6 +56,7 @@ class Settings(Component):
 
     seed: int = option(0, at_least=0, below=2**32)
     device: str = "auto"
+    devices: list[int] | None = option(None, at_least=0)
     precision: str = option("fp32", choices=("fp32", "tf32", "bf16", "auto"))
     channels_last: bool = True
     compile: bool = False
@@ -68,10 +71,14 @@ class Settings(Component):
     profile: bool = False
 
     def conflicts(self) -> list[str]:
-        """Return what is wrong with the device, the budget and the choice of TensorBoard; see `Component.conflicts`."""
+        """Return what is wrong with devices, budget and the choice of TensorBoard; see `Component.conflicts`."""
         problems = []
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             problems.append(f"device must be one of auto, cpu, cuda, cuda:N, got {self.device}")
+        if self.devices is not None and self.device not in ("auto", "cuda"):
+            problems.append(f"devices={self.devices} is for device=cuda, got device={self.device} (try devices=null)")
+        if self.devices is not None and (not self.devices or len(set(self.devices)) < len(self.devices)):
+            problems.append(f"devices must name one or several GPUs, each once, got {self.devices} (try devices=null)")
         if self.budget is not None and not re.fullmatch(_DURATION, self.budget):
             problems.append(
                 f"budget must be a duration such as 90s, 30min, 2h or 1d, got {self.budget} (try budget=2h)"
@@ -88,19 +95,34 @@ class Settings(Component):
         return float(found[1]) * _SECONDS[found[2]] if found else math.inf
 
     def torch_device(self) -> torch.device:
-        """Return the device to compute on.
+        """Return the device to compute on; of several, the one for single models.
 
         Raises:
-            UserError: if this CUDA device is not available.
+            UserError: if this CUDA device, or one of `devices`, is not available.
         """
         import torch  # here and below: it takes two seconds, and the options can be read without it
 
+        if self.devices is not None:
+            count = torch.cuda.device_count()
+            if max(self.devices) >= count:
+                there = f"GPUs are numbered from 0, and there are {count}" if count else "there is no GPU"
+                raise UserError(f"devices={self.devices}: GPU {max(self.devices)} is not available, {there}")
+            return torch.device("cuda", self.devices[0])
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         device = torch.device(self.device)
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"device={self.device} is not available (try device=auto)")
         return device
+
+    def all_devices(self) -> list[str]:
+        """Return the names of the devices for a set of models: all GPUs that may be used, or the only device."""
+        import torch
+
+        device = self.torch_device()
+        if device.type == "cpu" or self.device not in ("auto", "cuda"):
+            return [str(device)]
+        return [f"cuda:{number}" for number in self.devices or range(torch.cuda.device_count())]
 
     def resolved_precision(self) -> str:
         """Return the precision that training computes in on this device: `fp32`, `tf32` or `bf16`."""

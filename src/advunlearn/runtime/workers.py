@@ -36,7 +36,7 @@ T = TypeVar("T")
 GRACE = 10.0  # seconds that a worker process has to end by itself
 
 
-_LOOK = 0.2  # seconds between checks whether this process is asked to end
+LOOK = 0.2  # seconds between checks whether this process is asked to end
 
 
 _PR_SET_PDEATHSIG = 1
@@ -85,7 +85,7 @@ def _in_processes(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T
                 else:
                     waiting.pop(0)
             signals.halt_point()
-            for ready in wait(list(running), _LOOK):
+            for ready in wait(list(running), LOOK):
                 connection = cast("Connection", ready)
                 result = _result(connection, running[connection], workers)
                 del running[connection]
@@ -112,10 +112,21 @@ def _start(task: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
 
 
 def _work(task: Callable[[], Any], writing: Connection, parent: int) -> None:
-    """Do the task in a worker and send the result, or the error and its traceback."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker does not outlive its parent
+    """Do the task in a worker and send what came of it."""
+    if become_worker(parent):
+        writing.send(outcome(task))
+
+
+Outcome = tuple[Any, BaseException | None, str]
+"""Of a task: its result, or its error and the traceback as text."""
+
+
+def become_worker(parent: int) -> bool:
+    """Make this process, which was started with signals blocked, a worker; False if its parent has ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker does not outlive its parent
     if os.getppid() != parent:
-        return
+        return False
     signals.worker.halt = None
     for number in signals.heeded():
         signal.signal(number, signals.ask)
@@ -123,12 +134,15 @@ def _work(task: Callable[[], Any], writing: Connection, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
     silence()
-    message: tuple[Any, BaseException | None, str]
+    return True
+
+
+def outcome(task: Callable[[], Any]) -> Outcome:
+    """Do a task; what is returned can be pickled if the result can."""
     try:
-        message = task(), None, ""
+        return task(), None, ""
     except BaseException as error:
-        message = None, _picklable(error), traceback.format_exc()
-    writing.send(message)
+        return None, _picklable(error), traceback.format_exc()
 
 
 def _picklable(error: BaseException) -> BaseException:
@@ -141,14 +155,25 @@ def _picklable(error: BaseException) -> BaseException:
 
 def _result(connection: Connection, process: BaseProcess, workers: int) -> Any:
     try:
-        result, error, trace = connection.recv()
+        received = connection.recv()
     except (EOFError, OSError):  # before its result, and in the middle of it
         process.join()
-        if process.exitcode == -signal.SIGKILL:
-            raise ShortOfMemory(workers, killed=True) from None
-        raise RuntimeError(f"a worker process ended with exit code {process.exitcode}") from None
+        raise death_of_worker(process.exitcode, workers) from None
     process.join()
     connection.close()
+    return result_of(received, workers)
+
+
+def death_of_worker(status: int | None, workers: int) -> Exception:
+    """Return the error for one of so many workers that ended without a result, with this exit status."""
+    if status == -signal.SIGKILL:
+        return ShortOfMemory(workers, killed=True)
+    return RuntimeError(f"a worker process ended with exit code {status}")
+
+
+def result_of(received: Outcome, workers: int) -> Any:
+    """Return the result of a task of one of so many workers, or raise its error."""
+    result, error, trace = received
     if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
         raise ShortOfMemory(workers, killed=False) from _InWorker(trace)
     if error is not None:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.data.examples import QUERIES
 from advunlearn.options import Component, UserError, option
+from advunlearn.runtime.memory import DeviceFull
+from advunlearn.runtime.on_devices import run_on_devices
 from advunlearn.runtime.progress import progress
+from advunlearn.runtime.shared import Unsendable
 from advunlearn.runtime.threads import one_thread
 from advunlearn.runtime.workers import run_tasks
 from advunlearn.storage.artefacts import Artefact
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 # Models fitted as one: multiples of every CPU's vector width, so that a model's position in a stack does not matter.
 # The first two stacks are small, for sets of few models; for the others, a larger size is not faster.
@@ -132,7 +139,7 @@ class ModelSet:
         return self.trainer.checkpoint(self.kind, self.key(index))
 
     def train(self) -> None:
-        """Train the models of this shard that the store does not hold, on all cores; each is stored when it is done.
+        """Train the models of this shard that the store does not hold, on all cores or GPUs; each is stored when done.
 
         Stacks are always complete, even if fewer models are needed: rounding depends on the position in the stack and
         on its size, and a model must not depend on the number of models.
@@ -142,23 +149,51 @@ class ModelSet:
         groups = [group for group in of_shard if not self.trainer.store.holds(self.kind, map(self.key, group))]
         if not groups:
             return
-        groups.sort(key=len, reverse=True)  # the long ones first, so that all cores finish at about the same time
-        self.trainer.policy.warm_up()  # once, and not in every worker
-
-        def task(group: range) -> Callable[[], int]:
-            def run() -> int:
-                self.trainer.store.make_missing(self.kind, list(map(self.key, group)), lambda: self.make(group))
-                return len(group)
-
-            return run
-
-        bar = progress(range(sum(map(len, groups))), f"{self.kind.replace('_', ' ')} models")
-        with closing(
-            run_tasks([task(group) for group in groups], min(self.trainer.policy.workers, len(groups)))
-        ) as done:
+        groups.sort(key=len, reverse=True)  # the long ones first, so that all workers finish at about the same time
+        bar = progress(range(sum(map(len, groups))), f"{self.name} models")
+        with closing(self._finished(groups)) as done:
             for trained in done:
                 bar.update(trained)
         bar.close()
+
+    @property
+    def name(self) -> str:
+        """Return the kind of these models in words."""
+        return self.kind.replace("_", " ")
+
+    def _finished(self, groups: Sequence[range]) -> Generator[int, None, None]:
+        """Train these groups; yield how many models each has, when it is done."""
+        policy = self.trainer.policy
+        if len(devices := policy.devices[: len(groups)]) > 1:
+            logger.info("%d %s models on %s", sum(map(len, groups)), self.name, ", ".join(devices))
+            try:
+                yield from run_on_devices(self.finish, groups, self.trainer.settings, devices)
+            except Unsendable as error:
+                logger.warning("one device trains all %s models, as another process cannot (%s)", self.name, error)
+            else:
+                return
+        policy.warm_up()  # once, and not in every worker
+        yield from run_tasks([partial(self.finish, group) for group in groups], min(policy.workers, len(groups)))
+
+    def finish(self, group: range) -> int:
+        """Train the models of a group, unless another process does, and store each; return how many they are."""
+        self.trainer.policy.warm_up()
+        self.trainer.store.make_missing(self.kind, list(map(self.key, group)), lambda: self._made(group))
+        return len(group)
+
+    def _made(self, group: range) -> Iterator[Artefact]:
+        """Yield what `make` yields.
+
+        Raises:
+            DeviceFull: in one line, if the memory of a GPU is not enough.
+        """
+        try:
+            yield from self.make(group)
+        except torch.OutOfMemoryError as error:
+            device, what = self.trainer.settings.torch_device(), f"one of the {self.name} models (try smaller batches)"
+            if self.stacked and self.options.stacked is not False and self.kind in ("shadow", "shadow_original"):
+                what = f"a stack of {len(group)} {self.name} models (try attack.stacked=false)"
+            raise DeviceFull(f"{device}: its memory is not enough for {what}") from error
 
     def group(self, index: int) -> range:
         """Return the models that are fitted together with this one."""
@@ -186,7 +221,7 @@ class ModelSet:
     def one(self, group: range, keys: Sequence[Mapping[str, Any]], index: int) -> Artefact:
         """Return the outputs of a model; its group is trained here if another process failed, or if it is damaged."""
         with one_thread():
-            return self.trainer.store.get_one(self.kind, keys, index - group.start, lambda: self.make(group))
+            return self.trainer.store.get_one(self.kind, keys, index - group.start, lambda: self._made(group))
 
     def cost(self, outputs: Sequence[Artefact]) -> float:
         """Return the recorded seconds of all trainings, including the models of a stack beyond those needed."""

@@ -227,21 +227,23 @@ class Estimator:
         models: ShadowSet | TrainedOriginals | OriginalSet,
         seconds: Callable[[range, int], float | None],
     ) -> Line:
-        """Return the line of a set of models; `seconds` returns the time of a group on one core, of so many at once."""
+        """Return the line of a set of models; `seconds` returns the time of a group, of so many at once."""
         number, shards = models.options.part
         groups = list(models.groups())[number - 1 :: shards]
         store = self.trainer.store
         held = {index for group in groups for index in group if store.holds(models.kind, [models.key(index)])}
         missing = [group for group in groups if not held.issuperset(group)]
-        at_once = min(self.trainer.policy.workers, len(missing))
+        policy = self.trainer.policy
+        devices = min(len(policy.devices), len(missing))
+        at_once = min(policy.workers, len(missing)) if devices < 2 else 1  # on each device
         spent = [seconds(group, at_once) for group in missing]
         return Line(
             name,
-            about,
+            f"{about}, on {devices} GPUs" if devices > 1 else about,
             sum(index < models.count for group in groups for index in group),
             sum(index < models.count for index in held),
             sum(map(len, missing)),
-            None if None in spent else makespan([each or 0.0 for each in spent], at_once),
+            None if None in spent else makespan([each or 0.0 for each in spent], max(at_once, devices)),
             models,
         )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from advunlearn.config.experiment import Experiment
 from advunlearn.data.splits import Splits
+from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.curves import unheard
 from advunlearn.shadows.originals import OriginalRows, OriginalSet
 from advunlearn.shadows.shadow_set import ShadowSet, shadow_pool
@@ -24,21 +26,26 @@ def shadow_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Shad
     return ShadowSet(trainer, experiment.shadow_options, pool, observed)
 
 
+@dataclass(frozen=True)
+class UnlearnAlike:
+    """Unlearn a shadow original as the run's own original is unlearned; see `OriginalSet.unlearn`."""
+
+    experiment: Experiment
+    splits: Splits
+    references: ShadowSet | None
+
+    def __call__(
+        self, trainer: Trainer, network: nn.Module, retain: Rows, forget: Rows, checkpoint: Checkpoint
+    ) -> nn.Module:
+        """Return the unlearned network."""
+        task = make_task(trainer, self.splits, retain, forget, self.references, checkpoint)
+        with unheard():
+            return run_unlearner(self.experiment, network, task).network
+
+
 def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> OriginalSet:
     """Return the shadow originals of a run, which are unlearned like its own original."""
     references = original_references(experiment, trainer, splits)
-
-    def unlearn(
-        trainer: Trainer,
-        network: nn.Module,
-        retain: NDArray[np.int64],
-        forget: NDArray[np.int64],
-        checkpoint: Checkpoint,
-    ) -> nn.Module:
-        task = make_task(trainer, splits, retain, forget, references, checkpoint)
-        with unheard():
-            return run_unlearner(experiment, network, task).network
-
     return OriginalSet(
         trainer.seeded(experiment.seed_of("audit")),
         experiment.shadow_options,
@@ -46,7 +53,7 @@ def original_set(experiment: Experiment, trainer: Trainer, splits: Splits) -> Or
         forget=splits.forget,
         test=splits.test,
         population=splits.selection,
-        unlearn=unlearn,
+        unlearn=UnlearnAlike(experiment, splits, references),
         unlearner=unlearner_identity(experiment, splits, references),
     )
 

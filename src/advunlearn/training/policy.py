@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,8 @@ class Policy:
 
     Attributes:
         setup: of the models.
-        most_workers: a limit on `workers`, after an earlier try for which memory was not enough; None sets none.
+        most_workers: a limit on `workers` and `devices`, after an earlier try for which memory was not enough;
+            None sets none.
     """
 
     setup: Setup
@@ -91,9 +93,19 @@ class Policy:
         largest = STACKED_STEP if in_layers(self.setup.fresh("warm")) else VMAP_STEP
         return self.step_size < largest[self.setup.settings.torch_device().type] and self.try_stack()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the policy for another process, which has its own first step; see `pickle`."""
+        return {**vars(self), "_warm": False}
+
+    @property
+    def devices(self) -> list[str]:
+        """Return the devices for a set of models; with more than one, each has a process of its own."""
+        found, settings = self.setup.settings.all_devices(), self.setup.settings
+        return found[: min(filter(None, (len(found), settings.workers, self.most_workers)))]
+
     @property
     def workers(self) -> int:
-        """Return how many networks may be fitted at the same time: one per CPU core; on a GPU one."""
+        """Return how many networks may be fitted on one device at the same time: one per CPU core; on a GPU one."""
         settings = self.setup.settings
         threads_collide = self.setup.draws and not workers.forks()  # on torch's global generators
         if settings.torch_device().type != "cpu" or settings.compile or threads_collide:
