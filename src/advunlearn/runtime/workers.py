@@ -76,7 +76,7 @@ def _in_processes(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T
         while waiting or running:
             while waiting and len(running) < workers:
                 try:
-                    running.update([_start(waiting[0])])
+                    _start(waiting[0], running)
                 except OSError as error:
                     if not running or error.errno not in (errno.EAGAIN, errno.ENOMEM):
                         raise
@@ -94,8 +94,8 @@ def _in_processes(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T
         _end(list(running.values()))
 
 
-def _start(task: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
-    """Fork a worker: nothing is imported or copied, so it starts at once."""
+def _start(task: Callable[[], Any], running: dict[Connection, BaseProcess]) -> None:
+    """Fork a worker and add it to those that run: nothing is imported or copied, so it starts at once."""
     reading, writing = multiprocessing.Pipe(duplex=False)
     context = multiprocessing.get_context("fork")
     process = context.Process(target=_work, args=(task, writing, os.getpid()))
@@ -105,10 +105,10 @@ def _start(task: Callable[[], Any]) -> tuple[Connection, BaseProcess]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads: a worker uses none of them
             process.start()
+        running[reading] = process  # before a signal that has waited is an exception: somebody has to end the worker
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
         writing.close()
-    return reading, process
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.SIGNALS)
 
 
 def _work(task: Callable[[], Any], writing: Connection, parent: int) -> None:
