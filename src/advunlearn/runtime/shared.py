@@ -72,8 +72,11 @@ class Shared:
         if id(array) not in self._files:
             self._files[id(array)] = file = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end
             self._seen.append(array)
-            file.write(array.reshape(-1).view(np.uint8).data)
-            file.flush()
+            try:
+                file.write(array.reshape(-1).view(np.uint8).data)
+                file.flush()
+            except OSError as error:  # such as a full disk
+                raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
         return self._files[id(array)].fileno()
 
     def on_cpu(self, tensor: Tensor) -> Tensor:
