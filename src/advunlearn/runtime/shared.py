@@ -113,7 +113,7 @@ class _Packer(pickle.Pickler):
         if isinstance(value, np.ndarray):
             return self._of_array(value)
         if isinstance(value, (type, FunctionType)) and value.__module__ == "__main__":
-            raise pickle.PicklingError(f"{value.__qualname__} is defined in the program itself, not in a module")
+            raise Unsendable(f"{value.__qualname__} is defined in the program itself, not in a module")
         return NotImplemented
 
     def _of_tensor(self, tensor: Tensor) -> Any:
