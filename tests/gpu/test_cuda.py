@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ from gpu.bench import setting
 from gpu.checks import InterruptAfterFive, waits_in, weights
 
 import advunlearn
+from advunlearn.runtime.settings import Settings
 from advunlearn.runtime.signals import Interrupted, heed_signals
+from advunlearn.shadows import model_set
+from advunlearn.shadows.model_set import ShadowOptions
+from advunlearn.shadows.shadow_set import ShadowSet
+from advunlearn.storage.store import Store
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 
@@ -83,6 +89,25 @@ def test_with_deterministic_a_training_repeats_and_resumes_to_the_bit(workplace:
         resumed = weights(one.fitted(rows, "test", checkpoint=Checkpoint(Path("checkpoint"), 1e9))[0])
     assert torch.equal(again, whole)
     assert torch.equal(resumed, whole)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_processes_of_their_own_give_the_shadow_models_of_one(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, stacked: bool
+) -> None:
+    """Where there is one GPU, both processes have it."""
+    count, rows = torch.cuda.device_count(), np.arange(200)
+    devices = [f"cuda:{number % count}" for number in range(max(2, count))]
+    with trainer("deterministic=true") as one:
+        options = ShadowOptions(32 if stacked else 4, stacked=stacked)
+        alone = ShadowSet(one, options, rows, rows).observe(rows).logits
+        monkeypatch.setattr(Settings, "all_devices", lambda settings: devices)
+        monkeypatch.setattr(model_set, "run_tasks", lambda *_: pytest.fail("in this process"))
+        apart = replace(one, store=Store(workplace / "apart"))
+        assert np.array_equal(ShadowSet(apart, options, rows, rows).observe(rows).logits, alone)
+    assert {each.digest for each in apart.store.entries()} == {
+        each.digest for each in one.store.entries() if each.kind == "shadow"
+    }
 
 
 @pytest.mark.parametrize("stacked", [False, True])

@@ -19,6 +19,8 @@ import torch
 from advunlearn.config.compose import experiment_from
 from advunlearn.data.examples import examples_of
 from advunlearn.optimizers.adamw import AdamW
+from advunlearn.options import UserError
+from advunlearn.report.summary.runs import is_idle
 from advunlearn.runtime import on_devices
 from advunlearn.runtime.memory import DeviceFull, ShortOfMemory
 from advunlearn.runtime.settings import Settings
@@ -106,6 +108,20 @@ def when_both_train(folder: Path, trainer: Trainer, act: Callable[[set[int]], No
         act(pids(folder))
 
     threading.Thread(target=run, daemon=True).start()
+
+
+def test_a_set_is_on_all_gpus_or_those_that_are_named_and_its_keys_do_not_tell() -> None:
+    with disguised(3):
+        both = Settings(device="cuda", devices=[2, 0])
+        assert Settings(device="cuda").all_devices() == ["cuda:0", "cuda:1", "cuda:2"]
+        assert both.all_devices() == ["cuda:2", "cuda:0"]
+        assert Settings(device="cuda:1").all_devices() == ["cuda:1"]
+        assert Settings(device="cpu").all_devices() == ["cpu"]
+        identities = [each.identity() for each in (both, Settings(device="cuda"), Settings(device="cuda:1"))]
+        assert identities[0] == identities[1] == identities[2]
+        with pytest.raises(UserError, match=r"^devices=\[0, 3\]: GPU 3 is not available, .* there are 3$"):
+            Settings(device="cuda", devices=[0, 3]).torch_device()
+    assert is_idle("devices")
 
 
 def test_a_worker_that_the_system_kills_is_one_error_and_no_model_is_lost(

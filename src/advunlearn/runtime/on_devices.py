@@ -66,14 +66,19 @@ def run_on_devices(
         torch.cuda.empty_cache()  # the first device is that of this process as well
     level = logging.getLogger("advunlearn").getEffectiveLevel()
     workers: list[_Worker] = []
+    try:
+        _start(workers, (function, settings, level), devices)
+        yield from _share_out(list(arguments), workers)
+    finally:
+        _end(workers)
+
+
+def _start(workers: list[_Worker], work: Any, devices: Sequence[str]) -> None:
+    """Add a worker for each device to the list; what they share is theirs alone afterwards."""
     with Shared() as shared:
-        try:
-            packed = [shared.packed((function, settings, level), device) for device in devices]
-            for device, each in zip(devices, packed, strict=True):
-                workers.append(_Worker(device, each, shared.descriptors))
-            yield from _share_out(list(arguments), workers)
-        finally:
-            _end(workers)
+        packed = [shared.packed(work, device) for device in devices]
+        for device, each in zip(devices, packed, strict=True):
+            workers.append(_Worker(device, each, shared.descriptors))
 
 
 def _share_out(waiting: list[Any], workers: Sequence[_Worker]) -> Generator[Any, None, None]:
@@ -129,7 +134,8 @@ class _Worker:
             work.write(packed)
             work.flush()
             inherited = theirs.fileno(), work.fileno()
-            words = [json.dumps(sys.path), device, *map(str, (*inherited, os.getpid()))]
+            path = [each for each in sys.path if isinstance(each, str)]  # others, Python ignores as well
+            words = [json.dumps(path), device, *map(str, (*inherited, os.getpid()))]
             # A signal must not end it before it has its own handlers.
             signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)
             try:

@@ -72,8 +72,11 @@ class Shared:
         if id(array) not in self._files:
             self._files[id(array)] = file = tempfile.TemporaryFile()  # noqa: SIM115 - closed at the end
             self._seen.append(array)
-            file.write(array.reshape(-1).view(np.uint8).data)
-            file.flush()
+            try:
+                file.write(array.reshape(-1).view(np.uint8).data)
+                file.flush()
+            except OSError as error:  # such as a full disk
+                raise OSError(error.errno, error.strerror, tempfile.gettempdir()) from error
         return self._files[id(array)].fileno()
 
     def on_cpu(self, tensor: Tensor) -> Tensor:
@@ -110,7 +113,7 @@ class _Packer(pickle.Pickler):
         if isinstance(value, np.ndarray):
             return self._of_array(value)
         if isinstance(value, (type, FunctionType)) and value.__module__ == "__main__":
-            raise pickle.PicklingError(f"{value.__qualname__} is defined in the program itself, not in a module")
+            raise Unsendable(f"{value.__qualname__} is defined in the program itself, not in a module")
         return NotImplemented
 
     def _of_tensor(self, tensor: Tensor) -> Any:
