@@ -188,6 +188,14 @@ def test_compiled_networks_share_one_graph_of_fixed_shapes(tmp_path: Path, monke
         assert same(network, plain.fitted(np.arange(100), stream)[0])
 
 
+def test_a_limit_of_workers_holds_for_models_of_another_seed(tmp_path: Path) -> None:
+    trainer = digits_trainer(tmp_path)
+    trainer.policy.most_workers = 1
+    other = trainer.seeded(trainer.settings.seed + 1)
+    assert other.policy.workers == 1
+    assert other.settings.seed == trainer.settings.seed + 1
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("CUDA error: lost"), MemoryError()])
 def test_a_failing_device_is_no_reason_to_fit_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

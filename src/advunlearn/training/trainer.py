@@ -34,6 +34,12 @@ class Trainer(Setup):
         """
         return Policy(Setup(**{each.name: getattr(self, each.name) for each in fields(Setup)}))
 
+    def seeded(self, seed: int) -> Trainer:
+        """Return this trainer with another root of its random streams, and the same limit of workers."""
+        found = super().seeded(seed)
+        found.policy.most_workers = self.policy.most_workers
+        return found
+
     def checkpoint(self, kind: str, key: Mapping[str, Any]) -> Checkpoint:
         """Return the checkpoint of a training for an artefact; it is deleted once the artefact is stored."""
         folder = self.store.checkpoints(kind, key)
