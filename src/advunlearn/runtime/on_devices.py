@@ -30,6 +30,7 @@ from advunlearn.runtime.memory import DeviceFull
 from advunlearn.runtime.seeding import clean_state
 from advunlearn.runtime.settings import Settings
 from advunlearn.runtime.shared import Shared, Unsendable
+from advunlearn.runtime.threads import one_thread
 from advunlearn.runtime.workers import GRACE, LOOK, become_worker, death_of_worker, outcome, result_of
 
 logger = logging.getLogger(__name__)
@@ -218,8 +219,7 @@ def serve(device: str, connection: int, work: int, parent: int) -> None:
         line.send(Unsendable(" ".join(f"{type(error).__name__}: {error}".split())))
         return
     logging.getLogger("advunlearn").setLevel(level)
-    with clean_state(settings.seed), settings.switches():
-        torch.set_num_threads(1)
+    with clean_state(settings.seed), settings.switches(), one_thread():
         while not signals.is_asked():
             try:
                 task = cast("Connection", line.queue).recv()
