@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from advunlearn.cli import main
-from advunlearn.evaluation.metrics_file import Metrics
 from advunlearn.report.run.first_page import asked, conclusion, done, limits, row_digest
 from tests.report.runs import metrics
 
@@ -20,10 +19,10 @@ QUICK = ["attack=threshold", "optimizer.epochs=2", "unlearner=finetune", "unlear
 ROWS = np.array([3, 17, 200])
 
 
-def with_intervals(original: float, retrained: float, unlearned: float, half: float) -> Metrics:
-    found = metrics({"lira": unlearned - retrained}, before={"lira": original - retrained})
+def with_intervals(original: float, retrained: float, unlearned: float, half: float) -> Any:
+    found: Any = metrics({"lira": unlearned - retrained}, before={"lira": original - retrained})
     for model, auc in (("original", original), ("retrained", retrained), ("unlearned", unlearned)):
-        attack = found["models"][model]["attacks"]["lira"]  # type: ignore[index]
+        attack = found["models"][model]["attacks"]["lira"]
         attack |= {"auc": auc, "auc_low": auc - half, "auc_high": auc + half}
     return found
 
@@ -54,7 +53,7 @@ def test_a_difference_that_the_audit_cannot_see_is_the_sum_of_half_intervals() -
 def test_an_attack_that_compares_two_models_has_no_part_in_the_conclusion() -> None:
     found = with_intervals(0.8, 0.5, 0.5, 0.05)
     for model, auc in (("original", 0.5), ("retrained", 0.5), ("unlearned", 0.9)):
-        attacks = found["models"][model]["attacks"]  # type: ignore[index]
+        attacks = found["models"][model]["attacks"]
         attacks["weight_change"] = {**attacks["lira"], "auc": auc, "auc_low": auc - 0.05, "auc_high": auc + 0.05}
     assert conclusion(found)[0].startswith("No difference beyond chance was found: the attack lira does not tell")
 
@@ -62,7 +61,7 @@ def test_an_attack_that_compares_two_models_has_no_part_in_the_conclusion() -> N
 def test_a_control_that_failed_is_said_on_the_first_page() -> None:
     found = with_intervals(0.8, 0.5, 0.5, 0.05)
     apart = {"auc": 0.6, "reference": 0.5, "spread": 0.01, "difference": 0.1, "low": 0.05, "high": 0.15}
-    found["control"] = {"models": 3, "attacks": {"lira": apart}, "failed": ["lira"]}  # type: ignore[typeddict-item]
+    found["control"] = {"models": 3, "attacks": {"lira": apart}, "failed": ["lira"]}
     assert any("do not trust the gaps" in line for line in limits(found, {}))
 
 

@@ -245,7 +245,7 @@ def test_what_another_process_cannot_have_is_trained_here(
     tmp_path: Path, two_devices: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = digits_trainer(tmp_path)
-    trainer.dataset.imported_transform = lambda: None  # type: ignore[method-assign]
+    two_devices.setattr(trainer.dataset, "imported_transform", lambda: None)
     models = shadow_set(trainer, 4, stacked=False)
     models.train()
     assert len(stored(trainer)) == 4

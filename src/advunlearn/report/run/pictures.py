@@ -154,8 +154,6 @@ def _draw_auditor(axes: Axes, trace: Trace) -> None:
 
 def roc_figure(scores: Mapping[str, NDArray[Any]]) -> Figure:
     """Return one log-log ROC panel for each attack, with the three models in it."""
-    from advunlearn.evaluation.metrics import roc_curve_points  # scikit-learn, which no other picture needs
-
     attacks = [name.split("/", 1)[1] for name in scores if name.startswith(f"{MODELS[0]}/")]
     attacks = [name for name in primary(attacks) if name != "loss"]
     figure, panels = _figure(1, len(attacks), 4 * max(1, 2 / len(attacks)), 3.8)
@@ -163,11 +161,8 @@ def roc_figure(scores: Mapping[str, NDArray[Any]]) -> Figure:
     least = 0.5 / max(1, int((~members).sum()))
     for axes, attack in zip(panels, attacks, strict=True):
         for model in MODELS:
-            fpr, tpr = roc_curve_points(scores[f"{model}/{attack}"], members)
-            axes.plot(fpr.clip(least), tpr.clip(least), color=COLORS[model], label=model, drawstyle="steps-post")
-        axes.plot([least, 1], [least, 1], color="#bbbbbb", linestyle=":", linewidth=1)
-        _log_axes(axes, least)
-        axes.set(title=literal(attack), xlabel="false-positive rate")
+            _draw_roc(axes, model, scores[f"{model}/{attack}"], members, least)
+        axes.set(title=literal(attack))
     panels[0].set_ylabel("true-positive rate")
     panels[0].legend(loc="lower right")
     return figure
@@ -181,22 +176,14 @@ def _asked(scores: Mapping[str, NDArray[Any]]) -> list[tuple[str, str]]:
 
 def algorithm_figure(scores: Mapping[str, NDArray[Any]], asked: Sequence[tuple[str, str]]) -> Figure:
     """Return one log-log ROC panel for each question on the algorithm, over the scores of all its models."""
-    from advunlearn.evaluation.metrics import roc_curve_points
-
     figure, panels = _figure(1, len(asked), 4 * max(1, 2 / len(asked)), 3.8)
-    least = 1.0
     for axes, (attack, question) in zip(panels, asked, strict=True):
         for model in MODELS:
             ratios = scores[f"algorithm/{attack}/{question}/{model}"]
             known = ~np.isnan(ratios)
             first = np.broadcast_to(np.arange(2)[:, None, None] == 0, ratios.shape)
-            fpr, tpr = roc_curve_points(ratios[known], first[known])
-            least = min(least, 0.5 / max(1, int(known[1].sum())))
-            axes.plot(fpr.clip(least), tpr.clip(least), color=COLORS[model], label=model, drawstyle="steps-post")
-        axes.set(title=literal(f"{attack}: {question_in_words(question)}"), xlabel="false-positive rate")
-    for axes in panels:
-        axes.plot([least, 1], [least, 1], color="#bbbbbb", linestyle=":", linewidth=1)
-        _log_axes(axes, least)
+            _draw_roc(axes, model, ratios[known], first[known], 0.5 / max(1, int(known[1].sum())))
+        axes.set(title=literal(f"{attack}: {question_in_words(question)}"))
     panels[0].set_ylabel("true-positive rate")
     panels[0].legend(loc="lower right")
     return figure
@@ -259,8 +246,19 @@ def relearning_figure(found: Relearning) -> Figure:
     return figure
 
 
+def _draw_roc(axes: Axes, model: str, scores: NDArray[Any], positive: NDArray[np.bool_], least: float) -> None:
+    """Draw the curve of a model on logarithmic axes that begin at `least`, and the line of guessing."""
+    from advunlearn.evaluation.metrics import roc_curve_points  # scikit-learn, which no other picture needs
+
+    fpr, tpr = roc_curve_points(scores, positive)
+    axes.plot(fpr.clip(least), tpr.clip(least), color=COLORS[model], label=model, drawstyle="steps-post")
+    if model == MODELS[-1]:
+        axes.plot([least, 1], [least, 1], color="#bbbbbb", linestyle=":", linewidth=1)
+        _log_axes(axes, least)
+
+
 def _log_axes(axes: Axes, least: float) -> None:
-    axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.1))
+    axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.1), xlabel="false-positive rate")
     axes.minorticks_off()  # most of the time of drawing, for ticks without labels
     for rate in (0.01, 0.001):
         if rate > least:

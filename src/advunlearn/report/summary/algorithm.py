@@ -24,7 +24,7 @@ def algorithm_columns(runs: Iterable[Run]) -> list[Column]:
 
 
 def of_question(attack: str, question: str, number: AlgorithmNumber) -> Column:
-    """Return the column of one number of a question; a terminal has room for the AUC of all forgotten examples."""
+    """Return the column of one number of a question; a terminal shows the AUC over all forgotten examples alone."""
 
     def find(metrics: Metrics, model: ModelName) -> float | None:
         found = metrics.get("algorithm", {}).get(attack, {}).get(question, {}).get(model)

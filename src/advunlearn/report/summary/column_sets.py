@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 from advunlearn.evaluation.comparison import primary
 from advunlearn.report.summary.algorithm import algorithm_columns, of_question
@@ -30,7 +31,7 @@ def default_columns(runs: Sequence[Run], attacks: Sequence[str], *, methods: boo
     judged = [AVERAGE_GAP, TOW, TOW_MIA] if methods else []
     found = [
         *map(accuracy, SHOWN_PARTS),
-        *([] if methods else map(_auc, attacks)),
+        *([] if methods else (_of_judged(attack, "auc") for attack in attacks)),
         *map(gap, attacks),
         *judged,
         time_over_retraining("unlearning"),
@@ -68,9 +69,9 @@ METRICS: dict[str, Callable[[Sequence[str]], list[Column]]] = {
     "accuracy_test": lambda attacks: [accuracy("test")],
     "accuracy_forget": lambda attacks: [accuracy("forget")],
     "accuracy_retain": lambda attacks: [accuracy("retain")],
-    "auc": lambda attacks: [_auc(attack) for attack in attacks],
+    "auc": lambda attacks: [_of_judged(attack, "auc") for attack in attacks],
     "gap": lambda attacks: [gap(attack) for attack in attacks],
-    "tpr@0.01": lambda attacks: [_tpr(attack) for attack in attacks],
+    "tpr@0.01": lambda attacks: [_of_judged(attack, "tpr_at_fpr_0.01") for attack in attacks],
     "tpr@0.001": lambda attacks: [of_attack("TPR at 0.1% FPR", "tpr_at_fpr_0.001", attack) for attack in attacks],
     "balanced_accuracy": lambda attacks: [
         of_attack("balanced accuracy", "balanced_accuracy", attack) for attack in attacks
@@ -94,18 +95,12 @@ def every_column(attacks: Sequence[str]) -> list[Column]:
     return [*chosen_columns(METRICS, attacks), time_over_retraining("references"), *further_columns()]
 
 
-def _auc(judged: str) -> Column:
-    """Return the column of the AUC of an attack, or of its question on the algorithm; see `gaps_of`."""
-    attack, _, question = judged.partition(" ")
-    return of_question(attack, question, "auc") if question else auc(attack)
-
-
-def _tpr(judged: str) -> Column:
-    """Return the column of the true-positive rate at 1 %, as `_auc`."""
+def _of_judged(judged: str, number: Literal["auc", "tpr_at_fpr_0.01"]) -> Column:
+    """Return the column of one number of an attack, or of its question on the algorithm; see `gaps_of`."""
     attack, _, question = judged.partition(" ")
     if question:
-        return of_question(attack, question, "tpr_at_fpr_0.01")
-    return of_attack("TPR at 1% FPR", "tpr_at_fpr_0.01", attack)
+        return of_question(attack, question, number)
+    return auc(attack) if number == "auc" else of_attack("TPR at 1% FPR", number, attack)
 
 
 def _once(columns: Iterable[Column]) -> list[Column]:
