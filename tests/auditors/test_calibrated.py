@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from advunlearn.auditors.calibrated import Calibrated, expected, residuals
+from advunlearn.auditors.calibrated import Calibrated, expected, residuals, standardised
 from advunlearn.options import OptionError, UserError
 from advunlearn.shadows.outputs import ShadowOutputs
 
@@ -18,30 +18,54 @@ def outputs(margins: np.ndarray, membership: np.ndarray) -> ShadowOutputs:
 
 
 def utility(auditor: Calibrated, forget: torch.Tensor, audit: torch.Tensor) -> torch.Tensor:
+    """Return the utility for distances and levels, (n, 2) and (m, 2)."""
     labels = [torch.zeros(len(each)).long() for each in (forget, audit)]
-    return auditor.utility(forget[:, None], audit[:, None], *labels, torch.Generator()).utility
+    return auditor.utility(forget, audit, *labels, torch.Generator()).utility
+
+
+FORGET = torch.tensor([[-3.0, 1.0], [0.2, -1.0], [0.7, 0.5], [2.0, 0.4]]).double()  # distances and levels
+AUDIT = torch.tensor([[0.0, 2.0], [-0.5, -0.5], [1.5, 1.0]]).double()
 
 
 def test_the_utility_is_that_of_the_best_stakes() -> None:
-    forget, audit = torch.tensor([-3.0, 0.2, 0.7, 2.0]).double(), torch.tensor([0.0, -0.5, 1.5]).double()
+    auditor = Calibrated(stake=0.8, cost=2.0)
     stakes = torch.linspace(-0.8, 0.8, 160_001).double()[:, None]
-    best = [(stakes * d - stakes.square() / 2).max(0).values.mean() for d in (forget, audit)]
-    assert utility(Calibrated(stake=0.8), forget, audit).item() == pytest.approx((best[0] + best[1]).item() / 2)
+    best = []
+    for d, level in (FORGET.T, AUDIT.T):
+        each = (stakes * d - 2.0 * stakes.square() / 2).max(0).values.mean()
+        whole = [(stakes * (of * d).mean() - stakes.square() / 2).max() for of in (torch.ones_like(d), level)]
+        best.append(each + whole[0] + whole[1])
+    assert utility(auditor, FORGET, AUDIT).item() == pytest.approx((best[0] + best[1]).item() / 2)
 
 
 def test_the_gradient_is_that_with_the_best_stakes_held_constant() -> None:
-    distances = torch.tensor([-3.0, 0.2, 0.7, 2.0]).double().requires_grad_()
-    utility(Calibrated(stake=0.8), distances, torch.zeros(3).double()).backward()
-    assert distances.grad is not None
-    assert distances.grad.numpy() == pytest.approx(np.clip(distances.detach().numpy(), -0.8, 0.8) / 4 / 2)
+    scores = FORGET.clone().requires_grad_()
+    utility(Calibrated(stake=0.8, cost=2.0), scores, torch.zeros(3, 2).double()).backward()
+    assert scores.grad is not None
+    d, level = FORGET.numpy().T
+    stakes = np.clip(d / 2.0, -0.8, 0.8) + np.clip(d.mean(), -0.8, 0.8) + np.clip((level * d).mean(), -0.8, 0.8) * level
+    assert scores.grad[:, 0].numpy() == pytest.approx(stakes / 4 / 2)
+
+
+def test_a_small_distance_that_all_examples_share_counts_more_than_one_of_both_signs() -> None:
+    auditor, audit = Calibrated(), torch.zeros(2, 2).double()
+    level = standardised(torch.arange(8).double())
+    signs = torch.tensor([1.0, -1, -1, 1, 1, -1, -1, 1]).double()  # mean 0, and no slope over the levels
+    same, grows, alternates = (
+        utility(auditor, torch.stack([0.05 * each, level], 1), audit).item()
+        for each in (torch.ones(8).double(), level, signs)
+    )
+    assert alternates == pytest.approx(0.05**2 / (2 * 3.0) / 2)
+    assert same == pytest.approx(alternates + 0.05**2 / 2 / 2)
+    assert grows == pytest.approx(alternates + 0.05**2 / 2 / 2)
 
 
 def test_nobody_can_tell_a_model_on_its_targets() -> None:
-    found = Calibrated().utility(*torch.zeros(2, 5, 1).double(), *torch.zeros(2, 5).long(), torch.Generator())
+    found = Calibrated().utility(*torch.zeros(2, 5, 2).double(), *torch.zeros(2, 5).long(), torch.Generator())
     assert found.utility.item() == Calibrated.uninformed
     assert found.accuracy.item() == 0.5
     memorised = Calibrated().utility(
-        torch.ones(5, 1).double(), torch.zeros(5, 1).double(), *torch.zeros(2, 5).long(), torch.Generator()
+        torch.ones(5, 2).double(), torch.zeros(5, 2).double(), *torch.zeros(2, 5).long(), torch.Generator()
     )
     assert memorised.accuracy.item() == 0.75  # every forget example above its target; audit examples on it
 
@@ -76,8 +100,10 @@ def test_targets_of_forget_examples_have_the_spread_of_retraining_and_audit_exam
     assert moved.mean() == pytest.approx(0.0, abs=1e-2)
     assert np.corrcoef(moved, own)[0, 1] > 0.95
     at_target = evidence.subset(torch.arange(5)).scores(evidence.target[:5])
-    assert at_target.shape == (5, 1)
-    assert float(at_target.abs().max()) == 0.0
+    assert at_target.shape == (5, 2)
+    assert float(at_target[:, 0].abs().max()) == 0.0
+    levels = evidence.level[forgotten:].numpy()
+    assert levels == pytest.approx((audit.mean(0) - audit.mean()) / audit.mean(0).std(), abs=1e-5)
 
 
 def test_a_margin_is_measured_in_deviations_from_its_target() -> None:
@@ -93,7 +119,7 @@ def test_a_margin_is_measured_in_deviations_from_its_target() -> None:
     assert found.deviation.numpy() == pytest.approx(deviations)
     # A line through the one audit example leaves no residual, so its target is the references' mean.
     assert found.target.numpy() == pytest.approx([2 + deviations[0] * draw, 5.0])
-    assert found.scores(torch.tensor([2.0, 6.0]).double())[1, 0].item() == pytest.approx(1 / deviations[1])
+    assert found.scores(torch.tensor([2.0, 6.0]).double())[1].tolist() == pytest.approx([1 / deviations[1], 0.0])
 
 
 def test_residuals_are_orthogonal_to_the_line() -> None:
@@ -113,7 +139,7 @@ def test_too_few_models_without_an_example_are_an_error_with_a_fix() -> None:
         expected(torch.zeros(3, 2).double(), torch.from_numpy(~inside))
 
 
-@pytest.mark.parametrize("wrong", [{"references": 3}, {"references": 5}, {"stake": 0}])
+@pytest.mark.parametrize("wrong", [{"references": 3}, {"references": 5}, {"stake": 0}, {"cost": 0}])
 def test_bad_options_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match=next(iter(wrong))):
         Calibrated(**wrong)

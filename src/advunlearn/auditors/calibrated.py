@@ -21,20 +21,22 @@ from advunlearn.shadows.outputs import ShadowOutputs
 class Expected:
     """The logit margins that a retrained model is expected to have: `target` (n,), in units of `deviation` (n,).
 
-    Both are on the CPU.
+    `level` (n,) is the mean of the margins over retrained models, standardised. All are on the CPU.
     """
 
     target: Tensor
     deviation: Tensor
+    level: Tensor
 
     def scores(self, margins: Tensor) -> Tensor:
-        """Return the distances of margins (n,) from their targets in deviations, (n, 1)."""
-        target, deviation = (to_device(each, margins.device) for each in (self.target, self.deviation))
-        return ((margins - target) / deviation)[:, None]
+        """Return the distances of margins (n,) from their targets in deviations, and the levels, (n, 2)."""
+        device = margins.device
+        target, deviation, level = (to_device(each, device) for each in (self.target, self.deviation, self.level))
+        return torch.stack([(margins - target) / deviation, level], 1)
 
     def subset(self, index: Tensor) -> Expected:
         """Return what is expected of the examples at these positions."""
-        return Expected(self.target[index], self.deviation[index])
+        return Expected(self.target[index], self.deviation[index], self.level[index])
 
 
 @dataclass
@@ -50,14 +52,16 @@ class Calibrated(Auditor):
     Audit examples are to stay as they are, except for what a smaller training set changes: t(x) = m(x) + r(x), where
     r(x) is what the original model's margin differs from its weighted least-squares line over m(x).
 
-    The auditor bets on each example that its distance d(x) = (margin - t(x)) / s(x) is not zero. It chooses the stakes
-    w(x), of at most `stake` in size, at a cost of w(x)^2 / 2:
+    The auditor bets on each example that its distance d(x) = (margin - t(x)) / s(x) is not zero, at a stake w(x). A
+    distance that is small on each example, but the same on all, tells unlearned models as surely. So it also bets on
+    the whole: that the mean distance is not zero, at a stake v, and that it does not grow with the level l(x), which is
+    m(x) standardised, at a stake u. It chooses the stakes, of at most `stake` in size; those on one example cost more:
 
-        M = max over w of mean [w(x) d(x) - w(x)^2 / 2]
+        M = max over w, v, u of mean [w(x) d(x) - cost w(x)^2 / 2] + v mean d(x) + u mean l(x) d(x) - (v^2 + u^2) / 2
 
-    the mean of its values on forget examples and on audit examples. The best stakes are d(x), limited to `stake`, and M
-    is then the Huber function of d(x). By the envelope theorem the gradient through the best stakes is zero, so that of
-    M with the stakes held constant is exact.
+    the mean of its values on forget examples and on audit examples. The best stakes are d(x) / `cost`, mean d(x) and
+    mean l(x) d(x), each limited to `stake`, and M is then a sum of Huber functions. By the envelope theorem the
+    gradient through the best stakes is zero, so that of M with the stakes held constant is exact.
 
     It fails if the references say little of the request: with few of them, m(x) is a mean of few margins. If whole
     classes are forgotten, the references are trained without these classes and serve no other request.
@@ -65,6 +69,7 @@ class Calibrated(Auditor):
     Attributes:
         references: models, a multiple of 2 and at least 4.
         stake: the largest stake, in deviations; it limits the gradient of examples that are far from their target.
+        cost: of a stake on one example; a stake on the whole costs 1.
 
     References:
         [huber1964] P. J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35(1),
@@ -78,7 +83,8 @@ class Calibrated(Auditor):
     """
 
     references: int = option(64, at_least=4, even=True)
-    stake: float = option(0.3, above=0)
+    stake: float = option(0.1, above=0)
+    cost: float = option(3.0, above=0)
 
     uninformed: ClassVar[float] = 0.0
 
@@ -108,7 +114,8 @@ class Calibrated(Auditor):
         draws = torch.randn(forgotten, generator=generator, dtype=torch.float64)
         kept = mean[forgotten:] + residuals(original()[forgotten:], mean[forgotten:], 1 / variance[forgotten:])
         target = torch.cat([mean[:forgotten] + variance[:forgotten].sqrt() * draws, kept])
-        return Expected(target, variance.sqrt())
+        level = torch.cat([standardised(each) for each in mean.split([forgotten, len(mean) - forgotten])])
+        return Expected(target, variance.sqrt(), level)
 
     def utility(
         self,
@@ -122,10 +129,24 @@ class Calibrated(Auditor):
 
         The accuracy is that of calling an example above its target a member.
         """
-        sides = member_scores[:, 0], nonmember_scores[:, 0]
-        values = [F.huber_loss(each, torch.zeros_like(each), delta=self.stake) for each in sides]
-        above = [((each > 0).double() + 0.5 * (each == 0)).mean() for each in sides]
+        values, above = [], []
+        for distance, level in (member_scores.unbind(1), nonmember_scores.unbind(1)):
+            whole = torch.stack([distance.mean(), (level * distance).mean()])
+            values.append(best_bet(distance, self.stake, self.cost).mean() + best_bet(whole, self.stake, 1.0).sum())
+            above.append(((distance > 0).double() + 0.5 * (distance == 0)).mean())
         return Audit(utility=(values[0] + values[1]) / 2, accuracy=(above[0] + 1 - above[1]) / 2)
+
+
+def best_bet(gain: Tensor, stake: float, cost: float) -> Tensor:
+    """Return the maximum over w, at most `stake` in size, of w gain - cost w^2 / 2; gain of any shape."""
+    return F.huber_loss(gain, torch.zeros_like(gain), delta=stake * cost, reduction="none") / cost
+
+
+def standardised(values: Tensor) -> Tensor:
+    """Return values (n,) at mean 0 and deviation 1; zeros if they are all the same."""
+    centred = values - values.mean()
+    deviation = centred.square().mean().sqrt()
+    return centred / deviation if deviation > 0 else torch.zeros_like(values)
 
 
 def expected(margins: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
