@@ -22,6 +22,7 @@ from advunlearn.cli import main
 from advunlearn.report.run.page import draw_pictures
 from advunlearn.report.summary.page import _draw
 from advunlearn.runtime.threads import kept_threads
+from advunlearn.stages import clock
 
 torch.set_num_threads(1)  # the suite runs beside other work, and these networks are tiny
 
@@ -89,6 +90,25 @@ def no_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for place in DRAWING:
             patch.setattr(place, lambda *_: {"roc": b"\x89PNG"})
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_estimates() -> Iterator[None]:
+    """Time steps for an estimate for a millisecond: the usual twentieth of a second is as long as many a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "SLICE", 0.001)
+        yield
+
+
+FSYNC = os.fsync
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """Leave out what shows only after a power cut, and takes milliseconds for each file; `tests/storage` does not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # a descriptor that is closed is still an error
         yield
 
 
