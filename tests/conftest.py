@@ -13,15 +13,22 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
+
+# Read once, when NumPy is imported. On two busy cores, threads that wait for each other made fits take four times
+# the CPU time.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 import torch
 
 from advunlearn.cli import main
 from advunlearn.report.run.page import draw_pictures
 from advunlearn.report.summary.page import _draw
 from advunlearn.runtime.threads import kept_threads
+from advunlearn.stages import clock
 
 torch.set_num_threads(1)  # the suite runs beside other work, and these networks are tiny
 
@@ -71,11 +78,11 @@ def process_as_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
     Modules that a test wrote are forgotten: another test has a file of the same name.
     """
-    path, arguments, modules = list(sys.path), list(sys.argv), set(sys.modules)
+    path, arguments, latest = list(sys.path), list(sys.argv), next(reversed(sys.modules))
     levels = {logger: logger.level for logger in (logging.getLogger(), logging.getLogger("advunlearn"))}
     yield
     sys.path[:], sys.argv = path, arguments
-    for name in set(sys.modules) - modules:
+    for name in list(takewhile(lambda name: name != latest, reversed(sys.modules))):  # all take longer than most tests
         file = getattr(sys.modules[name], "__file__", None)
         if file and Path(file).is_relative_to(tmp_path_factory.getbasetemp()):
             del sys.modules[name]
@@ -89,6 +96,25 @@ def no_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for place in DRAWING:
             patch.setattr(place, lambda *_: {"roc": b"\x89PNG"})
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_estimates() -> Iterator[None]:
+    """Time steps for an estimate for a millisecond: the usual twentieth of a second is as long as many a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "SLICE", 0.001)
+        yield
+
+
+FSYNC = os.fsync
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """Leave out what shows only after a power cut, and takes milliseconds for each file; `tests/storage` does not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # a descriptor that is closed is still an error
         yield
 
 

@@ -23,6 +23,7 @@ from advunlearn.runtime.signals import Interrupted, halt_point, heed_signals
 from advunlearn.runtime.workers import forks, run_tasks
 from advunlearn.shadows import model_set
 from advunlearn.shadows.model_set import ModelSet
+from advunlearn.storage import locks
 from advunlearn.storage.store import Store
 from tests.conftest import Command, Running, own_unlearner, stages_of
 from tests.test_run import QUICK, without_seconds
@@ -204,7 +205,11 @@ def test_what_is_no_run_is_refused_and_a_bad_config_recorded(
     assert state_of(workplace / "bad").name == "failed"
 
 
-def test_a_run_does_not_go_on_twice_at_once(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_does_not_go_on_twice_at_once(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "BEAT", 0.05)
+    monkeypatch.setattr(locks, "_heart", locks._Heart())  # that of earlier tests still beats slowly
     config = OmegaConf.create(experiment_from([*QUICK, "attack=threshold"]).config)
     (workplace / "run").mkdir()
     OmegaConf.save(config, workplace / "run" / "config.yaml")

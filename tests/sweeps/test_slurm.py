@@ -173,7 +173,8 @@ class Story:
         six: 6 runs. Of the first four, while they unlearn, one is cancelled and the others are killed in three
             ways; then a job of a better partition takes the node of the fifth.
         sharded: two runs behind two jobs that train their shadow models.
-        cancelled: how the first of the six stood when all was over, before `submit --retry`.
+        by_hand: the id of a job whose batch script was written by hand.
+        cancelled: how the first of the six stood when the others were over, before `submit --retry`.
         retried: what that printed.
     """
 
@@ -181,6 +182,7 @@ class Story:
     failing: Sweep
     six: Sweep
     sharded: Sweep
+    by_hand: str
     cancelled: str
     retried: str
     unbroken: Path
@@ -195,6 +197,7 @@ def story(place: Place) -> Story:
     six = place.submit("--setup", slow, *SLOW, f"seed={','.join(map(str, range(6)))}")
     shadowed = ["attack=lira", "attack.shadows=8", "attack.stacked=false", "optimizer=counted", "threads=1"]
     sharded = place.submit("--shadow-shards", "2", *shadowed, "optimizer.epochs=2", "unlearner=none,retrain")
+    by_hand = sent_by_hand(place)
 
     def unlearns(number: int) -> bool:
         return len(six.manifest(number)["stages"]) >= 3  # data, pretrain, retrain
@@ -219,11 +222,29 @@ def story(place: Place) -> Story:
     place.cache = place.folder / "another cache"
     place.type("resume", "unbroken")
     place.cache = place.folder / "cache"
-    wait_for_the_end(limited, failing, six, sharded)
+    wait_for_the_end(six)
     cancelled = place.type("status", str(six.folder)).stdout
     retried = place.type("submit", "--retry", str(six.folder), "--setup", ":").stdout
-    wait_for_the_end(Sweep(six.folder, [retried.split()[1].rstrip(":")]))
-    return Story(limited, failing, six, sharded, cancelled, retried, unbroken)
+    others = [retried.split()[1].rstrip(":"), by_hand]
+    wait_for_the_end(limited, failing, sharded, Sweep(six.folder, others))
+    return Story(limited, failing, six, sharded, by_hand, cancelled, retried, unbroken)
+
+
+def sent_by_hand(place: Place) -> str:
+    """Send a batch script whose command is the entry point; return the job's id."""
+    train = Path(__file__).parents[2] / "src" / "advunlearn" / "train.py"
+    words = " ".join([*SMALL, "unlearner.epochs=1", "hydra.run.dir=by-hand"])
+    (place.folder / "train.sh").write_text(f"#!/bin/sh\n#SBATCH --mem=100\nexec {sys.executable} {train} {words}\n")
+    sent = subprocess.run(
+        ["sbatch", "--parsable", "--output", "train.log", "train.sh"],
+        cwd=place.folder,
+        env={**os.environ, "ADVUNLEARN_CACHE": str(place.cache)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert sent.returncode == 0, sent.stderr
+    return sent.stdout.strip()
 
 
 def test_an_array_of_six_completes_whatever_befell_its_jobs(story: Story, place: Place) -> None:
@@ -332,17 +353,8 @@ def test_what_slurm_refuses_is_said_in_a_line_and_can_be_sent_again(place: Place
     assert place.type("status", folder).stdout.splitlines()[-2] == "runs: 1 cancelled"
 
 
-def test_the_entry_point_can_be_the_command_of_a_batch_script(place: Place) -> None:
-    train = Path(__file__).parents[2] / "src" / "advunlearn" / "train.py"
-    words = " ".join([*SMALL, "unlearner.epochs=1", "hydra.run.dir=by-hand"])
-    (place.folder / "train.sh").write_text(f"#!/bin/sh\n#SBATCH --mem=100\nexec {sys.executable} {train} {words}\n")
-    done = subprocess.run(
-        ["sbatch", "--wait", "--output", "train.log", "train.sh"],
-        cwd=place.folder,
-        env={**os.environ, "ADVUNLEARN_CACHE": str(place.cache)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, (place.folder / "train.log").read_text()
+def test_the_entry_point_can_be_the_command_of_a_batch_script(story: Story, place: Place) -> None:
+    job = ask("scontrol", "-o", "show", "job", story.by_hand)
+    assert " JobState=COMPLETED " in job, (place.folder / "train.log").read_text()
+    assert " ExitCode=0:0 " in job
     assert json.loads((place.folder / "by-hand" / "manifest.json").read_text())["status"] == "completed"

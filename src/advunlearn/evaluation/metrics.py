@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from scipy.stats import beta, ks_2samp, norm, rankdata, wasserstein_distance
 from scipy.stats import t as student
-from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedKFold
 
 from advunlearn.evaluation.attack_metrics import RocMetrics
@@ -78,9 +77,18 @@ def roc(scores: ArrayLike, members: ArrayLike, *, seed: int = 0, cross_fitted: b
 def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Floats, Floats]:
     """Return (fpr, tpr) at every threshold, from (0, 0) to (1, 1); see `roc` for arguments and errors."""
     kept, inside, _ = _scored(scores, members)
-    # Ranks in place of the scores: scikit-learn refuses infinities.
-    fpr, tpr, _ = roc_curve(inside, rankdata(kept), drop_intermediate=False)
+    fpr, tpr, _ = _curve(kept, inside)
     return fpr, tpr
+
+
+def _curve(scores: Floats, members: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+    """Return (fpr, tpr, thresholds) as scikit-learn's `roc_curve` does, which checks its arguments for longer."""
+    order = np.argsort(-scores)
+    ordered = scores[order]
+    last = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(scores) - 1)  # of each distinct score
+    found = np.append(0, np.cumsum(members[order])[last])
+    wrong = np.append(0, last + 1) - found
+    return wrong / wrong[-1], found / found[-1], np.append(np.inf, ordered[last])
 
 
 def auc_interval(
@@ -205,7 +213,7 @@ def balanced_accuracy(scores: Floats, members: NDArray[np.bool_], *, seed: int) 
 
 
 def _judged(scores: Floats, members: NDArray[np.bool_], chosen: NDArray[np.intp], judged: NDArray[np.intp]) -> float:
-    fpr, tpr, thresholds = roc_curve(members[chosen], scores[chosen], drop_intermediate=False)
+    fpr, tpr, thresholds = _curve(scores[chosen], members[chosen])
     predicted = scores[judged] >= thresholds[int(np.argmax(tpr - fpr))]
     truth = members[judged]
     return float((predicted[truth].mean() + (~predicted[~truth]).mean()) / 2)
@@ -238,8 +246,9 @@ def epsilon_lower_bound(scores: ArrayLike, members: ArrayLike, *, seed: int, del
 
     # Members may also score low: over-forgetting makes examples detectable as well.
     candidates = {sign: np.unique(sign * ranks[chosen]) for sign in (1, -1)}
-    sign = max(candidates, key=lambda sign: float(epsilons(sign, chosen, candidates[sign]).max()))
-    best = candidates[sign][[np.argmax(epsilons(sign, chosen, candidates[sign]))]]
+    refuted = {sign: epsilons(sign, chosen, candidates[sign]) for sign in candidates}
+    sign = max(refuted, key=lambda sign: float(refuted[sign].max()))
+    best = candidates[sign][[np.argmax(refuted[sign])]]
     return float(epsilons(sign, judged, best)[0])
 
 
@@ -256,8 +265,8 @@ def epsilon_of_counts(
     """
     if not 0 <= delta < 1:
         raise ValueError(f"delta must lie in [0, 1), got {delta}")
-    tpr, _ = _clopper_pearson(np.asarray(true_positives), members, CONFIDENCE)
-    _, fpr = _clopper_pearson(np.asarray(false_positives), nonmembers, CONFIDENCE)
+    tpr = _lowest(np.asarray(true_positives), members, CONFIDENCE)
+    fpr = _highest(np.asarray(false_positives), nonmembers, CONFIDENCE)
     ratio = np.maximum((tpr - delta) / fpr, (1 - fpr - delta) / (1 - tpr))
     return np.log(np.maximum(ratio, 1.0))
 
@@ -268,18 +277,25 @@ def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE)
     Raises:
         ValueError: unless 0 <= successes <= trials and trials > 0.
     """
-    low, high = _clopper_pearson(np.asarray(successes), trials, confidence)
-    return float(low), float(high)
+    count = np.asarray(successes)
+    return float(_lowest(count, trials, confidence)), float(_highest(count, trials, confidence))
 
 
-def _clopper_pearson(successes: NDArray[np.int64], trials: int, confidence: float) -> tuple[Floats, Floats]:
+def _lowest(successes: NDArray[np.int64], trials: int, confidence: float) -> Floats:
+    """Return the lower bounds; of no success it is 0, where the beta distribution degenerates."""
+    _check_counts(successes, trials)
+    return np.where(successes == 0, 0.0, beta.ppf((1 - confidence) / 2, successes, trials - successes + 1))
+
+
+def _highest(successes: NDArray[np.int64], trials: int, confidence: float) -> Floats:
+    """Return the upper bounds; of successes alone it is 1, where the beta distribution degenerates."""
+    _check_counts(successes, trials)
+    return np.where(successes == trials, 1.0, beta.ppf(1 - (1 - confidence) / 2, successes + 1, trials - successes))
+
+
+def _check_counts(successes: NDArray[np.int64], trials: int) -> None:
     if trials <= 0 or (successes < 0).any() or (successes > trials).any():
         raise ValueError(f"successes must lie in 0..trials and trials be positive, got {successes} of {trials}")
-    tail = (1 - confidence) / 2
-    # At the ends the beta distribution degenerates, and the bound is the end itself.
-    low = np.where(successes == 0, 0.0, beta.ppf(tail, successes, trials - successes + 1))
-    high = np.where(successes == trials, 1.0, beta.ppf(1 - tail, successes + 1, trials - successes))
-    return low, high
 
 
 def loss_distances(member_losses: ArrayLike, nonmember_losses: ArrayLike) -> tuple[float, float]:
