@@ -42,6 +42,7 @@ from advunlearn.cli import main as advunlearn_main
 OVERRIDES = ["attack=[threshold,lira]", "attack.shadows=8", "optimizer.epochs=30", "unlearner.epochs=6"]
 ALWAYS = ["threads=1", "checkpoint_seconds=0.05"]
 TIMES = ("seconds", "unlearning_over_retraining", "references_over_retraining")
+OF_THE_PROCESS = ("peak_memory",)  # of `unlearning`
 STAGES = ["data", "pretrain", "retrain", "unlearn", "attack", "weights", "selection", "report", "end"]
 CARE = {  # what is done next to the runs
     "verify": ["verify"],
@@ -239,9 +240,10 @@ def type_it(words: list[str], place: Path, output: Path) -> None:
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
-    """Return a run's metrics without times."""
+    """Return a run's metrics without times, and without the memory of the process that unlearned."""
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return {name: value for name, value in metrics.items() if name not in TIMES}
+    unlearning = {name: value for name, value in metrics["unlearning"].items() if name not in OF_THE_PROCESS}
+    return {**{name: value for name, value in metrics.items() if name not in TIMES}, "unlearning": unlearning}
 
 
 def stage(folder: Path) -> str:

@@ -18,7 +18,7 @@ def outputs(margins: np.ndarray, membership: np.ndarray) -> ShadowOutputs:
 
 
 def utility(auditor: Calibrated, forget: torch.Tensor, audit: torch.Tensor) -> torch.Tensor:
-    """Return the utility for distances and levels, (n, 2) and (m, 2)."""
+    """Return the utility for distances and levels, (n, 1 + f) and (m, 1 + f)."""
     labels = [torch.zeros(len(each)).long() for each in (forget, audit)]
     return auditor.utility(forget, audit, *labels, torch.Generator()).utility
 
@@ -100,10 +100,14 @@ def test_targets_of_forget_examples_have_the_spread_of_retraining_and_audit_exam
     assert moved.mean() == pytest.approx(0.0, abs=1e-2)
     assert np.corrcoef(moved, own)[0, 1] > 0.95
     at_target = evidence.subset(torch.arange(5)).scores(evidence.target[:5])
-    assert at_target.shape == (5, 2)
+    assert at_target.shape == (5, 3)
     assert float(at_target[:, 0].abs().max()) == 0.0
-    levels = evidence.level[forgotten:].numpy()
-    assert levels == pytest.approx((audit.mean(0) - audit.mean()) / audit.mean(0).std(), abs=1e-5)
+    levels = evidence.levels.numpy()
+    assert levels[forgotten:, 0] == pytest.approx((audit.mean(0) - audit.mean()) / audit.mean(0).std(), abs=1e-5)
+    assert np.corrcoef(levels[:forgotten, 1], drawn - forget.mean(0))[0, 1] > 0.99
+    for side in (levels[:forgotten], levels[forgotten:]):
+        assert side.mean(0) == pytest.approx(0.0, abs=1e-9)
+        assert side.std(0) == pytest.approx(1.0)
 
 
 def test_a_margin_is_measured_in_deviations_from_its_target() -> None:
@@ -119,7 +123,7 @@ def test_a_margin_is_measured_in_deviations_from_its_target() -> None:
     assert found.deviation.numpy() == pytest.approx(deviations)
     # A line through the one audit example leaves no residual, so its target is the references' mean.
     assert found.target.numpy() == pytest.approx([2 + deviations[0] * draw, 5.0])
-    assert found.scores(torch.tensor([2.0, 6.0]).double())[1].tolist() == pytest.approx([1 / deviations[1], 0.0])
+    assert found.scores(torch.tensor([2.0, 6.0]).double())[1].tolist() == pytest.approx([1 / deviations[1], 0.0, 0.0])
 
 
 def test_residuals_are_orthogonal_to_the_line() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import logit
 from scipy.stats import binom, norm, wasserstein_distance
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from advunlearn.evaluation.comparison import gap, measure, measure_attack
 from advunlearn.evaluation.metrics import (
@@ -245,6 +245,14 @@ def test_too_few_nonmembers_are_said() -> None:
         in roc(np.arange(50), np.arange(50) < 10)["note"]
     )
     assert roc(np.arange(4000), np.arange(4000) < 10)["note"] == ""
+
+
+@pytest.mark.parametrize("values", [2, 7, 1000])
+def test_the_curve_is_that_of_scikit_learn_with_ties_as_without(values: int) -> None:
+    rng = np.random.default_rng(values)
+    scores, members = rng.integers(0, values, 200).astype(float), rng.random(200) < 0.3
+    expected = roc_curve(members, scores, drop_intermediate=False)[:2]
+    assert np.array_equal(roc_curve_points(scores, members), expected)
 
 
 def test_the_curve_runs_from_corner_to_corner() -> None:

@@ -21,22 +21,23 @@ from advunlearn.shadows.outputs import ShadowOutputs
 class Expected:
     """The logit margins that a retrained model is expected to have: `target` (n,), in units of `deviation` (n,).
 
-    `level` (n,) is the mean of the margins over retrained models, standardised. All are on the CPU.
+    The distance from the target should depend neither on the mean margin of retrained models nor on how far the target
+    is from that mean: `levels` (n, 2) are these two, standardised. All are on the CPU.
     """
 
     target: Tensor
     deviation: Tensor
-    level: Tensor
+    levels: Tensor
 
     def scores(self, margins: Tensor) -> Tensor:
-        """Return the distances of margins (n,) from their targets in deviations, and the levels, (n, 2)."""
+        """Return the distances of margins (n,) from their targets in deviations, and the levels, (n, 3)."""
         device = margins.device
-        target, deviation, level = (to_device(each, device) for each in (self.target, self.deviation, self.level))
-        return torch.stack([(margins - target) / deviation, level], 1)
+        target, deviation, levels = (to_device(each, device) for each in (self.target, self.deviation, self.levels))
+        return torch.cat([((margins - target) / deviation)[:, None], levels], 1)
 
     def subset(self, index: Tensor) -> Expected:
         """Return what is expected of the examples at these positions."""
-        return Expected(self.target[index], self.deviation[index], self.level[index])
+        return Expected(self.target[index], self.deviation[index], self.levels[index])
 
 
 @dataclass
@@ -54,14 +55,15 @@ class Calibrated(Auditor):
 
     The auditor bets on each example that its distance d(x) = (margin - t(x)) / s(x) is not zero, at a stake w(x). A
     distance that is small on each example, but the same on all, tells unlearned models as surely. So it also bets on
-    the whole: that the mean distance is not zero, at a stake v, and that it does not grow with the level l(x), which is
-    m(x) standardised, at a stake u. It chooses the stakes, of at most `stake` in size; those on one example cost more:
+    the whole: that the mean distance is not zero; that the distance depends on the level m(x); and that it depends on
+    t(x) - m(x), as it does if margins have too little spread. With f(x) = (1, m(x), (t(x) - m(x)) / s(x)), the last two
+    standardised, and a stake v for each of the three, it chooses the stakes, of at most `stake` in size:
 
-        M = max over w, v, u of mean [w(x) d(x) - cost w(x)^2 / 2] + v mean d(x) + u mean l(x) d(x) - (v^2 + u^2) / 2
+        M = max over w, v of mean [w(x) d(x) - cost w(x)^2 / 2] + v' mean f(x) d(x) - |v|^2 / 2
 
-    the mean of its values on forget examples and on audit examples. The best stakes are d(x) / `cost`, mean d(x) and
-    mean l(x) d(x), each limited to `stake`, and M is then a sum of Huber functions. By the envelope theorem the
-    gradient through the best stakes is zero, so that of M with the stakes held constant is exact.
+    the mean of its values on forget examples and on audit examples. The best stakes are d(x) / `cost` and mean f(x)
+    d(x), each limited to `stake`, and M is then a sum of Huber functions. By the envelope theorem the gradient through
+    the best stakes is zero, so that of M with the stakes held constant is exact.
 
     It fails if the references say little of the request: with few of them, m(x) is a mean of few margins. If whole
     classes are forgotten, the references are trained without these classes and serve no other request.
@@ -113,9 +115,14 @@ class Calibrated(Auditor):
         forgotten = len(labels[0])
         draws = torch.randn(forgotten, generator=generator, dtype=torch.float64)
         kept = mean[forgotten:] + residuals(original()[forgotten:], mean[forgotten:], 1 / variance[forgotten:])
-        target = torch.cat([mean[:forgotten] + variance[:forgotten].sqrt() * draws, kept])
-        level = torch.cat([standardised(each) for each in mean.split([forgotten, len(mean) - forgotten])])
-        return Expected(target, variance.sqrt(), level)
+        deviation = variance.sqrt()
+        target = torch.cat([mean[:forgotten] + deviation[:forgotten] * draws, kept])
+        sides = [forgotten, len(mean) - forgotten]
+        levels = [
+            torch.cat([standardised(side) for side in each.split(sides)])
+            for each in (mean, (target - mean) / deviation)
+        ]
+        return Expected(target, deviation, torch.stack(levels, 1))
 
     def utility(
         self,
@@ -130,8 +137,9 @@ class Calibrated(Auditor):
         The accuracy is that of calling an example above its target a member.
         """
         values, above = [], []
-        for distance, level in (member_scores.unbind(1), nonmember_scores.unbind(1)):
-            whole = torch.stack([distance.mean(), (level * distance).mean()])
+        for scores in (member_scores, nonmember_scores):
+            distance, levels = scores[:, 0], scores[:, 1:]
+            whole = torch.cat([distance.mean()[None], (levels * distance[:, None]).mean(0)])
             values.append(best_bet(distance, self.stake, self.cost).mean() + best_bet(whole, self.stake, 1.0).sum())
             above.append(((distance > 0).double() + 0.5 * (distance == 0)).mean())
         return Audit(utility=(values[0] + values[1]) / 2, accuracy=(above[0] + 1 - above[1]) / 2)
