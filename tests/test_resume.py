@@ -29,7 +29,7 @@ from tests.conftest import Command, Running, own_unlearner, stages_of
 from tests.test_run import QUICK, without_seconds
 
 # Many checkpoints, and stages that last long enough to be hit.
-LONG = ["attack=threshold", "optimizer.epochs=120", "unlearner.epochs=20", "checkpoint_seconds=0.1"]
+LONG = ["attack=threshold", "optimizer.epochs=60", "unlearner.epochs=10", "checkpoint_seconds=0.1"]
 
 
 def read(path: Path) -> Any:
