@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from advunlearn.auditors.calibrated import Calibrated, expected, residuals, standardised
+from advunlearn.auditors.calibrated import Calibrated, expected, residuals
 from advunlearn.options import OptionError, UserError
 from advunlearn.shadows.outputs import ShadowOutputs
 
@@ -49,7 +49,7 @@ def test_the_gradient_is_that_with_the_best_stakes_held_constant() -> None:
 
 def test_a_small_distance_that_all_examples_share_counts_more_than_one_of_both_signs() -> None:
     auditor, audit = Calibrated(), torch.zeros(2, 2).double()
-    level = standardised(torch.arange(8).double())
+    level = (torch.arange(8).double() - 3.5) / np.sqrt(5.25)  # mean 0, deviation 1
     signs = torch.tensor([1.0, -1, -1, 1, 1, -1, -1, 1]).double()  # mean 0, and no slope over the levels
     same, grows, alternates = (
         utility(auditor, torch.stack([0.05 * each, level], 1), audit).item()

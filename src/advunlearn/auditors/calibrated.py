@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advunlearn.auditors.auditor import Audit, Auditor, ReferenceRows
+from advunlearn.auditors.cross_validated import standardise
+from advunlearn.auditors.folds import classes_of
 from advunlearn.auditors.scores import reference_margins, shrunk_variance
 from advunlearn.options import UserError, option
 from advunlearn.runtime.devices import to_device
@@ -117,12 +119,9 @@ class Calibrated(Auditor):
         kept = mean[forgotten:] + residuals(original()[forgotten:], mean[forgotten:], 1 / variance[forgotten:])
         deviation = variance.sqrt()
         target = torch.cat([mean[:forgotten] + deviation[:forgotten] * draws, kept])
-        sides = [forgotten, len(mean) - forgotten]
-        levels = [
-            torch.cat([standardised(side) for side in each.split(sides)])
-            for each in (mean, (target - mean) / deviation)
-        ]
-        return Expected(target, deviation, torch.stack(levels, 1))
+        sides = torch.stack([mean, (target - mean) / deviation], 1).split([forgotten, len(mean) - forgotten])
+        levels = [standardise(side, classes_of(torch.zeros(len(side)))) for side in sides]
+        return Expected(target, deviation, torch.cat(levels))
 
     def utility(
         self,
@@ -148,13 +147,6 @@ class Calibrated(Auditor):
 def best_bet(gain: Tensor, stake: float, cost: float) -> Tensor:
     """Return the maximum over w, at most `stake` in size, of w gain - cost w^2 / 2; gain of any shape."""
     return F.huber_loss(gain, torch.zeros_like(gain), delta=stake * cost, reduction="none") / cost
-
-
-def standardised(values: Tensor) -> Tensor:
-    """Return values (n,) at mean 0 and deviation 1; zeros if they are all the same."""
-    centred = values - values.mean()
-    deviation = centred.square().mean().sqrt()
-    return centred / deviation if deviation > 0 else torch.zeros_like(values)
 
 
 def expected(margins: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from scipy.stats import beta, ks_2samp, norm, rankdata, wasserstein_distance
 from scipy.stats import t as student
+from sklearn.metrics import roc_curve
 from sklearn.model_selection import StratifiedKFold
 
 from advunlearn.evaluation.attack_metrics import RocMetrics
@@ -77,18 +78,9 @@ def roc(scores: ArrayLike, members: ArrayLike, *, seed: int = 0, cross_fitted: b
 def roc_curve_points(scores: ArrayLike, members: ArrayLike) -> tuple[Floats, Floats]:
     """Return (fpr, tpr) at every threshold, from (0, 0) to (1, 1); see `roc` for arguments and errors."""
     kept, inside, _ = _scored(scores, members)
-    fpr, tpr, _ = _curve(kept, inside)
+    # Ranks in place of the scores: scikit-learn refuses infinities.
+    fpr, tpr, _ = roc_curve(inside, rankdata(kept), drop_intermediate=False)
     return fpr, tpr
-
-
-def _curve(scores: Floats, members: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
-    """Return (fpr, tpr, thresholds) as scikit-learn's `roc_curve` does, which checks its arguments for longer."""
-    order = np.argsort(-scores)
-    ordered = scores[order]
-    last = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(scores) - 1)  # of each distinct score
-    found = np.append(0, np.cumsum(members[order])[last])
-    wrong = np.append(0, last + 1) - found
-    return wrong / wrong[-1], found / found[-1], np.append(np.inf, ordered[last])
 
 
 def auc_interval(
@@ -213,7 +205,7 @@ def balanced_accuracy(scores: Floats, members: NDArray[np.bool_], *, seed: int) 
 
 
 def _judged(scores: Floats, members: NDArray[np.bool_], chosen: NDArray[np.intp], judged: NDArray[np.intp]) -> float:
-    fpr, tpr, thresholds = _curve(scores[chosen], members[chosen])
+    fpr, tpr, thresholds = roc_curve(members[chosen], scores[chosen], drop_intermediate=False)
     predicted = scores[judged] >= thresholds[int(np.argmax(tpr - fpr))]
     truth = members[judged]
     return float((predicted[truth].mean() + (~predicted[~truth]).mean()) / 2)
