@@ -82,7 +82,7 @@ def process_as_before(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     levels = {logger: logger.level for logger in (logging.getLogger(), logging.getLogger("advunlearn"))}
     yield
     sys.path[:], sys.argv = path, arguments
-    for name in list(takewhile(lambda name: name != latest, reversed(sys.modules))):  # all take longer than most tests
+    for name in list(takewhile(lambda name: name != latest, reversed(sys.modules))):  # comparing all takes long
         file = getattr(sys.modules[name], "__file__", None)
         if file and Path(file).is_relative_to(tmp_path_factory.getbasetemp()):
             del sys.modules[name]
@@ -101,7 +101,7 @@ def no_pictures() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def short_estimates() -> Iterator[None]:
-    """Time steps for an estimate for a millisecond: the usual twentieth of a second is as long as many a run."""
+    """Measure the steps of an estimate for a millisecond: the usual 50 ms take as long as many runs here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "SLICE", 0.001)
         yield
@@ -112,7 +112,7 @@ FSYNC = os.fsync
 
 @pytest.fixture(scope="session", autouse=True)
 def no_wait_for_the_disk() -> Iterator[None]:
-    """Leave out what shows only after a power cut, and takes milliseconds for each file; `tests/storage` does not."""
+    """Do not sync files, which matters only after a power failure and takes milliseconds; `tests/storage` does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", os.fstat)  # a descriptor that is closed is still an error
         yield

@@ -1,4 +1,4 @@
-"""What keeps files whole is tested with all that it does."""
+"""Tests of storage sync files, as the program does."""
 
 from __future__ import annotations
 

@@ -55,11 +55,11 @@ class Calibrated(Auditor):
     Audit examples are to stay as they are, except for what a smaller training set changes: t(x) = m(x) + r(x), where
     r(x) is what the original model's margin differs from its weighted least-squares line over m(x).
 
-    The auditor bets on each example that its distance d(x) = (margin - t(x)) / s(x) is not zero, at a stake w(x). A
-    distance that is small on each example, but the same on all, tells unlearned models as surely. So it also bets on
-    the whole: that the mean distance is not zero; that the distance depends on the level m(x); and that it depends on
-    t(x) - m(x), as it does if margins have too little spread. With f(x) = (1, m(x), (t(x) - m(x)) / s(x)), the last two
-    standardised, and a stake v for each of the three, it chooses the stakes, of at most `stake` in size:
+    The auditor bets on each example that its distance d(x) = (margin - t(x)) / s(x) is not zero, with a stake w(x). A
+    small distance is detected as well if all examples share it. So the auditor also bets on all examples together: that
+    the mean distance is not zero; that the distance depends on m(x); and that it depends on t(x) - m(x), as it does if
+    margins have too little spread. Let f(x) = (1, m(x), (t(x) - m(x)) / s(x)), the last two standardised, and v the
+    stakes of these three bets. The auditor chooses the stakes, each of at most `stake` in size:
 
         M = max over w, v of mean [w(x) d(x) - cost w(x)^2 / 2] + v' mean f(x) d(x) - |v|^2 / 2
 
@@ -73,7 +73,7 @@ class Calibrated(Auditor):
     Attributes:
         references: models, a multiple of 2 and at least 4.
         stake: the largest stake, in deviations; it limits the gradient of examples that are far from their target.
-        cost: of a stake on one example; a stake on the whole costs 1.
+        cost: of a bet on one example; that of a bet on all examples together is 1.
 
     References:
         [huber1964] P. J. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35(1),
