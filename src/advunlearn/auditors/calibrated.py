@@ -52,6 +52,9 @@ class Calibrated(Auditor):
 
         t(x) = m(x) + s(x) e(x), with e(x) ~ N(0, 1) drawn once per example
 
+    The draws are stratified: of n, one lies in each n-th of the normal distribution. Their mean is then not far from 0
+    by chance, which an attack on all examples together would detect.
+
     Audit examples are to stay as they are, except for what a smaller training set changes: t(x) = m(x) + r(x), where
     r(x) is what the original model's margin differs from its weighted least-squares line over m(x).
 
@@ -81,6 +84,9 @@ class Calibrated(Auditor):
         [carlini2022] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis and F. Tramer, "Membership Inference Attacks
             From First Principles", IEEE Symposium on Security and Privacy 2022. https://arxiv.org/abs/2112.03570 (a
             normal distribution of the margin for each example: section V)
+        [mckay1979] M. D. McKay, R. J. Beckman and W. J. Conover, "A Comparison of Three Methods for Selecting Values of
+            Input Variables in the Analysis of Output from a Computer Code", Technometrics 21(2), 1979.
+            https://doi.org/10.1080/00401706.1979.10489755 (stratified sampling)
         [hayes2024] J. Hayes, I. Shumailov, E. Triantafillou, A. Khalifa and N. Papernot, "Inexact Unlearning Needs More
             Careful Evaluations to Avoid a False Sense of Privacy", IEEE SaTML 2025. https://arxiv.org/abs/2403.01218
             (the question 'unlearned or retrained?', which this auditor asks inside the game)
@@ -115,7 +121,7 @@ class Calibrated(Auditor):
         margins, inside = reference_margins(outputs, labels)
         mean, variance = expected(margins, ~inside)
         forgotten = len(labels[0])
-        draws = torch.randn(forgotten, generator=generator, dtype=torch.float64)
+        draws = stratified_normal(forgotten, generator)
         kept = mean[forgotten:] + residuals(original()[forgotten:], mean[forgotten:], 1 / variance[forgotten:])
         deviation = variance.sqrt()
         target = torch.cat([mean[:forgotten] + deviation[:forgotten] * draws, kept])
@@ -147,6 +153,16 @@ class Calibrated(Auditor):
 def best_bet(gain: Tensor, stake: float, cost: float) -> Tensor:
     """Return the maximum over w, at most `stake` in size, of w gain - cost w^2 / 2; gain of any shape."""
     return F.huber_loss(gain, torch.zeros_like(gain), delta=stake * cost, reduction="none") / cost
+
+
+def stratified_normal(count: int, generator: torch.Generator) -> Tensor:
+    """Return draws (count,) of the standard normal, one from each of `count` parts of equal probability, in any order.
+
+    Each by itself is normal; together they have nearly its mean and its spread ([mckay1979]).
+    """
+    part = torch.randperm(count, generator=generator)
+    inside = torch.rand(count, generator=generator, dtype=torch.float64)
+    return torch.special.ndtri(((part + inside) / count).clamp(1e-12, 1 - 1e-12))
 
 
 def expected(margins: Tensor, outside: Tensor) -> tuple[Tensor, Tensor]:
