@@ -292,7 +292,8 @@ def _build(cls: type[C], options: Mapping[str, Any], key: str, problems: list[st
     for name, value in options.items():
         if name not in fields:
             known = [*fields, *GROUPS, *BLOCKS] if not key else list(fields)
-            problems.append(f"{prefix}{name}: no such option{nearest(name, known, prefix)}")
+            existing = f" ({cls.__name__} has {', '.join(fields)})" if key and fields else ""
+            problems.append(f"{prefix}{name}: no such option{nearest(name, known, prefix) or existing}")
         elif isinstance(value, Mapping) and typing.get_origin(hints[name]) is not dict:
             values[name] = _build_target(Component, value, f"{prefix}{name}", problems)
         else:
