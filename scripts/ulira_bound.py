@@ -4,9 +4,9 @@
     python scripts/ulira_bound.py experiment=calibrated seed=1 --draws 10
 
 It takes the options of `advunlearn run`, and trains what the store does not have. The margins of the unlearned models
-on what they forgot are replaced by draws from a normal distribution for each example, which a perfect unlearner would
-reach: with the mean and the deviation over all reference models, over fewer of them, and with the mean over the
-retrained models themselves, which no unlearner knows. 0.5 is the aim.
+on what they forgot are replaced by draws from a normal distribution for each example: with the mean and the deviation
+over all reference models, over fewer of them, and with the mean over the retrained models themselves, which no
+unlearner knows. 0.5 is the aim.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def rows(overrides: list[str], draws: int) -> list[list[str]]:
         return [f"drawn from {name}", f"{np.mean(aucs):.3f}"]
 
     for count in (len(margins) // 2, len(margins) * 3 // 4, len(margins)):
-        if (outside[:count].sum(0) >= 2).all():
+        if count == len(margins) or (outside[:count].sum(0) >= 2).all():
             mean, variance = expected(margins[:count], outside[:count])
             table.append(drawn(f"{count} references", mean.numpy(), variance.sqrt().numpy()))
     both = np.concatenate([retrained, judged["retrained"]])[..., 0]
@@ -85,10 +85,7 @@ def observed(overrides: list[str]) -> tuple[UnlearnedOutputs, torch.Tensor, torc
         settings.switches(),
     ):
         experiment, trainer, splits = prepare(experiment, manifest)
-        originals, references = (
-            original_set(experiment, trainer, splits),
-            original_references(experiment, trainer, splits),
-        )
+        references = original_references(experiment, trainer, splits)
         if references is None:
             raise SystemExit("the unlearner uses no reference models; try experiment=calibrated")
         references.train()
