@@ -23,6 +23,7 @@ from advunlearn.auditors.svm import SVM
 from advunlearn.config.compose import experiment_from
 from advunlearn.runs.manifest import Manifest
 from advunlearn.train import run_experiment
+from advunlearn.unlearners.sg import SG
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Placebo(SVM):
 def measured(overrides: Sequence[str], auditor: SVM, seed: int) -> tuple[float, float]:
     """Return LiRA's AUC on the unlearned model and its test accuracy."""
     experiment = experiment_from([*overrides, f"seed={seed}", "attack=lira"])
+    assert isinstance(experiment.unlearner, SG)
     experiment = dataclasses.replace(experiment, unlearner=dataclasses.replace(experiment.unlearner, auditor=auditor))
     with tempfile.TemporaryDirectory() as folder, Manifest(Path(folder)) as manifest:
         model = run_experiment(experiment, manifest).metrics["models"]["unlearned"]

@@ -94,6 +94,7 @@ def transform_of(examples: Examples) -> transforms.Compose:
     """Return how torchvision prepares an image as these examples are prepared."""
     steps: list[Any] = []
     if isinstance(examples.augment, FlipCrop):
+        assert isinstance(examples.shape, tuple)
         steps += [transforms.RandomCrop(examples.shape[-1], examples.augment.crop), transforms.RandomHorizontalFlip()]
     steps.append(transforms.ToTensor())
     if examples.normalise is not None:

@@ -12,6 +12,7 @@ import argparse
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -47,7 +48,7 @@ def criterion(run: Run) -> float:
 
 def figures(run: Run) -> dict[str, float]:
     """Return AUCs, sizes of the gaps, accuracies, and the selection set's criterion."""
-    metrics = run.metrics or {}
+    metrics: Any = run.metrics or {}
     model, gaps = metrics["models"]["unlearned"], metrics["gap"]["unlearned"]["attacks"]
     return {
         **{attack: abs(gaps[attack]) for attack in ATTACKS},

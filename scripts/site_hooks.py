@@ -25,7 +25,8 @@ def generated() -> Iterator[tuple[str, str | bytes]]:
     for group in part_files.groups():
         yield f"reference/{group}.md", reference.group_page(group)
     text, pictures = notebook.page(ROOT / "docs/compare.ipynb")
-    yield from (("compare.md", text), *pictures.items())
+    yield "compare.md", text
+    yield from pictures.items()
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -33,6 +33,7 @@ RECORD = Path(__file__).with_name("schemas.json")
 # What each number guards, files or folders below the package.
 GUARDED = {
     "training.setup.SCHEMA": ["training", "models", "optimizers", "data/examples.py", "data/splits.py"],
+    "training.stack.SCHEMA": ["training/stack.py", "training/layers.py"],
     "api.own_trainer.SCHEMA": ["api/own_trainer.py"],
     "shadows.originals.SCHEMA": ["shadows/originals.py"],
     "stages.unlearn.UNLEARN_SCHEMA": ["unlearners", "auditors", "stages/unlearn.py"],
@@ -123,6 +124,7 @@ def keys(workplace: Path) -> Callable[[], dict[str, Any]]:
     ("name", "guarded"),
     [
         ("training.setup.SCHEMA", {"model", "original", "run"}),
+        ("training.stack.SCHEMA", {"original", "attack", "run"}),
         ("shadows.originals.SCHEMA", {"original", "attack", "run"}),
         ("stages.unlearn.UNLEARN_SCHEMA", {"original", "unlearner", "attack", "run"}),
         ("stages.attack.ATTACK_SCHEMA", {"attack", "run"}),

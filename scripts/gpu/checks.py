@@ -83,7 +83,7 @@ def place_of(auditor: Auditor, bench: Bench) -> torch.device | str:
 
 def epochs_agree(bench: Bench) -> Found:
     """Train one epoch in float32 from the same streams on the CPU and on the device."""
-    rows = []
+    rows: list[Found] = []
     for model, optimizer in list(itertools.product(NETWORKS, ("sgd", "adamw")))[:: 3 if bench.tiny else 1]:
         words = [*bench.images(256, 16), f"model={model}", NETWORKS[model]]
         words += fitting(64, optimizer=optimizer, lr=0.01 if optimizer == "sgd" else 1e-4)
@@ -97,7 +97,7 @@ def epochs_agree(bench: Bench) -> Found:
 
 def stacks_agree(bench: Bench) -> Found:
     """Train two networks as a stack, and each by itself."""
-    rows = []
+    rows: list[Found] = []
     for model in ("mlp", "cnn"):
         words = [*bench.images(256, 16), f"model={model}", NETWORKS[model], *fitting(32)]
         with setting(words, bench.device) as on:
@@ -191,7 +191,8 @@ def audit(
     logits = logits.to(device).requires_grad_()
     scores = score_columns(logits.to(scores_on), labels.to(scores_on), features)
     members, others = scores.split(count)
-    utility = auditor.utility(members, others, *labels.split(count), torch.Generator().manual_seed(1)).utility
+    member_labels, other_labels = labels.split(count)
+    utility = auditor.utility(members, others, member_labels, other_labels, torch.Generator().manual_seed(1)).utility
     return utility.item(), torch.autograd.grad(utility, logits)[0].cpu()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import advunlearn
 from advunlearn.config.compose import experiment_from
 from advunlearn.data.cifar10 import Cifar10
-from advunlearn.train import Result
+from advunlearn.report.run.result import Result
 from gpu.bench import NEEDS_CUDA, Bench, Found
 
 
@@ -102,6 +102,7 @@ def cifar10(bench: Bench, name: str, *words: str) -> Found:
             return {"skipped": "CIFAR-10 is not in the cache (try --data FOLDER)"}
         chosen = ["experiment=cifar10_resnet18", "attack.shadows=8"]
     result = run(bench, name, [*chosen, *words], bench.device.type)
+    assert result.folder is not None
     manifest = json.loads((result.folder / "manifest.json").read_text(encoding="utf-8"))
     return {
         "run": " ".join(["advunlearn run", *chosen, *words]),

@@ -179,8 +179,11 @@ def bare_step(on: Setting, batch: int) -> Callable[[], None]:
     optimizer = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, nesterov=True, fused=True)
     rows = torch.arange(batch, device=examples.labels.device)
 
+    images = examples.inputs
+    assert isinstance(images, torch.Tensor)
+
     def step() -> None:
-        inputs = examples.prepare(examples.inputs[rows])
+        inputs = examples.prepare(images[rows])
         with torch.autocast(rows.device.type, torch.bfloat16, cache_enabled=False):
             logits = network(inputs)
         loss = F.cross_entropy(logits.float(), examples.labels[rows])

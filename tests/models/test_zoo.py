@@ -7,7 +7,6 @@ import copy
 import pytest
 import torch
 from torch import Tensor
-from torch.func import stack_module_state
 
 from advunlearn.models.airbench import Airbench, patch_basis
 from advunlearn.models.model import Model
@@ -15,7 +14,7 @@ from advunlearn.models.vgg16_bn import VGG16BN
 from advunlearn.models.vit_tiny import ViTTiny
 from advunlearn.models.wrn28 import WRN28
 from advunlearn.options import OptionError, UserError
-from advunlearn.training.layers import in_layers, stacked_forward
+from advunlearn.training.layers import Stack, in_layers
 
 SMALL = [VGG16BN(width=2), WRN28(width=1, depth=10), ViTTiny(width=6, depth=2), Airbench(width=4)]
 
@@ -46,16 +45,16 @@ def test_a_stack_of_networks_computes_what_each_does(model: Model) -> None:
     torch.manual_seed(0)
     networks = [model.build((3, 32, 32), 5).double().train() for _ in range(2)]
     images = torch.randn(2, 4, 3, 32, 32, dtype=torch.float64)
-    parameters, buffers = stack_module_state(copy.deepcopy(networks))
-    found = stacked_forward(networks[0], torch.contiguous_format)(parameters, buffers, images)
+    stack = Stack(copy.deepcopy(networks), torch.contiguous_format)
+    found = stack(images)
     expected = [network(each) for network, each in zip(networks, images, strict=True)]
     torch.testing.assert_close(found, torch.stack(expected))
     wanted = torch.autograd.grad(torch.stack(expected).square().sum(), list(networks[0].parameters()))
-    got = torch.autograd.grad(found.square().sum(), list(parameters.values()))
+    got = torch.autograd.grad(found.square().sum(), list(stack.parameters.values()))
     for first, each in zip(wanted, got, strict=True):
         torch.testing.assert_close(each[0], first)
     after = {name: each for name, each in networks[1].named_buffers()}
-    assert all(torch.allclose(each[1].double(), after[name].double()) for name, each in buffers.items())
+    assert all(torch.allclose(each[1].double(), after[name].double()) for name, each in stack.buffers.items())
 
 
 @pytest.mark.parametrize("model", [SMALL[0], SMALL[3]], ids=name_of)

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state
+from torch.func import functional_call
 from torch.nn.utils import parametrizations
 
-from advunlearn.training.layers import in_layers, stacked_forward
+from advunlearn.training.layers import Stack, in_layers
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
@@ -50,20 +50,20 @@ def test_each_network_of_a_stack_computes_what_it_does_alone(
     networks = [build().double() for _ in range(3)]
     alone = copy.deepcopy(networks)
     assert in_layers(networks[0]) == (type(networks[0]) is nn.Sequential)
-    parameters, buffers = stack_module_state(networks)  # type: ignore[arg-type]
-    forward = stacked_forward(networks[0], memory_format)
+    stack = Stack(networks, memory_format)
     inputs, weights = torch.randn(2, 3, 4, 2, 8, 8, dtype=torch.float64), torch.randn(3, 4, 3, dtype=torch.float64)
     for step in inputs:  # running statistics go on from step to step
-        outputs = forward(parameters, buffers, step)
-        gradients = torch.autograd.grad((outputs * weights).sum(), list(parameters.values()))
+        outputs = stack(step)
+        found = torch.autograd.grad((outputs * weights).sum(), list(stack.parameters.values()))
+        gradients = stack.plain(dict(zip(stack.parameters, found, strict=True)))
         for k, network in enumerate(alone):
             expected = network.train()(step[k])
             torch.testing.assert_close(outputs[k], expected, rtol=1e-12, atol=1e-12)
             each = torch.autograd.grad((expected * weights[k]).sum(), list(network.parameters()))
-            for ours, other in zip(gradients, each, strict=True):
-                torch.testing.assert_close(ours[k], other, rtol=1e-10, atol=1e-12)
+            for (name, _), other in zip(network.named_parameters(), each, strict=True):
+                torch.testing.assert_close(gradients[name][k], other, rtol=1e-10, atol=1e-12)
             for name, other in network.named_buffers():
-                torch.testing.assert_close(buffers[name][k], other, rtol=1e-12, atol=1e-12)
+                torch.testing.assert_close(stack.buffers[name][k], other, rtol=1e-12, atol=1e-12)
 
 
 class Doubled(nn.Linear):
@@ -114,8 +114,36 @@ def test_what_is_not_a_sequence_of_known_layers_is_left_to_vmap(network: nn.Modu
 
 def test_a_networks_own_mode_does_not_matter() -> None:
     networks = [convolutional().eval() for _ in range(2)]
-    parameters, buffers = stack_module_state(networks)  # type: ignore[arg-type]
     inputs = torch.randn(2, 4, 2, 8, 8)
-    outputs = stacked_forward(networks[0], torch.channels_last)(parameters, buffers, inputs)
+    outputs = Stack(networks, torch.channels_last)(inputs)
     expected = functional_call(networks[1].train(), dict(networks[1].named_parameters()), (inputs[1],))
     torch.testing.assert_close(outputs[1], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("build", [convolutional, dense, lambda: Other(*dense())])
+def test_unstacked_networks_have_what_a_step_made_of_the_stack(
+    build: type[nn.Sequential], memory_format: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    networks = [build().double() for _ in range(3)]
+    alone = copy.deepcopy(networks)
+    stack, inputs = Stack(networks, memory_format), torch.randn(3, 4, 2, 8, 8, dtype=torch.float64)
+    optimizer = torch.optim.AdamW(stack.parameters.values(), lr=0.1, fused=True)
+    stack(inputs).square().sum().backward()
+    optimizer.step()
+    stack.unstack()
+    for network, found, each in zip(alone, networks, inputs, strict=True):
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+        network.train()(each).square().sum().backward()
+        optimizer.step()
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(found.state_dict()[name], tensor, rtol=1e-9, atol=1e-9)
+
+
+def test_gradients_in_the_fast_memory_format_are_not_copied() -> None:
+    stack = Stack([convolutional() for _ in range(3)], torch.channels_last)
+    stack(torch.randn(3, 4, 2, 8, 8)).sum().backward()
+    kernels = [each for each in stack.parameters.values() if each.dim() > 3]
+    layouts = [(each.is_contiguous(), each.grad is not None and each.grad.is_contiguous()) for each in kernels]
+    assert layouts == [(True, True)] * 2

@@ -48,7 +48,7 @@ class Normalise:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Return the normalised inputs, float32."""
-        normalised = (inputs.to(torch.float32) - self.mean) / self.std
+        normalised = inputs.to(torch.float32).sub(self.mean).div_(self.std)
         return normalised.nan_to_num(nan=0.0) if self.replace_missing else normalised
 
     @cached_property
@@ -192,10 +192,10 @@ class Examples:
             rows: (n,) on the CPU, the positions to use; all by default.
         """
         rows = torch.arange(len(self)) if rows is None else rows
-        drawn = [rows[torch.randperm(len(rows), generator=order)][None]]
-        if self.augment is not None:
-            drawn.append(self.augment.draw(batch_sizes(len(rows), batch_size), augment))
-        return torch.cat(drawn)
+        drawn = rows[torch.randperm(len(rows), generator=order)][None]
+        if self.augment is None:
+            return drawn
+        return torch.cat([drawn, self.augment.draw(batch_sizes(len(rows), batch_size), augment)])
 
     def cut(self, draws: Tensor, batch_size: int) -> list[Tensor]:
         """Return an epoch's draws (..., n) batch by batch, on the device: one copy for the whole epoch."""

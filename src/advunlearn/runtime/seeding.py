@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from advunlearn.runtime.memory import kept_memory
 from advunlearn.runtime.switches import kept_switches
 from advunlearn.runtime.threads import kept_threads
 
@@ -48,7 +49,14 @@ def clean_state(seed: int) -> Iterator[None]:
     torch.manual_seed(seed)
     torch.set_default_dtype(torch.float32)
     try:
-        with kept_switches(), kept_threads(), torch.inference_mode(False), torch.enable_grad(), np.errstate(**_NUMPY):
+        with (
+            kept_memory(),
+            kept_switches(),
+            kept_threads(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            np.errstate(**_NUMPY),
+        ):
             yield
     finally:
         random.setstate(drawn[0])

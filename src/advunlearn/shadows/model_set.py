@@ -24,6 +24,7 @@ from advunlearn.runtime.shared import Unsendable
 from advunlearn.runtime.threads import one_thread
 from advunlearn.runtime.workers import run_tasks
 from advunlearn.storage.artefacts import Artefact
+from advunlearn.training import stack
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.trainer import Trainer
 
@@ -79,7 +80,7 @@ class ShadowOptions(Component):
 
     def identity(self) -> dict[str, Any]:
         """Return what changes a result: the options' part in the store's keys."""
-        return {"shadows": self.shadows, "queries": self.queries, "stacked": self.stacked}
+        return {"shadows": self.shadows, "queries": self.queries, "stacked": [self.stacked, stack.SCHEMA]}
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,11 @@ class ModelSet:
         if self.options.stacked and not self.trainer.policy.try_stack():
             raise UserError("attack.stacked=true: these networks cannot be fitted as one (try attack.stacked=null)")
         return self.options.stacked
+
+    @property
+    def rounding(self) -> Any:
+        """Return what decides how sums are rounded, for keys: whether models are stacked, and how."""
+        return self.stacked and [STACK, stack.SCHEMA]
 
     def fit(
         self, rows: Sequence[NDArray[np.int64]], stream: str, group: Sequence[int], whole: Checkpoint

@@ -16,7 +16,7 @@ from advunlearn.data.by_class import place_in_class
 from advunlearn.options import UserError
 from advunlearn.runtime.arrays import Rows
 from advunlearn.runtime.seeding import numpy_stream, seed_sequence
-from advunlearn.shadows.model_set import STACK, ModelSet
+from advunlearn.shadows.model_set import ModelSet
 from advunlearn.shadows.outputs import UnlearnedOutputs
 from advunlearn.storage.artefacts import Artefact, index_digest
 from advunlearn.training.checkpoint import Checkpoint
@@ -130,7 +130,7 @@ class TrainedOriginals(ModelSet):
             "forget": index_digest(forget),
             "observed": index_digest(self.observed),
             "queries": self.options.queries,
-            "stacked": self.stacked and STACK,
+            "stacked": self.rounding,
         }
 
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:
@@ -223,7 +223,7 @@ class OriginalSet(ModelSet):
 
     def identity(self) -> dict[str, Any]:
         """Return everything that determines the outputs of all of them: their part in keys of later results."""
-        return {"schema": SCHEMA, "originals": self.count, "stacked": self.stacked, "unlearner": dict(self.unlearner)}
+        return {"schema": SCHEMA, "originals": self.count, "stacked": self.rounding, "unlearner": dict(self.unlearner)}
 
     def observe(self, rows: Rows) -> UnlearnedOutputs:
         """Return the outputs of the models on `rows`, which belong to the forget and the test set."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advunlearn.runtime.seeding import numpy_stream
-from advunlearn.shadows.model_set import STACK, ModelSet
+from advunlearn.shadows.model_set import ModelSet
 from advunlearn.shadows.outputs import ShadowOutputs
 from advunlearn.storage.artefacts import Artefact, index_digest
 
@@ -89,7 +89,7 @@ class ShadowSet(ModelSet):
             **self.trainer.key(self.rows(index), self.stream, index),
             "observed": index_digest(self.observed),
             "queries": self.options.queries,
-            "stacked": self.stacked and STACK,
+            "stacked": self.rounding,
         }
 
     def make(self, group: Sequence[int]) -> Iterator[Artefact]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from advunlearn.storage.files import file_digest, sync, system_errors, write_json, write_tensors
+from advunlearn.storage.files import file_digest, json_text, sync, system_errors, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,20 +57,21 @@ class Damaged(Exception):
 
 
 def write_artefact(folder: Path, kind: str, key: Mapping[str, Any], made: Artefact) -> dict[str, str]:
-    """Write an artefact into a folder and return the checksums of its files."""
-    write_json(folder / "key.json", {"kind": kind, **key})
-    write_json(folder / "record.json", made.record)
-    if made.tensors:
-        write_tensors(folder / "tensors.safetensors", made.tensors)
-        sync(folder / "tensors.safetensors")
-    if made.arrays:
-        arrays: dict[str, Any] = made.arrays
-        with system_errors(folder):
+    """Write an artefact into a new folder, which nobody else uses yet, and return the checksums of its files."""
+    with system_errors(folder):
+        (folder / "key.json").write_text(json_text({"kind": kind, **key}), encoding="utf-8")
+        (folder / "record.json").write_text(json_text(made.record), encoding="utf-8")
+        if made.tensors:
+            write_tensors(folder / "tensors.safetensors", made.tensors)
+        if made.arrays:
+            arrays: dict[str, Any] = made.arrays
             np.savez(folder / "arrays.npz", **arrays)
-        sync(folder / "arrays.npz")
-    files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
-    marker = {"schema": 2, "kind": kind, "made": time.time(), "files": files}
-    write_json(folder / MARKER, {**marker, "checksum": key_digest("marker", marker)})
+        files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
+        marker = {"schema": 2, "kind": kind, "made": time.time(), "files": files}
+        (folder / MARKER).write_text(json_text({**marker, "checksum": key_digest("marker", marker)}), encoding="utf-8")
+        for name in (*files, MARKER):
+            sync(folder / name)
+        sync(folder)
     return files
 
 

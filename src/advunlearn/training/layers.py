@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional as F
 
 Tensors = Mapping[str, Tensor]
@@ -21,31 +21,57 @@ _KNOWN = (
 )
 
 
-def stacked_forward(network: nn.Module, memory_format: torch.memory_format) -> Forward:
-    """Return the forward pass of k networks like this one, in training mode.
+class Stack:
+    """k networks of one architecture as one, in training mode.
 
-    The function takes their parameters and buffers (k, ...) by name, whose running statistics it updates, and inputs
-    (k, b, ...), and returns (k, b, ...). A sequence of known layers is one operation per layer; vmap, which is used
-    for any other network, does not keep images in the fast memory format.
+    A sequence of known layers is one operation per layer; vmap, which is used for any other network, does not keep
+    images in the fast memory format.
+
+    Attributes:
+        parameters, buffers: (k, ...) by name. With images in channels_last format, the weights of convolutions are
+            (k, outputs, h, w, inputs): their gradients arise in this order, and no step has to copy them.
     """
-    if in_layers(network):
-        layers = [
-            (layer, {own: f"{name}.{own}" for own in layer.state_dict()}) for name, layer in network.named_children()
-        ]
 
-        def through(parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
-            tensors = {**parameters, **buffers}
-            for layer, names in layers:
-                x = _apply(layer, {own: tensors[name] for own, name in names.items()}, x, memory_format)
-            return x
+    def __init__(self, networks: Sequence[nn.Module], memory_format: torch.memory_format) -> None:
+        self._networks, self._memory_format = networks, memory_format
+        layers = networks[0].named_children() if in_layers(networks[0]) else ()
+        self._layers = [(layer, {own: f"{name}.{own}" for own in layer.state_dict()}) for name, layer in layers]
+        self._inputs_last = {
+            names["weight"]
+            for layer, names in self._layers
+            if isinstance(layer, nn.Conv2d) and memory_format is torch.channels_last
+        }
+        stacked, self.buffers = stack_module_state(list(networks))  # type: ignore[arg-type]
+        plain = {name: each.movedim(2, -1) if name in self._inputs_last else each for name, each in stacked.items()}
+        self.parameters = {name: nn.Parameter(each.detach().contiguous()) for name, each in plain.items()}
+        self._forward = self._through_layers if self._layers else vmap(self._one())
 
-        return through
-    skeleton = copy.deepcopy(network).to("meta").train()
+    def __call__(self, inputs: Any) -> Tensor:
+        """Return the outputs (k, b, ...) for inputs (k, b, ...), and update the running statistics."""
+        return self._forward(self.parameters, self.buffers, inputs)
 
-    def one(parameters: Tensors, buffers: Tensors, x: Any) -> Tensor:
-        return functional_call(skeleton, ({**parameters}, {**buffers}), (x,))
+    def _through_layers(self, parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
+        tensors = {**parameters, **buffers}
+        for layer, names in self._layers:
+            x = _apply(layer, {own: tensors[name] for own, name in names.items()}, x, self._memory_format)
+        return x
 
-    return vmap(one)
+    def _one(self) -> Forward:
+        """Return the forward pass of one network with given tensors."""
+        skeleton = copy.deepcopy(self._networks[0]).to("meta").train()
+        return lambda parameters, buffers, x: functional_call(skeleton, ({**parameters}, {**buffers}), (x,))
+
+    def plain(self, tensors: Tensors) -> dict[str, Tensor]:
+        """Return parameters, or their gradients, by name with the axes that they have in the networks."""
+        return {name: each.movedim(-1, 2) if name in self._inputs_last else each for name, each in tensors.items()}
+
+    def unstack(self) -> None:
+        """Copy the parameters and buffers into the networks."""
+        tensors = {**self.plain(self.parameters), **self.buffers}
+        with torch.no_grad():
+            for position, network in enumerate(self._networks):
+                for name, tensor in (*network.named_buffers(), *network.named_parameters()):
+                    tensor.copy_(tensors[name][position])
 
 
 def in_layers(network: nn.Module) -> bool:
@@ -70,8 +96,11 @@ def _is_known(layer: nn.Module) -> bool:
 def _apply(layer: nn.Module, own: Tensors, x: Tensor, memory_format: torch.memory_format) -> Tensor:
     """Return the outputs of k layers of one kind with the tensors `own` (k, ...) for x (k, b, ...)."""
     if isinstance(layer, nn.Linear):
-        weight = own["weight"].mT
-        return torch.baddbmm(own["bias"][:, None], x, weight) if "bias" in own else torch.bmm(x, weight)
+        # Outputs are (k, outputs, b) in memory: the products of few outputs are several times as fast, and gradients
+        # of weights arise in the memory format of the weights.
+        weight, columns = own["weight"], x.mT
+        outputs = torch.baddbmm(own["bias"][..., None], weight, columns) if "bias" in own else weight @ columns
+        return outputs.mT
     if isinstance(layer, nn.Flatten):
         return x.flatten(2)
     if isinstance(layer, _ELEMENTWISE):
@@ -80,8 +109,9 @@ def _apply(layer: nn.Module, own: Tensors, x: Tensor, memory_format: torch.memor
     images = x.transpose(0, 1).flatten(1, 2).contiguous(memory_format=memory_format)
     flat = {name: tensor.flatten(0, 1) for name, tensor in own.items() if tensor.dim() > 1}
     if isinstance(layer, nn.Conv2d):
+        weight = flat["weight"].movedim(-1, 1) if memory_format is torch.channels_last else flat["weight"]
         geometry: Any = (layer.stride, layer.padding, layer.dilation, len(x) * layer.groups)
-        images = F.conv2d(images, flat["weight"], flat.get("bias"), *geometry)
+        images = F.conv2d(images, weight, flat.get("bias"), *geometry)
     elif isinstance(layer, nn.BatchNorm2d):
         own["num_batches_tracked"].add_(1)
         statistics = flat["running_mean"], flat["running_var"]

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import stack_module_state
 from torch.nn import functional as F
 
 from advunlearn.data.examples import Examples, batch_sizes
@@ -18,8 +17,10 @@ from advunlearn.runtime.seeding import torch_stream
 from advunlearn.runtime.settings import Settings
 from advunlearn.training.checkpoint import Checkpoint
 from advunlearn.training.fit import check_loss
-from advunlearn.training.layers import stacked_forward
+from advunlearn.training.layers import Stack
 from advunlearn.training.loop import Loop
+
+SCHEMA = 2  # raise it when only the results of stacks change, be it in their rounding; else that of `setup`
 
 
 def fit_stack(
@@ -46,16 +47,16 @@ def fit_stack(
     Raises:
         Diverged: as soon as an epoch's mean loss of a network is not finite.
     """
-    parameters, buffers = stack_module_state(list(networks))  # type: ignore[arg-type]
     memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
-    forward = stacked_forward(networks[0], memory_format)
+    stack = Stack(networks, memory_format)
     orders = [torch_stream(settings.seed, f"batches/{stream}", index) for index in indices]
     augments = [torch_stream(settings.seed, f"augment/{stream}", index) for index in indices]
     steps = optimizer.epochs * len(batch_sizes(len(rows[0]), optimizer.batch_size))
-    torch_optimizer, schedule = optimizer.create(parameters.values(), steps)
+    torch_optimizer, schedule = optimizer.create(stack.parameters.values(), steps)
+    positions = [torch.as_tensor(each) for each in rows]
     total = torch.zeros(len(networks), device=examples.labels.device)
     parts = {
-        **{f"network/{name}": tensor for name, tensor in (parameters | buffers).items()},
+        **{f"network/{name}": tensor for name, tensor in (stack.parameters | stack.buffers).items()},
         "optimizer": torch_optimizer,
         "schedule": schedule,
         "total": total,
@@ -64,8 +65,8 @@ def fit_stack(
     def draw() -> list[Tensor]:
         """Return the batches that each network would see by itself, next to each other as (1 or 4, k, b)."""
         drawn = [
-            examples.draw(optimizer.batch_size, order, augment, torch.as_tensor(each))
-            for order, augment, each in zip(orders, augments, rows, strict=True)
+            examples.draw(optimizer.batch_size, order, augment, each)
+            for order, augment, each in zip(orders, augments, positions, strict=True)
         ]
         return examples.cut(torch.stack(drawn, 1), optimizer.batch_size)
 
@@ -75,8 +76,8 @@ def fit_stack(
         for batch in batches:
             inputs, labels = examples.training_batch(batch)
             with settings.autocast():
-                logits = forward(parameters, buffers, inputs).float()
-            losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+                logits = stack(inputs).float()
+            losses = F.cross_entropy(logits.mT, labels, reduction="none")
             torch_optimizer.zero_grad(set_to_none=True)
             losses.mean(1).sum().backward()
             torch_optimizer.step()
@@ -86,8 +87,5 @@ def fit_stack(
         for mean in means:
             check_loss(mean, stream, optimizer)
         total.zero_()
-    with torch.no_grad():
-        for position, network in enumerate(networks):
-            for name, tensor in (*network.named_buffers(), *network.named_parameters()):
-                tensor.copy_((buffers if name in buffers else parameters)[name][position])
+    stack.unstack()
     return means
