@@ -44,22 +44,16 @@ class Stack:
         stacked, self.buffers = stack_module_state(list(networks))  # type: ignore[arg-type]
         plain = {name: each.movedim(2, -1) if name in self._inputs_last else each for name, each in stacked.items()}
         self.parameters = {name: nn.Parameter(each.detach().contiguous()) for name, each in plain.items()}
-        self._forward = self._through_layers if self._layers else vmap(self._one())
+        self._at_once = None if self._layers else _vmapped(networks[0])
 
     def __call__(self, inputs: Any) -> Tensor:
         """Return the outputs (k, b, ...) for inputs (k, b, ...), and update the running statistics."""
-        return self._forward(self.parameters, self.buffers, inputs)
-
-    def _through_layers(self, parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
-        tensors = {**parameters, **buffers}
+        if self._at_once is not None:
+            return self._at_once(self.parameters, self.buffers, inputs)
+        x, tensors = inputs, {**self.parameters, **self.buffers}
         for layer, names in self._layers:
             x = _apply(layer, {own: tensors[name] for own, name in names.items()}, x, self._memory_format)
         return x
-
-    def _one(self) -> Forward:
-        """Return the forward pass of one network with given tensors."""
-        skeleton = copy.deepcopy(self._networks[0]).to("meta").train()
-        return lambda parameters, buffers, x: functional_call(skeleton, ({**parameters}, {**buffers}), (x,))
 
     def plain(self, tensors: Tensors) -> dict[str, Tensor]:
         """Return parameters, or their gradients, by name with the axes that they have in the networks."""
@@ -72,6 +66,12 @@ class Stack:
             for position, network in enumerate(self._networks):
                 for name, tensor in (*network.named_buffers(), *network.named_parameters()):
                     tensor.copy_(tensors[name][position])
+
+
+def _vmapped(network: nn.Module) -> Forward:
+    """Return the forward pass of k networks like this one, for their parameters, buffers and inputs."""
+    skeleton = copy.deepcopy(network).to("meta").train()
+    return vmap(lambda parameters, buffers, x: functional_call(skeleton, ({**parameters}, {**buffers}), (x,)))
 
 
 def in_layers(network: nn.Module) -> bool:
