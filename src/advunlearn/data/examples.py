@@ -78,12 +78,9 @@ class FlipCrop:
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Return the augmented images (n, c, h, w), by their draws (3, n)."""
         count, _, height, width = images.shape
-        padded = F.pad(images, (self.crop,) * 4)
-        rows = draws[0, :, None] + torch.arange(height, device=images.device)
-        columns = draws[1, :, None] + torch.arange(width, device=images.device)
-        columns = torch.where(draws[2, :, None] > 0, columns.flip(1), columns)
-        each = torch.arange(count, device=images.device)[:, None, None]
-        return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        windows = F.pad(images, (self.crop,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+        shifted = windows[torch.arange(count, device=images.device), :, draws[0], draws[1]]
+        return torch.where(draws[2, :, None, None, None] > 0, shifted.flip(-1), shifted)
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:
