@@ -147,3 +147,17 @@ def test_gradients_in_the_fast_memory_format_are_not_copied() -> None:
     kernels = [each for each in stack.parameters.values() if each.dim() > 3]
     layouts = [(each.is_contiguous(), each.grad is not None and each.grad.is_contiguous()) for each in kernels]
     assert layouts == [(True, True)] * 2
+
+
+@pytest.mark.parametrize("build", [convolutional, lambda: Other(*convolutional())])
+def test_frozen_weights_remain_as_they_are(build: type[nn.Sequential]) -> None:
+    networks = [build() for _ in range(2)]
+    for network in networks:
+        network[0].weight.requires_grad_(False)
+    before = networks[1][0].weight.clone()
+    stack = Stack(networks, torch.channels_last)
+    stack(torch.randn(2, 4, 2, 8, 8)).sum().backward()
+    torch.optim.AdamW(stack.parameters.values(), lr=0.1).step()
+    stack.unstack()
+    assert torch.equal(networks[1][0].weight, before)
+    assert [name for name, each in stack.parameters.items() if each.grad is None] == ["0.weight"]

@@ -42,8 +42,10 @@ class Stack:
             if isinstance(layer, nn.Conv2d) and memory_format is torch.channels_last
         }
         stacked, self.buffers = stack_module_state(list(networks))  # type: ignore[arg-type]
-        plain = {name: each.movedim(2, -1) if name in self._inputs_last else each for name, each in stacked.items()}
-        self.parameters = {name: nn.Parameter(each.detach().contiguous()) for name, each in plain.items()}
+        moved = {name: each.movedim(2, -1) if name in self._inputs_last else each for name, each in stacked.items()}
+        self.parameters = {  # frozen weights remain frozen
+            name: nn.Parameter(each.detach().contiguous(), stacked[name].requires_grad) for name, each in moved.items()
+        }
         self._at_once = None if self._layers else _vmapped(networks[0])
 
     def __call__(self, inputs: Any) -> Tensor:
