@@ -111,3 +111,9 @@ def test_queries_are_views_that_keep_the_shape_and_begin_with_the_image_itself()
     assert not down[:, :, :2].any()
     right = Query(mirror=True, right=-1)(images)
     assert (right[..., :-1] == images.flip(-1)[..., 1:]).all()
+
+
+def test_augmented_images_are_in_the_fast_memory_format() -> None:
+    augment, images = FlipCrop(2), torch.arange(3 * 3 * 6 * 8, dtype=torch.uint8).view(3, 3, 6, 8)
+    augmented = augment(images, augment.draw([3], torch.Generator().manual_seed(0)))
+    assert augmented.is_contiguous(memory_format=torch.channels_last)

@@ -6,14 +6,18 @@ import copy
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advunlearn.models.airbench import Airbench, patch_basis
+from advunlearn.models.cnn import CNN
 from advunlearn.models.model import Model
 from advunlearn.models.vgg16_bn import VGG16BN
 from advunlearn.models.vit_tiny import ViTTiny
 from advunlearn.models.wrn28 import WRN28
 from advunlearn.options import OptionError, UserError
+from advunlearn.runtime.seeding import torch_stream
+from advunlearn.runtime.settings import Settings
+from advunlearn.training.fit import initialise
 from advunlearn.training.layers import Stack, in_layers
 
 SMALL = [VGG16BN(width=2), WRN28(width=1, depth=10), ViTTiny(width=6, depth=2), Airbench(width=4)]
@@ -115,3 +119,31 @@ def test_what_does_not_fit_is_one_line() -> None:
         ViTTiny().build((3, 30, 32), 10)
     with pytest.raises(UserError, match=r"^vgg16_bn needs images of at least 32x32 pixels, got 28x28$"):
         VGG16BN().build((1, 28, 28), 10)
+
+
+@pytest.mark.parametrize("stream", ["first", "second"])
+def test_networks_are_initialised_as_by_manual_seed(stream: str) -> None:
+    settings = Settings(seed=3, device="cpu")
+    network = initialise(CNN(width=4), (3, 8, 8), 5, settings, stream)
+    before = torch.get_rng_state()
+    torch.manual_seed(torch_stream(3, f"init/{stream}").initial_seed())
+    expected = CNN(width=4).build((3, 8, 8), 5)
+    torch.set_rng_state(before)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, expected.state_dict()[name])
+
+
+def test_pooling_before_the_nonlinearity_changes_nothing() -> None:
+    torch.manual_seed(0)
+    network = CNN(width=4).build((3, 8, 8), 5)
+    usual = nn.Sequential(*copy.deepcopy(network))
+    for place in (2, 6, 10):
+        usual[place], usual[place + 1] = usual[place + 1], usual[place]
+    assert [type(layer).__name__ for layer in usual[:4]] == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    images = torch.randn(6, 3, 8, 8)
+    for each in (network, usual):
+        each.train()(images).square().sum().backward()
+    for ours, theirs in zip(network.parameters(), usual.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(ours.grad, theirs.grad)

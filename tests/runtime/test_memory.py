@@ -4,8 +4,11 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from advunlearn.runtime import memory
 
 COUNT = """
 import resource
@@ -24,7 +27,9 @@ def pages():
 before = pages()
 with clean_state(0):
     first, then = faults(), faults()
-print(first, then, pages() - before)
+kept = pages() - before
+faults()
+print(first, then, kept, pages() - before)
 """
 
 
@@ -33,7 +38,44 @@ def test_freed_memory_is_used_again_and_given_back_at_the_end(tmp_path: Path) ->
     script = tmp_path / "count.py"
     script.write_text(COUNT)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    first, then, kept = map(int, done.stdout.split())
+    first, then, kept, later = map(int, done.stdout.split())
     assert first < 5 * 31_250  # by default 20 times
     assert then < 1_000
     assert kept < 10_000
+    assert later < 10_000 + (64 << 20) // 4096  # what glibc may keep of the program's own
+
+
+class Glibc:
+    """A C library that remembers the options that it accepted."""
+
+    def __init__(self, largest: int) -> None:
+        self.largest, self.options, self.said = largest, dict[int, int](), list[dict[int, int]]()
+
+    def mallopt(self, option: int, value: int) -> int:
+        if option == memory._MMAP_THRESHOLD and value > self.largest:
+            return 0
+        self.options[option] = value
+        return 1
+
+    def malloc_trim(self, _: int) -> None:
+        self.said.append({**self.options})
+
+
+@pytest.mark.parametrize("largest", [1 << 30, 1 << 25])
+def test_the_largest_threshold_that_is_accepted(monkeypatch: pytest.MonkeyPatch, largest: int) -> None:
+    library = Glibc(largest)
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(memory.sys, "platform", "linux")
+    with memory.kept_memory():
+        with memory.kept_memory():
+            assert library.options == {memory._MMAP_THRESHOLD: largest, memory._TRIM_THRESHOLD: -1}
+        assert library.options == {memory._MMAP_THRESHOLD: largest, memory._TRIM_THRESHOLD: -1}
+    assert library.said[-1] == {memory._MMAP_THRESHOLD: 1 << 25, memory._TRIM_THRESHOLD: 1 << 26}
+
+
+@pytest.mark.parametrize("library", [Glibc(0), SimpleNamespace()])
+def test_a_c_library_that_refuses_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch, library: Glibc) -> None:
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: library)
+    with memory.kept_memory():
+        pass
+    assert not getattr(library, "options", {})

@@ -161,3 +161,10 @@ def test_frozen_weights_remain_as_they_are(build: type[nn.Sequential]) -> None:
     stack.unstack()
     assert torch.equal(networks[1][0].weight, before)
     assert [name for name, each in stack.parameters.items() if each.grad is None] == ["0.weight"]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer_on_more_than_vectors_is_no_stack(bias: bool) -> None:
+    networks = [nn.Sequential(nn.Linear(6, 5, bias=bias), nn.Flatten(), nn.Linear(15, 3)) for _ in range(2)]
+    with pytest.raises(RuntimeError):
+        Stack(networks, torch.channels_last)(torch.randn(2, 2, 3, 6))

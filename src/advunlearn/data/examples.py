@@ -80,7 +80,8 @@ class FlipCrop:
         count, _, height, width = images.shape
         windows = F.pad(images, (self.crop,) * 4).unfold(2, height, 1).unfold(3, width, 1)
         shifted = windows[torch.arange(count, device=images.device), :, draws[0], draws[1]]
-        return torch.where(draws[2, :, None, None, None] > 0, shifted.flip(-1), shifted)
+        flipped = torch.where(draws[2, :, None, None, None] > 0, shifted.flip(-1), shifted)
+        return flipped.contiguous(memory_format=torch.channels_last)
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:

@@ -37,4 +37,5 @@ class CNN(Model):
     def _block(self, inputs: int, outputs: int) -> list[nn.Module]:
         convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=not self.batch_norm)
         norm = [nn.BatchNorm2d(outputs)] if self.batch_norm else []
-        return [convolution, *norm, nn.MaxPool2d(2), nn.ReLU()]  # as ReLU before MaxPool, on a quarter of the numbers
+        # The same as ReLU before MaxPool, but ReLU on a quarter of the values.
+        return [convolution, *norm, nn.MaxPool2d(2), nn.ReLU()]

@@ -18,26 +18,37 @@ if TYPE_CHECKING:
 
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # options of glibc's `mallopt`
-_NEVER, _LARGEST = -1, 1 << 30
+_NEVER, _GIB, _MIB = -1, 1 << 30, 1 << 20
+
+_inside = 0  # how many `kept_memory` there are, one inside the other
 
 
 @contextlib.contextmanager
 def kept_memory() -> Iterator[None]:
-    """Keep inside what is freed, for the next allocation, and give it back to the system at the end.
+    """Keep freed memory inside, for the next allocation, and give it back to the system at the end.
 
     A training step allocates the tensors that the step before has freed. By default, glibc gives large ones back at
-    once, and the system then clears each page of the next ones: a tenth of a step on a CPU. glibc cannot restore its
-    defaults, so the process remains like this; with another C library nothing is changed.
+    once, and the system then clears each page of the next ones: a tenth of a step on a CPU. Afterwards it keeps up to
+    64 MiB: glibc cannot restore its defaults, nor what `MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` said.
+    With another C library, nothing is changed.
     """
+    global _inside
     library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(library, "malloc_trim"):  # another C library
+    if not hasattr(library, "malloc_trim"):
         yield
         return
-    library.mallopt(_TRIM_THRESHOLD, _NEVER)
-    library.mallopt(_MMAP_THRESHOLD, _LARGEST)
+    # Old versions refuse more than 32 MiB. Without the first option, the second would make all of it slower.
+    kept = library.mallopt(_MMAP_THRESHOLD, _GIB) or library.mallopt(_MMAP_THRESHOLD, 32 * _MIB)
+    if kept:
+        library.mallopt(_TRIM_THRESHOLD, _NEVER)
+    _inside += 1
     try:
         yield
     finally:
+        _inside -= 1
+        if kept and not _inside:
+            library.mallopt(_MMAP_THRESHOLD, 32 * _MIB)
+            library.mallopt(_TRIM_THRESHOLD, 64 * _MIB)
         library.malloc_trim(0)
 
 

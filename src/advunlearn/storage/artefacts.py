@@ -57,7 +57,10 @@ class Damaged(Exception):
 
 
 def write_artefact(folder: Path, kind: str, key: Mapping[str, Any], made: Artefact) -> dict[str, str]:
-    """Write an artefact into a new folder, which nobody else uses yet, and return the checksums of its files."""
+    """Write an artefact into a new folder and return the checksums of its files.
+
+    Plain writes are enough: everything is synced here, before the caller moves the folder to its place in the store.
+    """
     with system_errors(folder):
         (folder / "key.json").write_text(json_text({"kind": kind, **key}), encoding="utf-8")
         (folder / "record.json").write_text(json_text(made.record), encoding="utf-8")

@@ -92,7 +92,8 @@ def seeded(settings: Settings, stream: str, *index: int) -> Iterator[None]:
     device = settings.torch_device()
     with _generators, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seed = torch_stream(settings.seed, stream, *index).initial_seed()
-        # Not torch.manual_seed, which prepares each kind of device that torch knows, and takes longer than a network.
+        # Not torch.manual_seed: it also sets the seeds of all other kinds of devices, which takes longer than
+        # initialising a small network.
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             torch.cuda.manual_seed_all(seed)

@@ -46,12 +46,12 @@ class Stack:
         self.parameters = {  # frozen weights remain frozen
             name: nn.Parameter(each.detach().contiguous(), stacked[name].requires_grad) for name, each in moved.items()
         }
-        self._at_once = None if self._layers else _vmapped(networks[0])
+        self._vmapped = None if self._layers else _vmapped_forward(networks[0])
 
     def __call__(self, inputs: Any) -> Tensor:
         """Return the outputs (k, b, ...) for inputs (k, b, ...), and update the running statistics."""
-        if self._at_once is not None:
-            return self._at_once(self.parameters, self.buffers, inputs)
+        if self._vmapped is not None:
+            return self._vmapped(self.parameters, self.buffers, inputs)
         x, tensors = inputs, {**self.parameters, **self.buffers}
         for layer, names in self._layers:
             x = _apply(layer, {own: tensors[name] for own, name in names.items()}, x, self._memory_format)
@@ -70,7 +70,7 @@ class Stack:
                     tensor.copy_(tensors[name][position])
 
 
-def _vmapped(network: nn.Module) -> Forward:
+def _vmapped_forward(network: nn.Module) -> Forward:
     """Return the forward pass of k networks like this one, for their parameters, buffers and inputs."""
     skeleton = copy.deepcopy(network).to("meta").train()
     return vmap(lambda parameters, buffers, x: functional_call(skeleton, ({**parameters}, {**buffers}), (x,)))
@@ -101,7 +101,8 @@ def _apply(layer: nn.Module, own: Tensors, x: Tensor, memory_format: torch.memor
         # Outputs are (k, outputs, b) in memory: the products of few outputs are several times as fast, and gradients
         # of weights arise in the memory format of the weights.
         weight, columns = own["weight"], x.mT
-        outputs = torch.baddbmm(own["bias"][..., None], weight, columns) if "bias" in own else weight @ columns
+        bias = own.get("bias")
+        outputs = torch.bmm(weight, columns) if bias is None else torch.baddbmm(bias[..., None], weight, columns)
         return outputs.mT
     if isinstance(layer, nn.Flatten):
         return x.flatten(2)

@@ -20,7 +20,7 @@ from advunlearn.training.fit import check_loss
 from advunlearn.training.layers import Stack
 from advunlearn.training.loop import Loop
 
-SCHEMA = 2  # raise it when only the results of stacks change, be it in their rounding; else that of `setup`
+SCHEMA = 2  # raise it if results of stacks change, even only in rounding, and those of single networks do not
 
 
 def fit_stack(
