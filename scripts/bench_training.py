@@ -10,7 +10,7 @@ the faster one is compared. All sides take turns, each `--repeat` times, and the
 lowest and highest. `step alone` trains on one prepared batch again and again: no way to load data can be faster.
 
 Seconds to accuracy are those of training, without evaluation, until the epoch that reaches the accuracy on up to 2,000
-test images; empty if it is not reached in every turn. A CPU computes on `--threads` threads on all sides, and the C library
+test images; empty if it is not reached in every turn. A CPU computes on `--threads` threads on all sides. The C library
 manages memory as by default; a run keeps freed memory until its end, which is faster (see `kept_memory`).
 
 On a GPU, `TFLOP/s` is what the convolutions and linear layers of our side achieve, beside what this card reaches in a
