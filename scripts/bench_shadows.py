@@ -3,10 +3,10 @@
     python scripts/bench_shadows.py     # digits: a narrow and the default MLP, the small CNN
     python scripts/bench_shadows.py --shadows 8 dataset=cifar10 model=resnet18 optimizer=sgd optimizer.epochs=2
 
-Both train the same models on the same halves; the DataLoader way is timed on a few of them, in a process of its own,
-whose memory is not managed as that of a run, and printed a model, as is ours. The difference is the largest between the
-parameters of models trained two epochs in a stack and one by one from the same streams: beyond that, training itself
-amplifies the rounding of sums.
+Both train the same models on the same halves, and the times are seconds per model. The DataLoader way is timed on a few
+models, in another process: a run keeps freed memory (`kept_memory`), and a usual loop does not. The difference is the
+largest between the parameters of models trained two epochs in a stack and one by one from the same streams: after more
+epochs, training itself amplifies the rounding of sums.
 """
 
 from __future__ import annotations
@@ -93,8 +93,9 @@ def time_peer(shadows: ShadowSet, models: int) -> float:
     """Train some models one by one through a DataLoader and return the seconds a model, with the same questions."""
     trainer, device = shadows.trainer, shadows.trainer.settings.torch_device()
     shape = trainer.examples.shape
-    whole = trainer.examples.subset(np.arange(len(trainer.examples)))
-    inputs = torch.cat([batch.cpu().contiguous() for batch, _ in whole.batches() if isinstance(batch, torch.Tensor)])
+    prepared = trainer.examples.prepared()
+    assert isinstance(prepared, torch.Tensor)
+    inputs = prepared.cpu().contiguous()
     labels = trainer.examples.labels.cpu()
     trainer.policy.choose_threads()
     start = time.perf_counter()

@@ -62,7 +62,6 @@ class Glibc:
 def test_the_largest_threshold_that_is_accepted(monkeypatch: pytest.MonkeyPatch, largest: int) -> None:
     library = Glibc(largest)
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: library)
-    monkeypatch.setattr(memory.sys, "platform", "linux")
     with clean_state(0):
         with memory.kept_memory():
             assert library.options == {memory._MMAP_THRESHOLD: largest, memory._TRIM_THRESHOLD: -1}

@@ -81,6 +81,7 @@ class FlipCrop:
         windows = F.pad(images, (self.crop,) * 4).unfold(2, height, 1).unfold(3, width, 1)
         shifted = windows[torch.arange(count, device=images.device), :, draws[0], draws[1]]
         flipped = torch.where(draws[2, :, None, None, None] > 0, shifted.flip(-1), shifted)
+        # This layout suits what follows, and a copy of bytes is cheaper than one of the floats of `Normalise`.
         return flipped.contiguous(memory_format=torch.channels_last)
 
 

@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # options of glibc's `mallopt`
 _NEVER, _GIB, _MIB = -1, 1 << 30, 1 << 20
 
-_inside = 0  # how many `kept_memory` there are, one inside the other
+_depth = 0  # how many `kept_memory` blocks are open, one inside the other
 
 
 @contextlib.contextmanager
 def kept_memory() -> Iterator[None]:
-    """Keep freed memory inside, for the next allocation, and give it back to the system at the end.
+    """Keep freed memory for the next allocation, until the end of the block; then give it back to the system.
 
-    A training step allocates the tensors that the step before has freed. By default, glibc gives large ones back at
-    once, and the system then clears each page of the next ones: a tenth of a step on a CPU. Afterwards it keeps up to
-    64 MiB: glibc cannot restore its defaults, nor what `MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` said.
-    With another C library, nothing is changed.
+    Each training step allocates tensors as large as those that the step before freed. By default, glibc gives large
+    blocks back to the system at once, and the system clears every page before it lends them again: a tenth of the time
+    of a step on a CPU. glibc has no way to restore its settings: after the block, it keeps at most 64 MiB of freed
+    memory, whatever `MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` say. Other C libraries are left as they are.
     """
-    global _inside
-    library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    global _depth
+    library: Any = ctypes.CDLL(None)
     if not hasattr(library, "malloc_trim"):
         yield
         return
-    # Old versions refuse more than 32 MiB. Without the first option, the second would make all of it slower.
+    # Old versions refuse more than 32 MiB. The second option alone would make allocations slower.
     kept = library.mallopt(_MMAP_THRESHOLD, _GIB) or library.mallopt(_MMAP_THRESHOLD, 32 * _MIB)
     if kept:
         library.mallopt(_TRIM_THRESHOLD, _NEVER)
-    _inside += 1
+    _depth += 1
     try:
         yield
     finally:
-        _inside -= 1
-        if kept and not _inside:
+        _depth -= 1
+        if kept and not _depth:
             library.mallopt(_MMAP_THRESHOLD, 32 * _MIB)
             library.mallopt(_TRIM_THRESHOLD, 64 * _MIB)
         library.malloc_trim(0)

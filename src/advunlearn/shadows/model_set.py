@@ -121,8 +121,8 @@ class ModelSet:
         return self.options.stacked
 
     @property
-    def rounding(self) -> Any:
-        """Return what decides how sums are rounded, for keys: whether models are stacked, and how."""
+    def rounding(self) -> bool | list[int]:
+        """Return what decides how sums are rounded, a part of keys: whether models are stacked, and how."""
         return self.stacked and [STACK, stack.SCHEMA]
 
     def fit(

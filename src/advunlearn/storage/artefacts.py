@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from advunlearn.storage.files import file_digest, json_text, sync, system_errors, write_tensors
+from advunlearn.storage.files import dump_json, file_digest, sync, system_errors, write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,11 +59,11 @@ class Damaged(Exception):
 def write_artefact(folder: Path, kind: str, key: Mapping[str, Any], made: Artefact) -> dict[str, str]:
     """Write an artefact into a new folder and return the checksums of its files.
 
-    Plain writes are enough: everything is synced here, before the caller moves the folder to its place in the store.
+    All files are synced at the end, before the caller moves the folder to its place in the store.
     """
     with system_errors(folder):
-        (folder / "key.json").write_text(json_text({"kind": kind, **key}), encoding="utf-8")
-        (folder / "record.json").write_text(json_text(made.record), encoding="utf-8")
+        dump_json(folder / "key.json", {"kind": kind, **key})
+        dump_json(folder / "record.json", made.record)
         if made.tensors:
             write_tensors(folder / "tensors.safetensors", made.tensors)
         if made.arrays:
@@ -71,7 +71,7 @@ def write_artefact(folder: Path, kind: str, key: Mapping[str, Any], made: Artefa
             np.savez(folder / "arrays.npz", **arrays)
         files = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
         marker = {"schema": 2, "kind": kind, "made": time.time(), "files": files}
-        (folder / MARKER).write_text(json_text({**marker, "checksum": key_digest("marker", marker)}), encoding="utf-8")
+        dump_json(folder / MARKER, {**marker, "checksum": key_digest("marker", marker)})
         for name in (*files, MARKER):
             sync(folder / name)
         sync(folder)

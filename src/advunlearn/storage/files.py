@@ -144,12 +144,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: dict[str, st
 def write_json(path: Path, data: Any) -> None:
     """Write plain data as JSON, whole or not at all; NaN and infinities are refused."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json_text(data), encoding="utf-8")
+        dump_json(temporary, data)
 
 
-def json_text(data: Any) -> str:
-    """Return plain data as the text of a JSON file; NaN and infinities are refused."""
-    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+def dump_json(path: Path, data: Any) -> None:
+    """Write plain data as JSON, without a temporary file and without sync: `path` is part of a draft."""
+    path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, shape: type[T], *, optional: bool = False) -> T:

@@ -92,8 +92,7 @@ def seeded(settings: Settings, stream: str, *index: int) -> Iterator[None]:
     device = settings.torch_device()
     with _generators, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seed = torch_stream(settings.seed, stream, *index).initial_seed()
-        # Not torch.manual_seed: it also sets the seeds of all other kinds of devices, which takes longer than
-        # initialising a small network.
+        # torch.manual_seed also seeds all other kinds of devices: that takes longer than to initialise a small network.
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             torch.cuda.manual_seed_all(seed)

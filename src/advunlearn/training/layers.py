@@ -24,38 +24,29 @@ _KNOWN = (
 class Stack:
     """k networks of one architecture as one, in training mode.
 
-    A sequence of known layers is one operation per layer; vmap, which is used for any other network, does not keep
-    images in the fast memory format.
-
     Attributes:
         parameters, buffers: (k, ...) by name. With images in channels_last format, the weights of convolutions are
             (k, outputs, h, w, inputs): their gradients arise in this order, and no step has to copy them.
     """
 
     def __init__(self, networks: Sequence[nn.Module], memory_format: torch.memory_format) -> None:
-        self._networks, self._memory_format = networks, memory_format
-        layers = networks[0].named_children() if in_layers(networks[0]) else ()
-        self._layers = [(layer, {own: f"{name}.{own}" for own in layer.state_dict()}) for name, layer in layers]
+        self._networks = networks
+        self._forward = _stacked_forward(networks[0], memory_format)
         self._inputs_last = {
-            names["weight"]
-            for layer, names in self._layers
-            if isinstance(layer, nn.Conv2d) and memory_format is torch.channels_last
+            f"{name}.weight"
+            for name, layer in networks[0].named_children()
+            if isinstance(layer, nn.Conv2d) and in_layers(networks[0]) and memory_format is torch.channels_last
         }
-        stacked, self.buffers = stack_module_state(list(networks))  # type: ignore[arg-type]
-        moved = {name: each.movedim(2, -1) if name in self._inputs_last else each for name, each in stacked.items()}
-        self.parameters = {  # frozen weights remain frozen
-            name: nn.Parameter(each.detach().contiguous(), stacked[name].requires_grad) for name, each in moved.items()
-        }
-        self._vmapped = None if self._layers else _vmapped_forward(networks[0])
+        stacked, self.buffers = stack_module_state(networks)
+        self.parameters = {}
+        for name, each in stacked.items():
+            moved = each.movedim(2, -1) if name in self._inputs_last else each
+            # Frozen weights remain frozen.
+            self.parameters[name] = nn.Parameter(moved.detach().contiguous(), each.requires_grad)
 
     def __call__(self, inputs: Any) -> Tensor:
         """Return the outputs (k, b, ...) for inputs (k, b, ...), and update the running statistics."""
-        if self._vmapped is not None:
-            return self._vmapped(self.parameters, self.buffers, inputs)
-        x, tensors = inputs, {**self.parameters, **self.buffers}
-        for layer, names in self._layers:
-            x = _apply(layer, {own: tensors[name] for own, name in names.items()}, x, self._memory_format)
-        return x
+        return self._forward(self.plain(self.parameters), self.buffers, inputs)
 
     def plain(self, tensors: Tensors) -> dict[str, Tensor]:
         """Return parameters, or their gradients, by name with the axes that they have in the networks."""
@@ -70,10 +61,30 @@ class Stack:
                     tensor.copy_(tensors[name][position])
 
 
-def _vmapped_forward(network: nn.Module) -> Forward:
-    """Return the forward pass of k networks like this one, for their parameters, buffers and inputs."""
+def _stacked_forward(network: nn.Module, memory_format: torch.memory_format) -> Forward:
+    """Return the forward pass of k networks like this one, for their parameters, buffers and inputs.
+
+    A sequence of known layers is one operation per layer; vmap, which is used for any other network, does not keep
+    images in the fast memory format.
+    """
+    if in_layers(network):
+        layers = [
+            (layer, {own: f"{name}.{own}" for own in layer.state_dict()}) for name, layer in network.named_children()
+        ]
+
+        def through(parameters: Tensors, buffers: Tensors, x: Tensor) -> Tensor:
+            tensors = {**parameters, **buffers}
+            for layer, names in layers:
+                x = _apply(layer, {own: tensors[name] for own, name in names.items()}, x, memory_format)
+            return x
+
+        return through
     skeleton = copy.deepcopy(network).to("meta").train()
-    return vmap(lambda parameters, buffers, x: functional_call(skeleton, ({**parameters}, {**buffers}), (x,)))
+
+    def one(parameters: Tensors, buffers: Tensors, x: Any) -> Tensor:
+        return functional_call(skeleton, ({**parameters}, {**buffers}), (x,))
+
+    return vmap(one)
 
 
 def in_layers(network: nn.Module) -> bool:
@@ -98,8 +109,8 @@ def _is_known(layer: nn.Module) -> bool:
 def _apply(layer: nn.Module, own: Tensors, x: Tensor, memory_format: torch.memory_format) -> Tensor:
     """Return the outputs of k layers of one kind with the tensors `own` (k, ...) for x (k, b, ...)."""
     if isinstance(layer, nn.Linear):
-        # Outputs are (k, outputs, b) in memory: the products of few outputs are several times as fast, and gradients
-        # of weights arise in the memory format of the weights.
+        # Products with weights on the left are several times as fast if there are few outputs, and the gradients of
+        # the weights need no copy.
         weight, columns = own["weight"], x.mT
         bias = own.get("bias")
         outputs = torch.bmm(weight, columns) if bias is None else torch.baddbmm(bias[..., None], weight, columns)
@@ -112,9 +123,8 @@ def _apply(layer: nn.Module, own: Tensors, x: Tensor, memory_format: torch.memor
     images = x.transpose(0, 1).flatten(1, 2).contiguous(memory_format=memory_format)
     flat = {name: tensor.flatten(0, 1) for name, tensor in own.items() if tensor.dim() > 1}
     if isinstance(layer, nn.Conv2d):
-        weight = flat["weight"].movedim(-1, 1) if memory_format is torch.channels_last else flat["weight"]
         geometry: Any = (layer.stride, layer.padding, layer.dilation, len(x) * layer.groups)
-        images = F.conv2d(images, weight, flat.get("bias"), *geometry)
+        images = F.conv2d(images, flat["weight"], flat.get("bias"), *geometry)
     elif isinstance(layer, nn.BatchNorm2d):
         own["num_batches_tracked"].add_(1)
         statistics = flat["running_mean"], flat["running_var"]
