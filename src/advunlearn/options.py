@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+import numbers
 import operator
 import secrets
 import site
@@ -130,7 +131,10 @@ def _complaint(field: dataclasses.Field[Any], value: Any) -> str | None:
     choices = field.metadata.get("choices")
     if choices is not None:
         return None if value in choices else f"{field.name} must be {limits(field)}, got {value}"
-    if all(_ORDER[kind][1](value, limit) for kind, limit in field.metadata.items() if kind in _ORDER):
+    ordered = {kind: limit for kind, limit in field.metadata.items() if kind in _ORDER}
+    if ordered and not isinstance(value, numbers.Real):
+        return f"{field.name} must be a number, got {value!r}"
+    if all(_ORDER[kind][1](value, limit) for kind, limit in ordered.items()):
         odd = "even" in field.metadata and value % 2
         return f"{field.name} must be an even whole number, got {value} (try {field.name}=16)" if odd else None
     has_default = field.default is not dataclasses.MISSING and field.default is not None
